@@ -1,0 +1,68 @@
+"""Episodes: demonstrations as flat arrays plus episode ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Demonstrations held once, end to end; windows are views into them, never copies of the set.
+
+    Attributes:
+        arrays: name -> (N, C) or (N,) array, N env steps over all episodes. `observations` is required;
+            `actions[t]` is the action taken at `observations[t]`; `rewards[t]` belongs to `observations[t]`.
+            Memory-mapped arrays are welcome.
+        ends: (E,) int64, exclusive end of each episode; strictly increasing; the last one is N.
+        dt: seconds between two env steps.
+        name: what the data are called in messages and checkpoints.
+    """
+
+    arrays: Mapping[str, NDArray[np.generic]]
+    ends: NDArray[np.int64]
+    dt: float
+    name: str = "episodes"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a set of episodes.
+
+        Raises:
+            ValueError: naming the array, what it is and what it should be.
+        """
+        if "observations" not in self.arrays:
+            raise ValueError(
+                f"{self.name}: got arrays {sorted(self.arrays)}, expected 'observations' among them"
+            )
+        steps = len(self.arrays["observations"])
+        for key, array in self.arrays.items():
+            if len(array) != steps:
+                raise ValueError(
+                    f"{self.name}: '{key}' has {len(array)} rows, 'observations' has {steps}; "
+                    "every array needs one row per env step"
+                )
+        ends = np.asarray(self.ends)
+        if ends.ndim != 1 or len(ends) == 0 or ends[-1] != steps or (np.diff(ends, prepend=0) <= 0).any():
+            raise ValueError(
+                f"{self.name}: episode ends must rise strictly from above 0 to {steps} (the number of env "
+                f"steps); got {ends[:3]}...{ends[-3:]}"
+            )
+        if not self.dt > 0:
+            raise ValueError(f"{self.name}: got dt={self.dt}, expected seconds between env steps, above 0")
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.ends)
+
+    @property
+    def steps(self) -> int:
+        """Number of env steps N."""
+        return int(self.ends[-1])
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(E,) first env step of each episode."""
+        return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])

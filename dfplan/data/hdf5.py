@@ -1,0 +1,183 @@
+"""HDF5 reading in which everything that can be wrong with a file is a message that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import h5py
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_ROWS = 1 << 16
+_DAMAGE = (OSError, RuntimeError, KeyError)
+"""What h5py raises for a damaged file: reads, handles and link look-ups differ."""
+
+
+def is_hdf5(path: Path) -> bool:
+    """True if the file starts with HDF5's signature."""
+    with path.open("rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open `path` for reading.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, empty, not HDF5, or cut short or damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; check the path, or fetch a set with dfplan.data.get")
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, expected an HDF5 file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty, expected HDF5; fetch it again")
+    if not is_hdf5(path):
+        raise ValueError(f"{path}: not an HDF5 file (its first bytes are not HDF5's signature)")
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except _DAMAGE as error:
+        raise damaged(path, "the file", error) from error
+    with file:
+        yield file
+
+
+def damaged(path: Path, what: str, error: Exception) -> ValueError:
+    """The error for a file that HDF5 cannot read."""
+    return ValueError(
+        f"{path}: {what} cannot be read, so the file is cut short or damaged ({error}); fetch it again"
+    )
+
+
+def children(path: Path, group: Any) -> list[str]:
+    """Names under a group, in the file's order.
+
+    Raises:
+        ValueError: the group is damaged.
+    """
+    try:
+        return [str(name) for name in group]
+    except _DAMAGE as error:
+        raise damaged(path, f"'{group.name}'", error) from error
+
+
+def find(path: Path, group: Any, key: str) -> Any:
+    """The object at `key` ('a/b' descends) under a group, or None.
+
+    Raises:
+        ValueError: the link is there and leads to nothing readable.
+    """
+    import h5py
+
+    for part in key.split("/"):
+        if not isinstance(group, h5py.Group):
+            return None
+        try:
+            if part not in group:
+                return None
+            group = group[part]
+        except _DAMAGE as error:
+            raise damaged(path, f"'{key}'", error) from error
+    return group
+
+
+def require_array(path: Path, item: Any, key: str, dims: tuple[int, ...], rows: int | None) -> h5py.Dataset:
+    """`item` as a numeric data set of `rows` rows whose number of axes is in `dims`.
+
+    Raises:
+        ValueError: naming the file, the key, and what it holds instead.
+    """
+    import h5py
+
+    layout = " or ".join({1: "(N,)", 2: "(N, C)"}[n] for n in dims)
+    if not isinstance(item, h5py.Dataset):
+        raise ValueError(f"{path}: '{key}' is a group, expected an array {layout}")
+    if item.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: '{key}' has dtype {item.dtype}, expected numbers (float, int or bool)")
+    shape = item.shape
+    if shape is None or len(shape) not in dims or 0 in shape[1:]:
+        raise ValueError(
+            f"{path}: '{key}' has shape {shape}, expected {layout}: one row per env step; "
+            "images and the like are not read, flatten small ones first"
+        )
+    if shape[0] == 0:
+        raise ValueError(f"{path}: '{key}' has 0 rows, expected at least 1 env step")
+    if rows is not None and shape[0] != rows:
+        raise ValueError(f"{path}: '{key}' has {shape[0]} rows, expected {rows}: one row per env step")
+    return item
+
+
+def read_into(
+    path: Path, item: h5py.Dataset, key: str, out: NDArray[np.float32], rows: int | None = None
+) -> None:
+    """Fill `out` with the first `rows` (default all) rows of `item`, as finite float32, in blocks.
+
+    Raises:
+        ValueError: a row is damaged, NaN, infinite, or too large for float32.
+    """
+    rows = item.shape[0] if rows is None else rows
+    for begin in range(0, rows, _ROWS):
+        end = min(begin + _ROWS, rows)
+        block = out[begin:end]
+        try:
+            with np.errstate(over="ignore"):
+                block[...] = item[begin:end].reshape(block.shape)
+        except _DAMAGE as error:
+            raise damaged(path, f"'{key}' rows {begin} to {end - 1}", error) from error
+        if not np.isfinite(block).all():
+            row = int(np.flatnonzero(~np.isfinite(block).reshape(len(block), -1).all(1))[0])
+            raise ValueError(
+                f"{path}: '{key}' row {begin + row} is {np.atleast_1d(block[row])[:8]}, expected finite "
+                "float32 numbers; drop or repair that row before reading"
+            )
+
+
+def read_numbers(
+    path: Path, item: Any, key: str, *, dims: tuple[int, ...] = (1, 2), rows: int | None = None
+) -> NDArray[np.float32]:
+    """An array of the file as float32 (N, C) or (N,), finite; integers and bools are numbers.
+
+    Raises:
+        ValueError: naming the file, the key, the first bad row, and what was expected.
+    """
+    data = require_array(path, item, key, dims, rows)
+    out = np.empty(data.shape, np.float32)
+    read_into(path, data, key, out)
+    return out
+
+
+def read_column(path: Path, item: Any, key: str, rows: int) -> NDArray[np.float32]:
+    """An array of one number per row, (N,) or (N, 1), as (N,) float32.
+
+    Raises:
+        ValueError: naming the file, the key, the first bad row, and what was expected.
+    """
+    column = read_numbers(path, item, key, rows=rows)
+    if column.ndim == 2 and column.shape[1] != 1:
+        raise ValueError(
+            f"{path}: '{key}' has shape {column.shape}, expected one number per row: (N,) or (N, 1)"
+        )
+    return column.reshape(rows)
+
+
+def read_flags(path: Path, item: Any, key: str, rows: int) -> NDArray[np.bool_]:
+    """(N,) bool from flags stored as bool, or as 0 and 1 of any numeric type.
+
+    Raises:
+        ValueError: naming the file, the key and the first row that is neither 0 nor 1.
+    """
+    flags = read_column(path, item, key, rows)
+    bad = (flags != 0) & (flags != 1)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"{path}: '{key}' row {row} is {flags[row]}, expected a flag: False or True, 0 or 1")
+    return flags.astype(np.bool_)

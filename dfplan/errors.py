@@ -1,0 +1,35 @@
+"""Messages that say what was got, what was expected, and how to fix it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+def one_of(what: str, got: str, options: Iterable[str]) -> str:
+    """Return `got` if it is one of `options`.
+
+    Raises:
+        ValueError: with the nearest option and all of them.
+    """
+    options = list(options)
+    if got in options:
+        return got
+    near = difflib.get_close_matches(str(got), options, 1, 0.4)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise ValueError(f"got {what} '{got}', expected one of {', '.join(options)}{hint}")
+
+
+def optional_import(module: str, extra: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+        ImportError: with the line that installs it.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} is not installed; run: pip install 'dfplan[{extra}]'") from error

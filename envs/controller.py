@@ -1,0 +1,115 @@
+"""D4RL's waypoint controller for Maze2D in plain floats (source: D4RL `waypoint_controller.py`).
+
+Shortest grid path, each waypoint but the last shifted by -U(0, 0.2) m per axis, PD control towards the waypoint.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from .mazes import Cell, Maze
+
+# D4RL's tie order between equally short ways, as (row, column) moves.
+MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))
+P_GAIN, D_GAIN = 10.0, 1.0
+REACHED, WAYPOINT_SHIFT = 0.1, 0.2
+
+Point = tuple[float, float]
+
+
+class GridPaths:
+    """Shortest ways between cells, one breadth-first search per goal cell, kept."""
+
+    def __init__(self, maze: Maze) -> None:
+        """Remember the maze; nothing is searched yet."""
+        self.maze = maze
+        self._distances: dict[Cell, dict[Cell, int]] = {}
+
+    def distances(self, goal: Cell) -> dict[Cell, int]:
+        """Number of moves to the goal from each cell that can reach it.
+
+        Raises:
+            ValueError: if the goal is not a free cell.
+        """
+        if goal not in self._distances:
+            if not self.maze.is_free(*goal):
+                raise ValueError(f"maze '{self.maze.name}': got goal cell {goal}, expected a free cell")
+            found, queue = {goal: 0}, deque([goal])
+            while queue:
+                r, c = queue.popleft()
+                for dr, dc in MOVES:
+                    cell = (r + dr, c + dc)
+                    if cell not in found and self.maze.is_free(*cell):
+                        found[cell] = found[(r, c)] + 1
+                        queue.append(cell)
+            self._distances[goal] = found
+        return self._distances[goal]
+
+    def path(self, x: float, y: float, goal: Cell) -> list[Cell]:
+        """Cells after the one at (x, y) up to the goal, by D4RL's tie order; [goal] if already there.
+
+        D4RL rounds the position, which near a wall may name the wall's cell: it then leaves by the best side.
+
+        Raises:
+            ValueError: if no way leads from there to the goal.
+        """
+        distances = self.distances(goal)
+        far = len(distances)
+        cell = (round(x), round(y))
+        if cell not in distances and all((cell[0] + r, cell[1] + c) not in distances for r, c in MOVES):
+            cell = (round(x + 0.2), round(y + 0.2))
+        if cell not in distances and self.maze.is_free(*cell):
+            raise ValueError(f"maze '{self.maze.name}': no way from cell {cell} to goal cell {goal}")
+        path: list[Cell] = []
+        while cell != goal:
+            around = [(cell[0] + r, cell[1] + c) for r, c in MOVES]
+            cell = min(around, key=lambda near: distances.get(near, far))
+            if cell not in distances:
+                raise ValueError(f"maze '{self.maze.name}': no way from ({x:.2f}, {y:.2f}) to goal cell {goal}")
+            path.append(cell)
+        return path or [goal]
+
+
+class WaypointController:
+    """D4RL's controller in plain floats; `head_for` a cell, then `control` once per env step."""
+
+    def __init__(self, paths: GridPaths, rng: np.random.Generator) -> None:
+        """Share the paths of a maze; `rng` draws the shifts of the waypoints."""
+        self._paths, self._rng = paths, rng
+        self._cell: Cell | None = None
+        self._goal: Point = (0.0, 0.0)
+        self._waypoints: list[Point] = []
+        self._next = 0
+        self._previous: Point = (0.0, 0.0)
+
+    def head_for(self, x: float, y: float, goal: Point) -> None:
+        """Set the goal. A goal in the same cell as before changes nothing (as in D4RL).
+
+        Raises:
+            ValueError: if the goal is not in a free cell or cannot be reached.
+        """
+        cell = (round(goal[0]), round(goal[1]))
+        if cell == self._cell:
+            return
+        path = self._paths.path(x, y, cell)
+        shifts = (self._rng.random((len(path) - 1, 2)) * WAYPOINT_SHIFT).tolist()
+        self._waypoints = [(p[0] - s[0], p[1] - s[1]) for p, s in zip(path[:-1], shifts, strict=True)]
+        self._waypoints.append((float(cell[0]), float(cell[1])))
+        self._cell, self._goal, self._next = cell, self._waypoints[-1], 0
+        self._previous = (float(round(x)), float(round(y)))
+
+    def control(self, x: float, y: float, vx: float, vy: float) -> tuple[float, float, bool]:
+        """Command in [-1, 1] per axis at a state (m, m/s), and whether the goal cell is reached."""
+        (px, py), (gx, gy) = self._previous, self._goal
+        self._previous = (x, y)
+        slow = (px - x) ** 2 + (py - y) ** 2 < REACHED * REACHED
+        solved = slow and (gx - x) ** 2 + (gy - y) ** 2 < REACHED * REACHED
+        if not solved:
+            gx, gy = self._waypoints[self._next]
+        dx, dy = gx - x, gy - y
+        if slow and not solved and dx * dx + dy * dy < REACHED * REACHED:
+            self._next += 1
+        ax, ay = P_GAIN * dx - D_GAIN * vx, P_GAIN * dy - D_GAIN * vy
+        return min(1.0, max(-1.0, ax)), min(1.0, max(-1.0, ay)), solved
