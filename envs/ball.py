@@ -1,9 +1,10 @@
-"""Physics of Maze2D's ball: MuJoCo where it can touch a wall, MuJoCo's own update rule in closed form elsewhere.
+"""Physics of Maze2D's ball: MuJoCo where it can touch a wall, elsewhere MuJoCo's update in closed form.
 
-The model is D4RL's `point_maze` MJCF (sphere of 0.1 m and 4.18879 kg on two slides, damping 1 N s/m, motors of
-100 N, dt 0.01 s). Two properties of contacts changed in newer MuJoCo versions and are set back to what D4RL's data
-were recorded with: the ball's `body_invweight0` (2/(3m); 1/m since MuJoCo 3.0) and the contact margin (0.002 m in
-all; the two geoms' margins are summed since 3.5). The ground plane is left out: it cannot push along x or y.
+The model is D4RL's `point_maze` MJCF (sphere of 0.1 m and 4.18879 kg on two slides, damping 1 N s/m, motors
+of 100 N, dt 0.01 s). Two properties of contacts changed in newer MuJoCo versions and are set back to what D4RL's
+data were recorded with: the ball's `body_invweight0` (2/(3m); 1/m since MuJoCo 3.0) and the contact margin
+(0.002 m in all; the two geoms' margins are summed since 3.5). The ground plane is left out: it cannot push along
+x or y.
 """
 
 from __future__ import annotations
@@ -13,38 +14,40 @@ import math
 import mujoco
 import numpy as np
 
-from .mazes import Maze
+from .mazes import OFFSET, Maze
 
 DT = 0.01
 MAX_SPEED = 5.0
 RADIUS = 0.1
-_FORCE, _DAMPING, _MARGIN, _OFFSET = 100.0, 1.0, 0.002, 1.2
+_FORCE, _DAMPING, _MARGIN = 100.0, 1.0, 0.002
 _MASS = 1000.0 * 4.0 / 3.0 * math.pi * RADIUS**3
 # Fine grid that says where a contact is possible: cells per metre, and slack in m against rounding.
 _FINE, _SLACK = 50, 1e-6
-# A cell (r, c) is centred at qpos (r, c) - 0.2; +0.5 makes indices start at the maze's edge.
-_EDGE = 0.7
+# From qpos to metres from the maze's edge: half a cell beyond the offset.
+_EDGE = OFFSET + 0.5
 
 State = tuple[float, float, float, float]
 
 
 def mjcf(maze: Maze) -> str:
-    """MJCF text of a maze: D4RL's `point_maze` with the margin on the ball alone and without the ground plane."""
+    """MJCF text of a maze: D4RL's `point_maze`, the margin on the ball alone, without the ground plane."""
     walls = "".join(
-        f'<geom name="wall_{r}_{c}" type="box" pos="{r + 1.0} {c + 1.0} 0" size="0.5 0.5 0.2" rgba=".7 .5 .3 1"/>\n'
+        f'<geom name="wall_{r}_{c}" type="box" pos="{r + 1.0} {c + 1.0} 0" size="0.5 0.5 0.2"/>\n'
         for r, row in enumerate(maze.rows)
         for c, tile in enumerate(row)
         if tile == "#"
     )
     return f"""<mujoco model="point_maze">
 <compiler inertiafromgeom="true" angle="radian"/>
-<option timestep="{DT}" gravity="0 0 0" iterations="20" integrator="Euler"><flag warmstart="disable"/></option>
+<option timestep="{DT}" gravity="0 0 0" iterations="20" integrator="Euler">
+  <flag warmstart="disable"/>
+</option>
 <default>
   <joint damping="{_DAMPING}" limited="false"/>
   <geom friction=".5 .1 .1" density="1000" margin="0" condim="1" contype="2" conaffinity="1"/>
 </default>
 <worldbody>
-{walls}<body name="particle" pos="{_OFFSET} {_OFFSET} 0">
+{walls}<body name="particle" pos="{1.0 + OFFSET} {1.0 + OFFSET} 0">
   <geom name="particle_geom" type="sphere" size="{RADIUS}" margin="{_MARGIN}" contype="1" rgba="0 0 1 1"/>
   <joint name="ball_x" type="slide" axis="1 0 0"/>
   <joint name="ball_y" type="slide" axis="0 1 0"/>
@@ -66,7 +69,7 @@ def build_model(maze: Maze) -> mujoco.MjModel:
 
 
 def _touch_map(maze: Maze) -> tuple[bytes, int]:
-    """Flat map of fine squares, 1 where a ball centred in the square may be in contact; and squares per row."""
+    """Flat map of fine squares, 1 where a ball centred in one may touch a wall; and squares per row."""
     reach = RADIUS + _MARGIN + _SLACK
     rows, columns = (n * _FINE for n in maze.shape)
     near = np.zeros((rows, columns), dtype=np.uint8)

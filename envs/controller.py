@@ -1,6 +1,6 @@
 """D4RL's waypoint controller for Maze2D in plain floats (source: D4RL `waypoint_controller.py`).
 
-Shortest grid path, each waypoint but the last shifted by -U(0, 0.2) m per axis, PD control towards the waypoint.
+Shortest grid path, each waypoint but the last shifted by -U(0, 0.2) m per axis, and PD control towards it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 
 import numpy as np
 
-from .mazes import Cell, Maze
+from .mazes import OFFSET, Cell, Maze
 
 # D4RL's tie order between equally short ways, as (row, column) moves.
 MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))
@@ -59,15 +59,13 @@ class GridPaths:
         far = len(distances)
         cell = (round(x), round(y))
         if cell not in distances and all((cell[0] + r, cell[1] + c) not in distances for r, c in MOVES):
-            cell = (round(x + 0.2), round(y + 0.2))
-        if cell not in distances and self.maze.is_free(*cell):
-            raise ValueError(f"maze '{self.maze.name}': no way from cell {cell} to goal cell {goal}")
+            cell = (round(x + OFFSET), round(y + OFFSET))
         path: list[Cell] = []
         while cell != goal:
             around = [(cell[0] + r, cell[1] + c) for r, c in MOVES]
             cell = min(around, key=lambda near: distances.get(near, far))
             if cell not in distances:
-                raise ValueError(f"maze '{self.maze.name}': no way from ({x:.2f}, {y:.2f}) to goal cell {goal}")
+                raise ValueError(f"maze '{self.maze.name}': no way from ({x:.2f}, {y:.2f}) to cell {goal}")
             path.append(cell)
         return path or [goal]
 
@@ -90,7 +88,7 @@ class WaypointController:
         Raises:
             ValueError: if the goal is not in a free cell or cannot be reached.
         """
-        cell = (round(goal[0]), round(goal[1]))
+        cell = self._paths.maze.cell_at(*goal)
         if cell == self._cell:
             return
         path = self._paths.path(x, y, cell)

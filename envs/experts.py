@@ -1,8 +1,8 @@
 """The Maze2D expert, and the generator of D4RL's Maze2D data sets.
 
-The data follow D4RL's `generate_maze2d_datasets.py --noisy`, which reproduces the statistics of the released v1
-files, with its slips mended: `observations[t]` is always the true state (the script repeats the old one for one step
-after each goal), and `rewards` and `timeouts` are filled as in the released files.
+The data follow D4RL's `generate_maze2d_datasets.py --noisy`, which reproduces the statistics of the released
+v1 files, with its slips mended: `observations[t]` is always the true state (the script repeats the old one for
+one step after each goal), and `rewards` and `timeouts` are filled as in the released files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .ball import Ball
 from .controller import GridPaths, Point, WaypointController
-from .mazes import Maze, get_maze
+from .mazes import Maze, get_maze, resolve
 
 DATA_STEPS = {"umaze": 1_000_000, "medium": 2_000_000, "large": 4_000_000}
 NOISE, GOAL_RADIUS, GOAL_SHIFT, START_SPEED = 0.5, 0.5, 0.1, 0.1
@@ -27,7 +27,7 @@ _BLOCK = 8192
 class WaypointExpert:
     """The controller as a policy: new waypoints for each episode; holds the goal once there.
 
-    With a fresh path per episode it scores far above D4RL's reference controller, which keeps stale waypoints.
+    With a fresh path per episode it scores far above D4RL's reference controller, which keeps stale ones.
     """
 
     def __init__(self, maze: str | Maze) -> None:
@@ -54,7 +54,7 @@ class WaypointExpert:
         if point.shape != (2,) or not np.isfinite(point).all():
             raise ValueError(f"got goal {goal!r}, expected two finite numbers (x, y) in m")
         self._goal: Point = (float(point[0]), float(point[1]))
-        self._paths.distances((round(self._goal[0]), round(self._goal[1])))
+        self.maze.cell_at(*self._goal)
         self._controller = WaypointController(self._paths, np.random.default_rng(seed))
 
     def act(self, observation: ArrayLike) -> NDArray[np.float32]:
@@ -96,7 +96,7 @@ class _Stream:
         return row + dx, column + dy
 
     def rows(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Next `count` rows: (count, 8) of state, action, goal; (count,) whether the goal changes after the row."""
+        """Next rows: (count, 8) of state, action, goal; (count,) whether the goal changes after the row."""
         control, step, state, goal = self._controller.control, self._ball.step, self._state, self._goal
         limit, values, last = self.maze.episode_steps, array("f"), bytearray()
         for ex, ey in (self._kicks.standard_normal((count, 2)) * self.noise).tolist():
@@ -122,27 +122,29 @@ def collect(
     Args:
         maze: layout name, text maze or `Maze`.
         steps: N, env steps of 0.01 s.
-        seed: of the whole run; the same seed gives the same data, and a longer run starts with the shorter one.
-        noise: standard deviation of the Gaussian action noise (the stored action includes it, clipped to [-1, 1]).
+        seed: of the whole run; the same seed gives the same data, a longer run starts with the shorter one.
+        noise: standard deviation of the Gaussian action noise; the stored action includes it, clipped to
+            [-1, 1].
         progress: show a progress bar with the time left.
 
     Returns:
-        `observations` (N, 4) x, y (m), vx, vy (m/s) before the action; `actions` (N, 2); `rewards` (N,) 1 where
-        `observations[t]` is within 0.5 m of the layout's fixed goal; `terminals` (N,) all False; `timeouts` (N,)
-        True where the controller reached its goal (or used up the episode steps) and the goal changes after the
-        row; `infos/goal` (N, 2) the goal it was heading for, m; `infos/qpos`, `infos/qvel` (N, 2). All float32 or
-        bool.
+        `observations` (N, 4) x, y (m), vx, vy (m/s) before the action; `actions` (N, 2); `rewards` (N,) 1
+        where `observations[t]` is within 0.5 m of the layout's fixed goal (exp(-distance) if the name says
+        dense); `terminals` (N,) all False; `timeouts` (N,) True where the controller reached its goal (or used
+        up the episode steps) and the goal changes after the row; `infos/goal` (N, 2) the goal it was heading
+        for, m; `infos/qpos`, `infos/qvel` (N, 2). All float32 or bool.
 
     Raises:
         ValueError: for an unknown maze, steps below 1, negative noise, or a maze with parts out of reach.
     """
-    maze = get_maze(maze)
+    maze, reward = resolve(maze)
     if steps < 1 or not 0 <= noise < float("inf"):
         raise ValueError(f"got steps={steps}, noise={noise}; expected steps >= 1 and a finite noise >= 0")
     stream = _Stream(maze, seed, noise)
     rows = np.empty((steps, 8), dtype=np.float32)
     timeouts = np.zeros(steps, dtype=np.bool_)
-    with tqdm(total=steps, desc=f"maze2d {maze.name}", unit="step", unit_scale=True, disable=not progress) as bar:
+    name = f"maze2d {maze.name}"
+    with tqdm(total=steps, desc=name, unit="step", unit_scale=True, disable=not progress) as bar:
         for start in range(0, steps, _BLOCK):
             end = min(start + _BLOCK, steps)
             rows[start:end], timeouts[start:end] = stream.rows(end - start)
@@ -151,7 +153,7 @@ def collect(
     return {
         "observations": rows[:, :4],
         "actions": rows[:, 4:6],
-        "rewards": (to_goal <= GOAL_RADIUS).astype(np.float32),
+        "rewards": np.exp(-to_goal) if reward == "dense" else (to_goal <= GOAL_RADIUS).astype(np.float32),
         "terminals": np.zeros(steps, dtype=np.bool_),
         "timeouts": timeouts,
         "infos/goal": rows[:, 6:8],
@@ -174,7 +176,7 @@ def generate(
     Args:
         name: layout name (`large`, `maze2d-large-v1`), text maze or `Maze`.
         path: of the HDF5 file; its folder is made.
-        steps: env steps; None means D4RL's size: 1, 2 and 4 million for umaze, medium and large (and eval layouts).
+        steps: env steps; None means D4RL's size: 1, 2, 4 million for umaze, medium, large (and eval layouts).
         seed: of the run.
         noise: see `collect`.
         progress: see `collect`.
@@ -193,14 +195,13 @@ def generate(
     steps = DATA_STEPS.get(maze.name.removesuffix("-eval")) if steps is None else steps
     if steps is None:
         raise ValueError(f"maze '{maze.name}' has no usual data size; give steps=..., e.g. steps=1_000_000")
-    data = collect(maze, steps, seed, noise, progress)
+    data = collect(name, steps, seed, noise, progress)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with h5py.File(partial, "w") as file:
-            file.attrs.update(
-                {"generator": "dfplan", "version": __version__, "maze": maze.text, "seed": seed, "noise": noise}
-            )
+            file.attrs.update({"generator": "dfplan", "version": __version__, "seed": seed, "noise": noise})
+            file.attrs["maze"] = maze.text
             for key, values in data.items():
                 file.create_dataset(key, data=values, compression="gzip")
         os.replace(partial, target)

@@ -1,8 +1,8 @@
 """Maze layouts of D4RL Maze2D, their episode lengths and reference returns, and mazes written as text.
 
 Rows, goals, step limits and reference returns are those of D4RL's `pointmaze/__init__.py` and `maze_model.py`
-(version v1 ids). A text maze has one row per line (or rows joined by a backslash, D4RL's own separator) of `#` for
-wall, `O` for free and at most one `G` for the goal cell. x is the row index and y the column index, in metres.
+(version v1 ids). A text maze has one row per line (or rows joined by a backslash, D4RL's own separator) of `#`
+for wall, `O` for free and at most one `G` for the goal cell. x is the row index, y the column index, in metres.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Literal
 
 Cell = tuple[int, int]
 Reward = Literal["sparse", "dense"]
+# A ball at qpos (r, c) sits this far, in m, beyond the centre of cell (r, c) along both axes.
+OFFSET = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Maze:
         """
         _check_rows(self.name, self.rows)
         if self.episode_steps < 1:
-            raise ValueError(f"maze '{self.name}': got episode_steps={self.episode_steps}, expected at least 1")
+            raise ValueError(f"maze '{self.name}': got episode_steps={self.episode_steps}, expected 1 or more")
 
     @cached_property
     def rows(self) -> tuple[str, ...]:
@@ -72,12 +74,29 @@ class Maze:
         rows, columns = self.shape
         return 0 <= row < rows and 0 <= column < columns and self.rows[row][column] != "#"
 
+    def cell_at(self, x: float, y: float) -> Cell:
+        """Free cell of a goal position: the rounded one (D4RL's), else the one that holds a ball at (x, y), m.
+
+        A ball at qpos (r, c) sits 0.2 m off the centre of cell (r, c), so the two differ near cell edges.
+
+        Raises:
+            ValueError: if both are walls.
+        """
+        for shift in (0.0, OFFSET):
+            cell = (round(x + shift), round(y + shift))
+            if self.is_free(*cell):
+                return cell
+        raise ValueError(
+            f"maze '{self.name}': got position ({x:g}, {y:g}), which is in a wall or outside; expected a point "
+            f"of a free cell, such as {self.goal} (x is the row, y the column, in m)"
+        )
+
     def refs(self, reward: Reward = "sparse") -> tuple[float, float] | None:
         """Reference (min, max) return of a reward kind; None where the layout has none."""
         return self.sparse_refs if reward == "sparse" else self.dense_refs
 
     def normalized_score(self, episode_return: float, reward: Reward = "sparse") -> float:
-        """D4RL's normalised score: 0 is the random policy, 1 the reference controller (papers print 100 times this).
+        """D4RL's normalised score: 0 the random policy, 1 the reference controller; papers print 100 times this.
 
         Args:
             episode_return: sum of rewards over one episode.
@@ -89,7 +108,7 @@ class Maze:
         refs = self.refs(reward)
         if refs is None:
             raise ValueError(
-                f"maze '{self.name}' has no reference returns for the {reward} reward, so no normalised score; "
+                f"maze '{self.name}' has no reference returns for the {reward} reward, so no score; "
                 f"report the raw return, or use one of {', '.join(MAZES)}"
             )
         return (episode_return - refs[0]) / (refs[1] - refs[0])
@@ -104,10 +123,10 @@ def _check_rows(name: str, rows: tuple[str, ...]) -> None:
                 "all rows need the same length"
             )
         if strange := sorted(set(row) - set("#OG")):
-            raise ValueError(f"maze '{name}': got {strange} in row {index} '{row}', expected only '#', 'O', 'G'")
+            raise ValueError(f"maze '{name}': got {strange} in row {index} '{row}', expected '#', 'O', 'G'")
     ends = [rows[0], rows[-1], "".join(r[:1] for r in rows), "".join(r[-1:] for r in rows)]
     if any(set(side) != {"#"} for side in ends):
-        raise ValueError(f"maze '{name}': the border is open; every first and last row and column needs '#' only")
+        raise ValueError(f"maze '{name}': the border is open; the first and last row and column need '#' only")
     tiles = "".join(rows)
     if tiles.count("#") == len(tiles):
         raise ValueError(f"maze '{name}': got no free cell, expected at least one 'O' or 'G'")
@@ -156,7 +175,9 @@ MAZES: dict[str, Maze] = {
     )
 }  # fmt: skip
 
-_NAME = re.compile(r"^(?:maze2d-)?(?:(eval)-)?(umaze|medium|large)(?:-(eval))?(?:-(sparse|dense))?(?:-v(\d+))?$")
+_NAME = re.compile(
+    r"^(?:maze2d-)?(?:(eval)-)?(umaze|medium|large)(?:-(eval))?(?:-(sparse|dense))?(?:-v(\d+))?$"
+)
 
 
 def parse_name(name: str) -> tuple[Maze, Reward | None]:
@@ -165,7 +186,7 @@ def parse_name(name: str) -> tuple[Maze, Reward | None]:
     `maze2d-large-v1`, `maze2d-large`, `large`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large-eval`.
 
     Returns:
-        the layout, and the reward kind if the name says one (D4RL's v1 names without one mean sparse: 'sparse').
+        the layout, and the reward kind, None if the name says none (D4RL then means sparse).
 
     Raises:
         ValueError: for an unknown name, with the nearest known one, and for versions other than v1.
@@ -175,18 +196,18 @@ def parse_name(name: str) -> tuple[Maze, Reward | None]:
         known = [*MAZES, *d4rl_names()]
         near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.0)[0]
         raise ValueError(
-            f"got maze name '{name}', expected one of {', '.join(MAZES)}, a D4RL name such as 'maze2d-large-v1', "
-            f"or the maze itself as text of '#', 'O', 'G'; did you mean '{near}'?"
+            f"got maze name '{name}', expected one of {', '.join(MAZES)}, a D4RL name such as "
+            f"'maze2d-large-v1', or the maze itself as text of '#', 'O', 'G'; did you mean '{near}'?"
         )
     before, size, after, reward, version = match.groups()
     if version not in (None, "1"):
         raise ValueError(
-            f"got maze name '{name}' (version v{version}), expected v1: other versions have other step limits "
-            f"and reference returns; use '{name[: name.rindex('-v')]}-v1'"
+            f"got maze name '{name}' (version v{version}), expected v1: other versions have other step "
+            f"limits and reference returns; use '{name[: name.rindex('-v')]}-v1'"
         )
     layout = MAZES[f"{size}-eval" if before or after else size]
     if reward is None:
-        return layout, "sparse" if version else None
+        return layout, None
     return layout, "dense" if reward == "dense" else "sparse"
 
 
@@ -198,23 +219,30 @@ def d4rl_names() -> tuple[str, ...]:
 
 
 def get_maze(maze: str | Maze) -> Maze:
-    """The layout behind a name (any that `parse_name` takes), a text maze, or a `Maze` itself.
+    """The layout of `resolve`, without the reward kind."""
+    return resolve(maze)[0]
+
+
+def resolve(maze: str | Maze) -> tuple[Maze, Reward | None]:
+    """Layout and reward kind behind a name (see `parse_name`), a text maze, or a `Maze` itself.
 
     Args:
         maze: a text with `#` in it is read as the maze: rows one per line or joined by a backslash; blank lines
-            and spaces around rows are dropped. It has 800 episode steps and no reference returns.
+            and spaces around rows are dropped. It has 800 episode steps and no reference returns, unless it is
+            one of the known layouts.
 
     Raises:
         ValueError: for an unknown name or a text that is not a maze.
     """
     if isinstance(maze, Maze):
-        return maze
+        return maze, None
     if not isinstance(maze, str):
         raise ValueError(
-            f"got maze of type {type(maze).__name__}, expected a name such as 'large', a text maze or a Maze"
+            f"got maze of type {type(maze).__name__}, expected a name such as 'large', a text maze, a Maze"
         )
     if "#" not in maze and "\n" not in maze:
-        return parse_name(maze)[0]
+        return parse_name(maze)
     rows = [row.strip() for row in maze.replace("\\", "\n").split("\n")]
     text = "\n".join(row for row in rows if row)
-    return next((known for known in MAZES.values() if known.text == text), None) or Maze("text", text)
+    known = next((layout for layout in MAZES.values() if layout.text == text), None)
+    return known or Maze("text", text), None

@@ -95,9 +95,8 @@ def _receive(url: str, part: Path, timeout: float) -> None:
         if error.code != 416:
             raise
         _discard(part)
-        raise ConnectionError(
-            "the server has nothing after the part that was here; starting again"
-        ) from error
+        _receive(url, part, timeout)
+        return
     with response:
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
             f"bytes {have}-"
@@ -148,6 +147,6 @@ def _check(url: str, part: Path, sha256: str | None) -> None:
     if digest.hexdigest() != sha256.lower():
         _discard(part)
         raise ValueError(
-            f"{url}: got SHA-256 {digest.hexdigest()}, expected {sha256.lower()}; the download was deleted: try "
-            "again, and if it repeats, the published file has changed"
+            f"{url}: got SHA-256 {digest.hexdigest()}, expected {sha256.lower()}; the download was deleted: "
+            "try again, and if it repeats, the published file has changed"
         )

@@ -76,11 +76,6 @@ def get(
     return found
 
 
-def known_names() -> list[str]:
-    """D4RL names that `get` can download; Minari ids are open-ended."""
-    return sorted(D4RL_URLS)
-
-
 def _check_name(name: str, generators: Mapping[str, Generator]) -> None:
     """Raise, with the nearest known name, unless `name` can be a data set."""
     if not name or os.path.isabs(name) or ".." in name.split("/") or "\\" in name:
@@ -93,8 +88,8 @@ def _check_name(name: str, generators: Mapping[str, Generator]) -> None:
     near = difflib.get_close_matches(name, [*D4RL_URLS, *generators], 3, 0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
-        f"got data set '{name}', expected a D4RL name such as 'maze2d-large-v1' or a Minari id such as "
-        f"'D4RL/pointmaze/large-v2'{hint} For a file of your own pass its path to dfplan.data.load"
+        f"got data set '{name}', expected a D4RL name such as 'maze2d-large-v1', a Minari id such as "
+        f"'D4RL/pointmaze/large-v2', or in dfplan.data.load the path of a file{hint}"
     )
 
 

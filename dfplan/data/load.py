@@ -11,6 +11,7 @@ from dfplan.data.episodes import Episodes
 from dfplan.data.get import Generator, get
 from dfplan.data.hdf5 import children, open_hdf5
 from dfplan.data.minari import minari_file, read_minari
+from dfplan.data.sources import D4RL_URLS
 
 
 def load(
@@ -38,10 +39,10 @@ def load(
     """
     text = os.fspath(path_or_name)
     path = Path(text).expanduser()
-    if path.is_dir():
+    if path.is_dir() and text not in D4RL_URLS:
         return read_minari(minari_file(path), dt=dt)
     looks_like_path = isinstance(path_or_name, Path) or text.startswith((".", "~", os.sep))
-    if path.exists() or looks_like_path or path.suffix in (".hdf5", ".h5"):
+    if path.is_file() or looks_like_path or path.suffix in (".hdf5", ".h5"):
         return _read(path, dt, None)
     return _read(get(text, generators=generators).path, dt, text)
 

@@ -63,7 +63,7 @@ class Transformer(nn.Module):
         self.embed = nn.Linear(channels, width)
         self.level = LevelEmbedding(width)
         self.position = nn.Parameter(0.02 * torch.randn(-(-tokens // group), 1, width))
-        self.type = nn.Parameter(0.02 * torch.randn(1, group, width))
+        self.kind = nn.Parameter(0.02 * torch.randn(1, group, width))
         self.blocks = nn.ModuleList(Block(width, heads, causal) for _ in range(layers))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, channels)
         for block in self.blocks:  # a residual branch starts small, so depth does not change the scale
@@ -82,7 +82,7 @@ class Transformer(nn.Module):
             raise ValueError(f"got {x.shape[1]} tokens, the network was built for at most {self.tokens}; train a longer one")
         if cond is not None:
             raise ValueError("a transformer keeps no state; give it the history as tokens at level 0")
-        place = (self.position + self.type).flatten(0, 1)[: x.shape[1]]
+        place = (self.position + self.kind).flatten(0, 1)[: x.shape[1]]
         h = self.embed(x) + self.level(level) + place
         for block in self.blocks:
             h = block(h)

@@ -1,0 +1,198 @@
+"""Configuration: frozen, validated, strict about names."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from dfplan.denoiser import PARAMETERISATIONS, Denoiser
+from dfplan.errors import one_of
+from dfplan.losses import WEIGHTS, Levels
+from dfplan.nets.recurrent import Recurrent
+from dfplan.nets.transformer import Transformer
+from dfplan.noise import NoiseSchedule
+from dfplan.spec import Channel, Token, TrajectorySpec
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        kind: `transformer` or `recurrent`.
+        width: size of a token inside.
+        layers: blocks (transformer) or read-out layers (recurrent).
+        heads: attention heads (transformer).
+        causal: a token sees only its past (transformer; a recurrent network always is).
+        parameterisation: what the output means: `x0`, `eps` or `v`.
+        noise: the noise schedule.
+    """
+
+    kind: str = "transformer"
+    width: int = 192
+    layers: int = 4
+    heads: int = 4
+    causal: bool = False
+    parameterisation: str = "x0"
+    noise: NoiseSchedule = field(default_factory=NoiseSchedule)
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and sizes below 1."""
+        one_of("model kind", self.kind, ("transformer", "recurrent"))
+        one_of("parameterisation", self.parameterisation, PARAMETERISATIONS)
+        _above_zero(self, "width", "layers", "heads")
+
+    def build(self, spec: TrajectorySpec, horizon: int) -> Denoiser:
+        """An untrained denoiser for `horizon` steps of `spec`."""
+        if self.kind == "recurrent":
+            backbone: Transformer | Recurrent = Recurrent(spec.width, self.width, self.layers)
+        else:
+            tokens = horizon * spec.group_size
+            backbone = Transformer(
+                spec.width, tokens, spec.group_size, self.width, self.layers, self.heads, self.causal
+            )
+        return Denoiser(backbone, self.noise, self.parameterisation)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        spec: what a token is.
+        horizon: S, steps in a window.
+        task: task the model is for, such as `maze2d-large`; where a plan's goal and scores come from.
+        goal: default goal in the units of the goal token, or None.
+        goal_token: name of the token a goal fixes.
+        model: the network.
+        levels: how noise levels are drawn.
+        weight: loss weight: `uniform`, `min_snr` or `fused_snr`.
+        steps: optimiser steps.
+        batch: windows per step.
+        longest_of: starts drawn for each window; the one with the most steps left in its episode is kept.
+        lr: peak learning rate (AdamW).
+        weight_decay: AdamW weight decay.
+        warmup: steps of linear warm-up; cosine to zero follows.
+        clip: gradient norm at which gradients are clipped.
+        ema: decay of the averaged weights, which are what is saved for use.
+        precision: `fp32` or `bf16` (autocast; weights stay fp32).
+        seed: of weights, windows, levels and noise.
+        save_every: steps between checkpoints.
+        log_every: steps between log lines.
+    """
+
+    spec: TrajectorySpec
+    horizon: int
+    task: str = ""
+    goal: tuple[float, ...] | None = None
+    goal_token: str = "position"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    levels: Levels = field(default_factory=Levels)
+    weight: str = "uniform"
+    steps: int = 20000
+    batch: int = 256
+    longest_of: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: int = 500
+    clip: float = 1.0
+    ema: float = 0.999
+    precision: str = "bf16"
+    seed: int = 0
+    save_every: int = 1000
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: naming the field, what it is and what it should be.
+        """
+        one_of("loss weight", self.weight, WEIGHTS)
+        one_of("precision", self.precision, ("fp32", "bf16"))
+        _above_zero(self, "horizon", "steps", "batch", "longest_of", "lr", "clip", "save_every", "log_every")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"got ema={self.ema}, expected a decay from 0 to below 1, such as 0.999")
+        token = one_of("goal_token", self.goal_token, [t.name for t in self.spec.tokens])
+        size = next(len(t.channels) for t in self.spec.tokens if t.name == token)
+        if self.goal is not None and len(self.goal) != size:
+            raise ValueError(f"got goal {self.goal}, expected the {size} channels of token '{token}'")
+
+
+def _above_zero(config: object, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"got {name}={getattr(config, name)}, expected a number above 0")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Dataclass -> plain dictionary, ready for JSON."""
+    out = {}
+    for f in dataclasses.fields(config):
+        if f.init:
+            out[f.name] = _plain(getattr(config, f.name))
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def from_dict(cls: type[C], values: dict[str, Any], where: str = "") -> C:
+    """Plain dictionary -> dataclass.
+
+    Raises:
+        ValueError: on a key that does not exist, with the nearest name, or a value of the wrong type.
+    """
+    where = where or cls.__name__
+    hints = get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    for key in values:
+        one_of(f"key in {where}", key, names)
+    try:
+        return cls(**{k: _typed(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}; expected keys {names}") from error
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}: got {value!r}, expected a table of {[f.name for f in dataclasses.fields(hint)]}")
+        return from_dict(hint, value, where)  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where}: got {value!r}, expected a list")
+        return tuple(_typed(get_args(hint)[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if get_args(hint):  # X | None
+        return None if value is None else _typed(get_args(hint)[0], value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ValueError(f"{where}: got {value!r} ({type(value).__name__}), expected {hint.__name__}")
+    return value
+
+
+def read_config(path: Path | str, cls: type[C]) -> C:
+    """Read a JSON file into `cls`.
+
+    Raises:
+        ValueError: when it is not JSON or does not fit, naming the file and the key.
+    """
+    try:
+        values = json.loads(Path(path).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); expected the fields of {cls.__name__}") from error
+    return from_dict(cls, values, str(path))
+
+
+__all__ = ["Channel", "ModelConfig", "Token", "TrainConfig", "from_dict", "read_config", "to_dict"]

@@ -1,0 +1,186 @@
+"""Training: one loop, resumable bit for bit. Needs torch and numpy alone."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dfplan import checkpoint
+from dfplan.calibrate import calibrate
+from dfplan.config import TrainConfig, from_dict, to_dict
+from dfplan.data.episodes import Episodes
+from dfplan.data.windows import Windows
+from dfplan.losses import denoising_loss
+from dfplan.normalize import Normalizer
+from dfplan.spec import TrajectorySpec
+
+Log = Callable[[int, dict[str, float]], None]
+
+
+class TokenWindows:
+    """Windows of episodes as normalised tokens."""
+
+    def __init__(self, spec: TrajectorySpec, horizon: int, episodes: Episodes, normalizer: Normalizer) -> None:
+        self.spec, self.episodes = spec, episodes
+        self.normalizer = copy.deepcopy(normalizer).cpu()
+        self.sources = [spec.channel(t.channels[0]).source for t in spec.tokens]
+        self.columns = [[spec.channel(c).index for c in t.channels] for t in spec.tokens]
+        lags = {}
+        for token, source in zip(spec.tokens, self.sources, strict=True):
+            if lags.setdefault(source, token.lag) != token.lag:
+                raise ValueError(f"tokens from '{source}' have lags {lags[source]} and {token.lag}; give them one lag")
+        self.windows = Windows(episodes, spec.frames(horizon), tuple(lags), tuple(lags.values()))
+
+    def draw(self, rng: np.random.Generator, batch: int, longest_of: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens x (B, T, D) normalised, inside (B, S), valid (B, T, D) where a value was recorded."""
+        starts = rng.integers(0, len(self.windows), size=(longest_of, batch))
+        left = self.episodes.ends[np.searchsorted(self.episodes.ends, starts, side="right")] - starts
+        starts = np.take_along_axis(starts, left.argmax(0)[None], 0)[0]
+        got = self.windows.gather(starts)
+        parts, valid = {}, []
+        for token, source, columns in zip(self.spec.tokens, self.sources, self.columns, strict=True):
+            parts[token.name] = got.arrays[source][..., columns]
+            valid.append(got.valid[source].all(-1))
+        x = self.normalizer.normalize(torch.from_numpy(self.spec.pack(parts)))
+        mask = torch.from_numpy(np.stack(valid, 2))[..., None] & torch.from_numpy(self.spec.valid)
+        mask = mask.flatten(1, 2)
+        return x * mask, torch.from_numpy(got.inside), mask
+
+
+class Trainer:
+    """State of one run: model, average, optimiser, random states, step.
+
+    Args:
+        config: the run.
+        episodes: demonstrations.
+        folder: checkpoint folder; an existing one is an error unless `resume`.
+        device: `cpu`, `cuda`, ...
+        resume: go on from `folder`.
+    """
+
+    def __init__(self, config: TrainConfig, episodes: Episodes, folder: Path | str, device: str = "cpu", resume: bool = False) -> None:
+        self.config, self.folder, self.device = config, checkpoint.recover(Path(folder)), device
+        if self.folder.exists() and not resume:
+            raise ValueError(f"{self.folder} exists; pass --resume to go on with it, or choose another folder")
+        if resume and not self.folder.exists():
+            raise ValueError(f"nothing to resume: {self.folder} does not exist; leave out --resume to start it")
+        normalizer = Normalizer.fit(config.spec, episodes)
+        self.windows = TokenWindows(config.spec, config.horizon, episodes, normalizer)
+        self.normalizer = normalizer
+        torch.manual_seed(config.seed)
+        self.model = config.model.build(config.spec, config.horizon).to(device)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+        )
+        self.step = 0
+        self.rng = np.random.default_rng(config.seed)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        if resume:
+            self._resume()
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then cosine to zero."""
+        c = self.config
+        if self.step < c.warmup:
+            return c.lr * (self.step + 1) / c.warmup
+        return c.lr * 0.5 * (1 + math.cos(math.pi * (self.step - c.warmup) / max(1, c.steps - c.warmup)))
+
+    def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x, level, noise, scored: one batch on the device."""
+        x, inside, valid = self.windows.draw(self.rng, self.config.batch, self.config.longest_of)
+        level, scored = self.config.levels.sample(inside, self.generator)
+        noise = torch.randn(x.shape, generator=self.generator)
+        group = self.config.spec.group_size
+        if group > 1 and self.config.levels.independent:  # tokens of one step get levels of their own
+            level = self._split(level, group)
+        else:
+            level = level.repeat_interleave(group, 1)
+        mask = valid & scored.repeat_interleave(group, 1)[..., None]
+        return x.to(self.device), level.to(self.device), noise.to(self.device), mask.float().to(self.device)
+
+    def _split(self, level: Tensor, group: int) -> Tensor:
+        """(B, S) -> (B, S*G): half the steps that are partly noisy get a fresh level for each of their tokens."""
+        wide = level[..., None].expand(*level.shape, group)
+        fresh = torch.rand(wide.shape, generator=self.generator)
+        pick = (torch.rand(*level.shape, 1, generator=self.generator) < 0.5) & (wide > 0) & (wide < 1)
+        return torch.where(pick, fresh, wide).flatten(1)
+
+    def train_step(self) -> dict[str, Tensor | float]:
+        """One optimiser step; returns loss and gradient norm as tensors (no host sync)."""
+        config = self.config
+        x, level, noise, scored = self.batch()
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=config.precision == "bf16"):
+            loss = denoising_loss(self.model, x, level, noise, scored, config.weight)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(config.ema, self.step / (self.step + 10))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        return {"loss": loss.detach(), "grad_norm": norm, "lr": rate}
+
+    def run(self, log: Log | None = None) -> Iterator[int]:
+        """Train to the end, saving as it goes; yields the step after each one."""
+        began, first = time.perf_counter(), self.step
+        while self.step < self.config.steps:
+            metrics = self.train_step()
+            if log and (self.step % self.config.log_every == 0 or self.step == self.config.steps):
+                values = {k: float(v) for k, v in metrics.items()}
+                if not math.isfinite(values["loss"]):
+                    raise FloatingPointError(f"loss is {values['loss']} at step {self.step}; lower lr ({self.config.lr}) or use fp32")
+                log(self.step, {**values, "steps_per_s": (self.step - first) / (time.perf_counter() - began)})
+            if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+                self.save()
+            yield self.step
+
+    def save(self) -> None:
+        """Write the checkpoint folder; the last one also carries the calibration."""
+        done = self.step >= self.config.steps
+        calibration = calibrate(self.average, self.normalizer, self.windows, self.config, self.device) if done else {}
+        state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        for i, slot in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{i}.{k}": v for k, v in slot.items()}
+        state["generator"] = self.generator.get_state()
+        checkpoint.write_folder(
+            self.folder,
+            {"model.safetensors": checkpoint.model_tensors(self.average, self.normalizer), "training.safetensors": state},
+            {
+                "config.json": checkpoint.header(self.config, calibration),
+                "training.json": {"step": self.step, "rng": self.rng.bit_generator.state},
+            },
+        )
+
+    def _resume(self) -> None:
+        saved = from_dict(TrainConfig, checkpoint.read_json(self.folder / "config.json")["train"])
+        if saved != self.config:
+            ours, theirs = to_dict(self.config), to_dict(saved)
+            differ = {k: (theirs[k], ours[k]) for k in ours if ours[k] != theirs[k]}
+            raise ValueError(f"{self.folder} was trained with other settings: {differ} (saved, given); give the saved ones")
+        state = checkpoint.read_tensors(self.folder / "training.safetensors")
+        meta: dict[str, Any] = checkpoint.read_json(self.folder / "training.json")
+        self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
+        average = checkpoint.read_tensors(self.folder / "model.safetensors")
+        self.average.load_state_dict({k[9:]: v for k, v in average.items() if k.startswith("denoiser.")})
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("optimizer."):
+                _, i, name = key.split(".")
+                slots.setdefault(int(i), {})[name] = value
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**whole, "state": slots})
+        self.step = int(meta["step"])
+        self.rng.bit_generator.state = meta["rng"]
+        self.generator.set_state(state["generator"])
