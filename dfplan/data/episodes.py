@@ -15,7 +15,8 @@ class Episodes:
 
     Attributes:
         arrays: name -> (N, C) or (N,) array, N env steps over all episodes. `observations` is required;
-            `actions[t]` is the action taken at `observations[t]`; `rewards[t]` belongs to `observations[t]`.
+            `actions[t]` is the action taken at `observations[t]`; `rewards[t]` belongs to `observations[t]`
+            as its source records it (the readers say where that is the reward of the transition from t).
             Memory-mapped arrays are welcome.
         ends: (E,) int64, exclusive end of each episode; strictly increasing; the last one is N.
         dt: seconds between two env steps.
@@ -45,13 +46,15 @@ class Episodes:
                     "every array needs one row per env step"
                 )
         ends = np.asarray(self.ends)
-        if ends.ndim != 1 or len(ends) == 0 or ends[-1] != steps or (np.diff(ends, prepend=0) <= 0).any():
+        rising = ends.dtype.kind in "iu" and ends.ndim == 1 and len(ends) > 0 and ends[-1] == steps
+        if not rising or (np.diff(ends.astype(np.int64), prepend=0) <= 0).any():
             raise ValueError(
                 f"{self.name}: episode ends must rise strictly from above 0 to {steps} (the number of env "
-                f"steps); got {ends[:3]}...{ends[-3:]}"
+                f"steps); got {str(ends)[:80]}"
             )
-        if not self.dt > 0:
+        if not 0 < self.dt < float("inf"):
             raise ValueError(f"{self.name}: got dt={self.dt}, expected seconds between env steps, above 0")
+        object.__setattr__(self, "ends", ends.astype(np.int64))
 
     def __len__(self) -> int:
         """Number of episodes."""

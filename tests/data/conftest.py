@@ -1,4 +1,6 @@
+import http.server
 import os
+import threading
 from pathlib import Path
 
 import h5py
@@ -53,3 +55,58 @@ def caches(tmp_path, monkeypatch):
         monkeypatch.setenv(variable, str(tmp_path / name))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return tmp_path
+
+
+BODY = b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 4000
+
+
+class Server:
+    """A local HTTP server whose faults are set per test."""
+
+    def __init__(self):
+        self.body, self.etag, self.ranges, self.cuts, self.status = BODY, '"one"', True, [], 200
+        self.requests = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.answer(self)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/set.hdf5"
+
+    def answer(self, handler):
+        wanted = handler.headers.get("Range")
+        self.requests.append(wanted)
+        if self.status != 200:
+            handler.send_error(self.status)
+            return
+        begin = 0
+        if self.ranges and wanted and handler.headers.get("If-Range") == self.etag:
+            begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if begin >= len(self.body):
+                handler.send_error(416)
+                return
+            handler.send_response(206)
+            handler.send_header("Content-Range", f"bytes {begin}-{len(self.body) - 1}/{len(self.body)}")
+        else:
+            handler.send_response(200)
+        handler.send_header("Content-Length", str(len(self.body) - begin))
+        if self.etag:
+            handler.send_header("ETag", self.etag)
+        handler.end_headers()
+        end = begin + self.cuts.pop(0) if self.cuts else len(self.body)
+        handler.wfile.write(self.body[begin:end])
+
+
+@pytest.fixture
+def server(caches):
+    """A local server of BODY, shut down afterwards."""
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()

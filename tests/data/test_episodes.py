@@ -18,10 +18,13 @@ def test_counts():
         ({"observations": 5}, [3, 3, 5], 0.1, "rise strictly"),
         ({"observations": 5}, [0, 5], 0.1, "rise strictly"),
         ({"observations": 5}, [], 0.1, "rise strictly"),
+        ({"observations": 5}, [2.5, 5.0], 0.1, "rise strictly"),
+        ({"observations": 5}, [[5]], 0.1, "rise strictly"),
+        ({"observations": 5}, [5], float("inf"), "dt=inf"),
         ({"observations": 5}, [5], 0.0, "dt=0.0"),
         ({"observations": 5}, [5], float("nan"), "dt=nan"),
     ],
 )
 def test_refuses(arrays, ends, dt, message):
     with pytest.raises(ValueError, match=message):
-        Episodes({key: np.zeros((n, 2)) for key, n in arrays.items()}, np.array(ends, np.int64), dt)
+        Episodes({key: np.zeros((n, 2)) for key, n in arrays.items()}, ends, dt)

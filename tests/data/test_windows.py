@@ -20,7 +20,11 @@ def episodes(lengths, **more):
 def cases(draw):
     lengths = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
     steps, stack = draw(st.integers(1, 5)), draw(st.integers(1, 3))
-    rows = draw(st.lists(st.lists(st.integers(-4, 20), min_size=stack, max_size=stack), min_size=steps, max_size=steps))
+    rows = draw(
+        st.lists(
+            st.lists(st.integers(-4, 20), min_size=stack, max_size=stack), min_size=steps, max_size=steps
+        )
+    )
     lags = (draw(st.integers(-3, 3)), draw(st.integers(-3, 3)))
     starts = draw(st.lists(st.integers(0, sum(lengths) - 1), min_size=1, max_size=8))
     return lengths, np.sort(np.array(rows), 1), lags, np.array(starts)
@@ -124,4 +128,6 @@ def test_refuses_starts(starts, message):
 
 def test_refuses_an_empty_batch():
     with pytest.raises(ValueError, match="got batch 0"):
-        Windows(episodes([4]), np.zeros((1, 1), int), ("observations",), (0,)).draw(np.random.default_rng(), 0)
+        Windows(episodes([4]), np.zeros((1, 1), int), ("observations",), (0,)).draw(
+            np.random.default_rng(), 0
+        )

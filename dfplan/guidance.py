@@ -1,0 +1,147 @@
+"""Costs on plans, and denoisers that follow their gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from dfplan.denoiser import Denoise
+from dfplan.noise import NoiseSchedule
+from dfplan.normalize import Normalizer
+from dfplan.spec import TrajectorySpec
+
+Cost: TypeAlias = "Callable[[dict[str, Tensor], Tensor], Tensor]"
+"""`(channels, mask) -> (B,)`: channel name -> (B, H) in physical units, mask (B, H) True inside the horizon."""
+
+
+def goal(target: dict[str, float], within: float = 1.0) -> Cost:
+    """Reach `target` (channel -> value) at any time: saturating squared distance summed over steps.
+
+    `within` is the distance, in the channels' unit, at which the pull is half saturated.
+    """
+
+    def cost(channels: dict[str, Tensor], mask: Tensor) -> Tensor:
+        square = torch.stack([(channels[name] - value).square() for name, value in target.items()]).sum(0)
+        return (square / (square + within**2) * mask).sum(-1)
+
+    return cost
+
+
+def obstacle(center: dict[str, float], radius: float) -> Cost:
+    """Stay out of a ball around `center` (channel -> value, m): squared depth in m^2, summed over steps."""
+
+    def cost(channels: dict[str, Tensor], mask: Tensor) -> Tensor:
+        square = torch.stack([(channels[name] - value).square() for name, value in center.items()]).sum(0)
+        return ((radius - (square + 1e-8).sqrt()).clamp_min(0).square() * mask).sum(-1)
+
+    return cost
+
+
+def smoothness(names: Sequence[str]) -> Cost:
+    """Squared second difference of the named channels, summed over steps (unit^2)."""
+
+    def cost(channels: dict[str, Tensor], mask: Tensor) -> Tensor:
+        both = mask[:, 2:] & mask[:, 1:-1] & mask[:, :-2]
+        return torch.stack([(channels[n].diff(n=2, dim=-1).square() * both).sum(-1) for n in names]).sum(0)
+
+    return cost
+
+
+def limits(low: dict[str, float], high: dict[str, float]) -> Cost:
+    """Squared excess beyond limits per channel, summed over steps (unit^2)."""
+
+    def cost(channels: dict[str, Tensor], mask: Tensor) -> Tensor:
+        below = [((v - channels[n]).clamp_min(0).square() * mask).sum(-1) for n, v in low.items()]
+        above = [((channels[n] - v).clamp_min(0).square() * mask).sum(-1) for n, v in high.items()]
+        return torch.stack(below + above).sum(0)
+
+    return cost
+
+
+def returns(reward: str) -> Cost:
+    """Minus the sum of a reward channel over the horizon."""
+    return lambda channels, mask: -(channels[reward] * mask).sum(-1)
+
+
+def total(*parts: tuple[float, Cost]) -> Cost:
+    """Weighted sum of costs."""
+    return lambda channels, mask: torch.stack([w * c(channels, mask) for w, c in parts]).sum(0)
+
+
+def evaluate(cost: Cost, x0: Tensor, spec: TrajectorySpec, normalizer: Normalizer, mask: Tensor | None = None) -> Tensor:
+    """Cost (B,) of normalised clean tokens (B, T, D); mask (B, S), all steps if None."""
+    channels = {k: v.flatten(1) for k, v in spec.unpack(normalizer.unnormalize(x0)).items()}
+    frames = next(iter(channels.values()))
+    inside = torch.ones_like(frames, dtype=torch.bool) if mask is None else mask.repeat_interleave(spec.stack, 1)
+    return cost(channels, inside)
+
+
+def guide(
+    denoiser: Denoise,
+    cost: Cost,
+    scale: float,
+    *,
+    schedule: NoiseSchedule,
+    spec: TrajectorySpec,
+    normalizer: Normalizer,
+    mask: Tensor | None = None,
+    futures: int = 1,
+    generator: torch.Generator | None = None,
+) -> Denoise:
+    """A denoiser that samples from p(x) exp(-scale * cost): the gradient goes through the network.
+
+    x0' = x0 - scale * sigma^2 / alpha * d cost(x0(x)) / dx (Dhariwal & Nichol 2021, section 4, in x0 form;
+    the cost on the denoised estimate as in Chung et al. 2023). The cost is summed per sample, so the result for one
+    trajectory depends neither on its batch nor on padding. With `futures` > 1 the gradient is averaged over that
+    many draws of the tokens that are noisier than the cleanest unfinished one (Monte Carlo guidance,
+    Diffusion Forcing, section 3.3): each is re-noised from the current estimate.
+
+    Args:
+        denoiser: what to guide.
+        cost: in physical units.
+        scale: nats per unit of cost.
+        schedule: the denoiser's noise.
+        spec: what the tokens mean.
+        normalizer: physical <-> normalised.
+        mask: (B, S) steps that count.
+        futures: sampled futures per call, evaluated as one batch.
+        generator: of the futures' noise.
+    """
+    if futures < 1 or not scale >= 0:
+        raise ValueError(f"got futures={futures}, scale={scale}; expected at least 1 future and a scale of 0 or more")
+
+    def score(x: Tensor, level: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            x = x.detach().float().requires_grad_()
+            x0 = denoiser(x, level, cond)
+            value = evaluate(cost, x0.float(), spec, normalizer, mask)
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+        return x0.detach(), gradient
+
+    def guided(x: Tensor, level: Tensor, cond: Tensor | None = None) -> Tensor:
+        alpha, sigma = schedule.alpha(level)[..., None], schedule.sigma(level)[..., None]
+        if futures == 1:
+            x0, gradient = score(x, level, cond)
+        else:
+            x0, gradient = average(x, level, cond)
+        return x0 - scale * sigma.square() / alpha * gradient
+
+    def average(x: Tensor, level: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        x0 = denoiser(x, level, cond).detach()
+        front = torch.where(level > 0, level, 2.0).amin(1, keepdim=True)
+        far = (level > front)[..., None]
+        many = [torch.randn(x.shape, generator=generator, device=x.device) for _ in range(futures)]
+        copies = torch.cat([torch.where(far, schedule.add_noise(x0, level, n), x) for n in many])
+        state = None if cond is None else cond.repeat(futures, 1)
+        with torch.enable_grad():
+            shift = torch.zeros_like(x).requires_grad_()
+            out = denoiser(copies + shift.repeat(futures, 1, 1), level.repeat(futures, 1), state)
+            rows = None if mask is None else mask.repeat(futures, 1)
+            value = evaluate(cost, out.float(), spec, normalizer, rows).sum() / futures
+            (gradient,) = torch.autograd.grad(value, shift)
+        return x0, gradient
+
+    return guided
