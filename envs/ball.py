@@ -1,10 +1,10 @@
 """Physics of Maze2D's ball: MuJoCo where it can touch a wall, elsewhere MuJoCo's update in closed form.
 
 The model is D4RL's `point_maze` MJCF (sphere of 0.1 m and 4.18879 kg on two slides, damping 1 N s/m, motors
-of 100 N, dt 0.01 s). Two properties of contacts changed in newer MuJoCo versions and are set back to what D4RL's
-data were recorded with: the ball's `body_invweight0` (2/(3m); 1/m since MuJoCo 3.0) and the contact margin
-(0.002 m in all; the two geoms' margins are summed since 3.5). The ground plane is left out: it cannot push along
-x or y.
+of 100 N, dt 0.01 s). Two properties of contacts changed in newer MuJoCo versions and are set back to what
+D4RL's data were recorded with: the ball's `body_invweight0` (2/(3m); 1/m since MuJoCo 3.0) and the contact
+margin (0.002 m in all; the two geoms' margins are summed since 3.5). The ground plane is left out: it cannot
+push along x or y.
 """
 
 from __future__ import annotations

@@ -57,15 +57,16 @@ class GridPaths:
         """
         distances = self.distances(goal)
         far = len(distances)
+        inside = (round(x + OFFSET), round(y + OFFSET))
+        if inside not in distances:
+            raise ValueError(f"maze '{self.maze.name}': no way from ({x:g}, {y:g}) to goal cell {goal}")
         cell = (round(x), round(y))
         if cell not in distances and all((cell[0] + r, cell[1] + c) not in distances for r, c in MOVES):
-            cell = (round(x + OFFSET), round(y + OFFSET))
+            cell = inside
         path: list[Cell] = []
         while cell != goal:
             around = [(cell[0] + r, cell[1] + c) for r, c in MOVES]
             cell = min(around, key=lambda near: distances.get(near, far))
-            if cell not in distances:
-                raise ValueError(f"maze '{self.maze.name}': no way from ({x:.2f}, {y:.2f}) to cell {goal}")
             path.append(cell)
         return path or [goal]
 

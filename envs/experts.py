@@ -1,8 +1,8 @@
 """The Maze2D expert, and the generator of D4RL's Maze2D data sets.
 
 The data follow D4RL's `generate_maze2d_datasets.py --noisy`, which reproduces the statistics of the released
-v1 files, with its slips mended: `observations[t]` is always the true state (the script repeats the old one for
-one step after each goal), and `rewards` and `timeouts` are filled as in the released files.
+v1 files, with its slips mended: `observations[t]` is always the true state (the script repeats the old one
+for one step after each goal), and `rewards` and `timeouts` are filled as in the released files.
 """
 
 from __future__ import annotations
@@ -130,9 +130,9 @@ def collect(
     Returns:
         `observations` (N, 4) x, y (m), vx, vy (m/s) before the action; `actions` (N, 2); `rewards` (N,) 1
         where `observations[t]` is within 0.5 m of the layout's fixed goal (exp(-distance) if the name says
-        dense); `terminals` (N,) all False; `timeouts` (N,) True where the controller reached its goal (or used
-        up the episode steps) and the goal changes after the row; `infos/goal` (N, 2) the goal it was heading
-        for, m; `infos/qpos`, `infos/qvel` (N, 2). All float32 or bool.
+        dense); `terminals` (N,) all False; `timeouts` (N,) True where the controller reached its goal (or
+        used up the episode steps) and the goal changes after the row; `infos/goal` (N, 2) the goal it was
+        heading for, m; `infos/qpos`, `infos/qvel` (N, 2). All float32 or bool.
 
     Raises:
         ValueError: for an unknown maze, steps below 1, negative noise, or a maze with parts out of reach.

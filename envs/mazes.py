@@ -1,8 +1,8 @@
 """Maze layouts of D4RL Maze2D, their episode lengths and reference returns, and mazes written as text.
 
 Rows, goals, step limits and reference returns are those of D4RL's `pointmaze/__init__.py` and `maze_model.py`
-(version v1 ids). A text maze has one row per line (or rows joined by a backslash, D4RL's own separator) of `#`
-for wall, `O` for free and at most one `G` for the goal cell. x is the row index, y the column index, in metres.
+(version v1 ids). A text maze has one row per line (or rows joined by a backslash, D4RL's own separator) of
+`#` for wall, `O` for free and at most one `G` for the goal cell. x is the row index, y the column index, in m.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Maze:
         """
         _check_rows(self.name, self.rows)
         if self.episode_steps < 1:
-            raise ValueError(f"maze '{self.name}': got episode_steps={self.episode_steps}, expected 1 or more")
+            raise ValueError(f"maze '{self.name}': got episode_steps={self.episode_steps}, expected >= 1")
 
     @cached_property
     def rows(self) -> tuple[str, ...]:
@@ -75,17 +75,25 @@ class Maze:
         return 0 <= row < rows and 0 <= column < columns and self.rows[row][column] != "#"
 
     def cell_at(self, x: float, y: float) -> Cell:
-        """Free cell of a goal position: the rounded one (D4RL's), else the one that holds a ball at (x, y), m.
+        """Free cell of a goal position: the rounded one (D4RL's), else the one a ball at (x, y), in m, is in.
 
         A ball at qpos (r, c) sits 0.2 m off the centre of cell (r, c), so the two differ near cell edges.
 
         Raises:
             ValueError: if both are walls.
         """
-        for shift in (0.0, OFFSET):
-            cell = (round(x + shift), round(y + shift))
-            if self.is_free(*cell):
-                return cell
+        cell = (round(x), round(y))
+        return cell if self.is_free(*cell) else self.ball_cell(x, y)
+
+    def ball_cell(self, x: float, y: float) -> Cell:
+        """Free cell that the centre of a ball at qpos (x, y), m, is in.
+
+        Raises:
+            ValueError: if that is a wall.
+        """
+        cell = (round(x + OFFSET), round(y + OFFSET))
+        if self.is_free(*cell):
+            return cell
         raise ValueError(
             f"maze '{self.name}': got position ({x:g}, {y:g}), which is in a wall or outside; expected a point "
             f"of a free cell, such as {self.goal} (x is the row, y the column, in m)"
@@ -96,7 +104,7 @@ class Maze:
         return self.sparse_refs if reward == "sparse" else self.dense_refs
 
     def normalized_score(self, episode_return: float, reward: Reward = "sparse") -> float:
-        """D4RL's normalised score: 0 the random policy, 1 the reference controller; papers print 100 times this.
+        """D4RL's normalised score: 0 the random policy, 1 the reference controller; papers print 100 times it.
 
         Args:
             episode_return: sum of rewards over one episode.
@@ -126,7 +134,7 @@ def _check_rows(name: str, rows: tuple[str, ...]) -> None:
             raise ValueError(f"maze '{name}': got {strange} in row {index} '{row}', expected '#', 'O', 'G'")
     ends = [rows[0], rows[-1], "".join(r[:1] for r in rows), "".join(r[-1:] for r in rows)]
     if any(set(side) != {"#"} for side in ends):
-        raise ValueError(f"maze '{name}': the border is open; the first and last row and column need '#' only")
+        raise ValueError(f"maze '{name}': the border is open; first and last rows and columns need '#' only")
     tiles = "".join(rows)
     if tiles.count("#") == len(tiles):
         raise ValueError(f"maze '{name}': got no free cell, expected at least one 'O' or 'G'")
@@ -227,9 +235,9 @@ def resolve(maze: str | Maze) -> tuple[Maze, Reward | None]:
     """Layout and reward kind behind a name (see `parse_name`), a text maze, or a `Maze` itself.
 
     Args:
-        maze: a text with `#` in it is read as the maze: rows one per line or joined by a backslash; blank lines
-            and spaces around rows are dropped. It has 800 episode steps and no reference returns, unless it is
-            one of the known layouts.
+        maze: a text with `#` in it is read as the maze: rows one per line or joined by a backslash; blank
+            lines and spaces around rows are dropped. It has 800 episode steps and no reference returns, unless
+            it is one of the known layouts.
 
     Raises:
         ValueError: for an unknown name or a text that is not a maze.
