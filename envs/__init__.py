@@ -59,8 +59,8 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
     """Maze2D with its time limit, by D4RL's name, a short name, a text maze or our own id.
 
     Args:
-        name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze, a `Maze`
-            or one of `ENV_IDS`' ids.
+        name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze, a
+            `Maze` or one of `ENV_IDS`' ids.
         **kwargs: passed to `gymnasium.make`: `goal`, `reward`, `render_mode`, `max_episode_steps`, ...
 
     Raises:

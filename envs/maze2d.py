@@ -1,8 +1,8 @@
 """Maze2D with D4RL's exact physics, as a Gymnasium environment.
 
-State and reward follow D4RL's `maze_model.py` (v1): observation x, y, vx, vy; the sparse reward is 1 for every
-step that ends within 0.5 m of the goal, the dense one exp(-distance); an episode never terminates, only the time
-limit of the registered ids cuts it.
+State and reward follow D4RL's `maze_model.py` (v1): observation x, y, vx, vy; the sparse reward is 1 for
+every step that ends within 0.5 m of the goal, the dense one exp(-distance); an episode never terminates,
+only the time limit of the registered ids cuts it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Maze2DEnv(gym.Env[Observation, Action]):
     """A ball pushed through a maze.
 
     Observation: (4,) float64 x, y (m; x along the rows, y along the columns), vx, vy (m/s).
-    Action: (2,) float32 in [-1, 1], motor command per axis (1 is 100 N); values beyond are clipped as in D4RL.
+    Action: (2,) float32 in [-1, 1], motor command per axis (1 is 100 N); values beyond are clipped.
     Info: `success` (the goal has been within 0.5 m in this episode), `first_reach` (number of steps when it
-    first was, None before), `normalized_score` (D4RL's, of the return so far; None for mazes without reference
-    returns) and `goal` (2,) in m.
+    first was, None before), `normalized_score` (D4RL's, of the return so far; None for mazes without
+    reference returns) and `goal` (2,) in m.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1.0 / DT)}  # noqa: RUF012
@@ -58,12 +58,12 @@ class Maze2DEnv(gym.Env[Observation, Action]):
             render_mode: None or `rgb_array`.
 
         Raises:
-            ValueError: for an unknown maze, goal, reward or render mode, or a reward the name contradicts.
+            ValueError: for an unknown maze, goal, reward or render mode, or one the name contradicts.
         """
         self.maze, named = resolve(maze)
         if reward is not None and named not in (None, one_of("reward", reward, ("sparse", "dense"))):
             raise ValueError(
-                f"got maze '{maze}' with reward='{reward}', which contradict each other; leave one of them out"
+                f"got maze '{maze}' with reward='{reward}', which contradict each other; leave one out"
             )
         if render_mode is not None:
             one_of("render_mode", render_mode, self.metadata["render_modes"])
@@ -86,7 +86,7 @@ class Maze2DEnv(gym.Env[Observation, Action]):
     @property
     def goal(self) -> Observation:
         """(2,) position to reach in this episode, m."""
-        return self._goal_array
+        return self._goal_array.copy()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -122,7 +122,7 @@ class Maze2DEnv(gym.Env[Observation, Action]):
             action: (2,) motor command per axis, clipped to [-1, 1].
 
         Returns:
-            observation (4,), reward after the step, terminated (always False), truncated (always False), info.
+            observation (4,), reward after the step, terminated and truncated (both always False), info.
 
         Raises:
             ValueError: if the action is not two numbers, or NaN.
@@ -165,7 +165,6 @@ class Maze2DEnv(gym.Env[Observation, Action]):
     def _begin(self, goal: Point) -> None:
         self._goal, self._start = goal, self._state[:2]
         self._goal_array = np.array(goal)
-        self._goal_array.flags.writeable = False
         self._steps, self._return = 0, 0.0
         self._scene = None
         near = hypot(self._state[0] - goal[0], self._state[1] - goal[1]) <= GOAL_RADIUS
@@ -177,7 +176,7 @@ class Maze2DEnv(gym.Env[Observation, Action]):
             "success": self._first_reach is not None,
             "first_reach": self._first_reach,
             "normalized_score": None if score is None else (self._return - score[0]) * score[1],
-            "goal": self._goal_array,
+            "goal": self._goal_array.copy(),
         }
 
     def _somewhere(self) -> Point:

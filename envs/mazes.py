@@ -2,7 +2,7 @@
 
 Rows, goals, step limits and reference returns are those of D4RL's `pointmaze/__init__.py` and `maze_model.py`
 (version v1 ids). A text maze has one row per line (or rows joined by a backslash, D4RL's own separator) of
-`#` for wall, `O` for free and at most one `G` for the goal cell. x is the row index, y the column index, in m.
+`#` for wall, `O` for free and at most one `G` for the goal cell. x is the row index, y the column index (m).
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Maze:
         if self.is_free(*cell):
             return cell
         raise ValueError(
-            f"maze '{self.name}': got position ({x:g}, {y:g}), which is in a wall or outside; expected a point "
-            f"of a free cell, such as {self.goal} (x is the row, y the column, in m)"
+            f"maze '{self.name}': got position ({x:g}, {y:g}), which is in a wall or outside; expected a "
+            f"point of a free cell, such as {self.goal} (x is the row, y the column, in m)"
         )
 
     def refs(self, reward: Reward = "sparse") -> tuple[float, float] | None:
@@ -104,7 +104,7 @@ class Maze:
         return self.sparse_refs if reward == "sparse" else self.dense_refs
 
     def normalized_score(self, episode_return: float, reward: Reward = "sparse") -> float:
-        """D4RL's normalised score: 0 the random policy, 1 the reference controller; papers print 100 times it.
+        """D4RL's normalised score: 0 a random policy, 1 the reference controller; papers print 100 times it.
 
         Args:
             episode_return: sum of rewards over one episode.
@@ -236,8 +236,8 @@ def resolve(maze: str | Maze) -> tuple[Maze, Reward | None]:
 
     Args:
         maze: a text with `#` in it is read as the maze: rows one per line or joined by a backslash; blank
-            lines and spaces around rows are dropped. It has 800 episode steps and no reference returns, unless
-            it is one of the known layouts.
+            lines and spaces around rows are dropped. It has 800 episode steps and no reference returns,
+            unless it is one of the known layouts.
 
     Raises:
         ValueError: for an unknown name or a text that is not a maze.

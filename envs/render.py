@@ -1,7 +1,8 @@
 """Pictures of a maze in plain numpy: no OpenGL, no figure.
 
 Image rows are maze rows (x grows downwards) and image columns are maze columns (y grows to the right), so a
-picture looks like the maze's text. The ball is drawn where it touches walls in the simulation: qpos plus 0.2 m.
+picture looks like the maze's text. The ball is drawn where it touches walls in the simulation: at qpos
+plus 0.2 m.
 """
 
 from __future__ import annotations
