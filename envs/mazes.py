@@ -142,9 +142,7 @@ def _check_rows(name: str, rows: tuple[str, ...]) -> None:
         raise ValueError(f"maze '{name}': got {tiles.count('G')} goal cells 'G', expected at most one")
 
 
-def _maze(
-    name: str, rows: str, steps: int, sparse: tuple[float, float], dense: tuple[float, float]
-) -> Maze:
+def _maze(name: str, rows: str, steps: int, sparse: tuple[float, float], dense: tuple[float, float]) -> Maze:
     return Maze(name, rows.replace(" ", "\n"), steps, sparse, dense)
 
 
