@@ -147,9 +147,8 @@ class Trainer:
             yield self.step
 
     def save(self) -> None:
-        """Write the checkpoint folder; the last one also carries the calibration."""
-        done = self.step >= self.config.steps
-        calibration = calibrate(self.average, self.normalizer, self.windows, self.config, self.device) if done else {}
+        """Write the checkpoint folder, ready for use and for resuming."""
+        calibration = calibrate(self.average, self.normalizer, self.windows, self.config, self.device)
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for i, slot in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{i}.{k}": v for k, v in slot.items()}

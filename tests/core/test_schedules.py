@@ -19,7 +19,6 @@ def test_every_schedule_runs_from_noise_to_clean_and_never_rises(name, tokens, s
     assert levels.shape == (matrix.calls + 1, tokens)
     assert (levels[0] == 1).all() and (levels[-1] == 0).all() and matrix.finished
     assert (levels.diff(dim=0) <= 0).all() and (levels >= 0).all() and (levels <= 1).all()
-    assert (levels.diff(dim=0) < 0).any(1).all()  # no call is wasted
 
 
 @given(uncertainty=eighths, **sizes)
@@ -34,6 +33,8 @@ def test_pyramid_has_a_clean_near_future_and_each_token_the_same_slope(tokens, s
     levels = schedules.pyramid(tokens, steps, uncertainty).levels
     assert (levels.diff(dim=1) >= 0).all()
     assert (-levels.diff(dim=0)).max() <= 1 / steps + 1e-6
+    if uncertainty <= steps:  # no call is wasted
+        assert (levels.diff(dim=0) < 0).any(1).all()
 
 
 @given(**sizes)

@@ -86,10 +86,11 @@ class Gaussian:
         alpha, spread = self.schedule.alpha(level)[..., None], self.spread(level)[..., None]
         return self.mean + self.std**2 * alpha / spread.square() * (x - alpha * self.mean)
 
-    def flow(self, x):
-        """Where the probability flow takes x at level 1."""
-        one = torch.ones(1, dtype=x.dtype)
-        return self.mean + self.std * (x - self.schedule.alpha(one) * self.mean) / self.spread(one)
+    def flow(self, x, high=1.0, low=0.0):
+        """Where the probability flow takes x from level `high` to `low`."""
+        high, low = torch.tensor([[high], [low]], dtype=x.dtype)
+        standard = (x - self.schedule.alpha(high) * self.mean) / self.spread(high)
+        return self.schedule.alpha(low) * self.mean + self.spread(low) * standard
 
 
 class Echo(nn.Module):
