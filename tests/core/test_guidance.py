@@ -15,7 +15,9 @@ LINE = TrajectorySpec((Channel("x"),), (Token("position", ("x",)),), 0.1, observ
 
 
 def scaled(spec, mean=0.5, scale=2.0):
-    return Normalizer(torch.full((spec.group_size, spec.width), mean), torch.full((spec.group_size, spec.width), scale))
+    return Normalizer(
+        torch.full((spec.group_size, spec.width), mean), torch.full((spec.group_size, spec.width), scale)
+    )
 
 
 def guided(denoiser, cost, scale=1.0, spec=None, normalizer=None, **more):
@@ -36,7 +38,10 @@ def finite_difference(net, cost, x, level, spec, normalizer, step=1e-5):
     for i in range(x.numel()):
         moved = torch.zeros_like(x).view(-1)
         moved[i] = step
-        up, down = (evaluate(cost, net(y, level), spec, normalizer) for y in (x + moved.view_as(x), x - moved.view_as(x)))
+        up, down = (
+            evaluate(cost, net(y, level), spec, normalizer)
+            for y in (x + moved.view_as(x), x - moved.view_as(x))
+        )
         gradient.view(-1)[i] = ((up - down) / (2 * step)).sum()
     net.float(), normalizer.float()
     return gradient
@@ -59,7 +64,9 @@ def test_correction_is_the_finite_difference_gradient_through_the_network(cost, 
     alpha, sigma = COSINE.alpha(level)[..., None], COSINE.sigma(level)[..., None]
     got = guided(net, cost, 0.7, spec, normalizer, futures=futures)(x, level)
     assert expected.abs().max() > 1e-2
-    torch.testing.assert_close((x0 - got) * alpha / (0.7 * sigma.square()), expected.float(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        (x0 - got) * alpha / (0.7 * sigma.square()), expected.float(), rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("futures", [1, 4])
@@ -193,7 +200,11 @@ SHORT = torch.tensor([[True, True, True, False]] * 2)
 @pytest.mark.parametrize(
     "cost, mask, expected",
     [
-        (goal({"x": 0.0, "y": 0.0}, 5.0), ALL, [0 + 1 / 26 + 25 / 50 + 16 / 41, 4 / 29 + 5 / 30 + 4 / 29 + 13 / 38]),
+        (
+            goal({"x": 0.0, "y": 0.0}, 5.0),
+            ALL,
+            [0 + 1 / 26 + 25 / 50 + 16 / 41, 4 / 29 + 5 / 30 + 4 / 29 + 13 / 38],
+        ),
         (goal({"x": 3.0}, 1.0), SHORT, [9 / 10 + 4 / 5 + 0, 3 / 2]),
         (obstacle({"x": 0.0, "y": 0.0}, 2.5), ALL, [6.25 + 2.25, 2 * 0.25 + (2.5 - 5**0.5) ** 2]),
         (obstacle({"x": 0.0, "y": 0.0}, 2.5), ~SHORT, [0, 0]),
@@ -208,7 +219,9 @@ SHORT = torch.tensor([[True, True, True, False]] * 2)
     ],
 )
 def test_costs_by_hand(cost, mask, expected):
-    torch.testing.assert_close(cost(CHANNELS, mask), torch.tensor(expected, dtype=torch.float32), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        cost(CHANNELS, mask), torch.tensor(expected, dtype=torch.float32), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_goal_is_half_saturated_at_within_and_flat_far_away():

@@ -52,7 +52,9 @@ def test_next_token_is_clean_past_one_noisy_step_masked_future():
     current = scored.int().argmax(1)
     index = torch.arange(8)
     assert (level[index < current[:, None]] == 0).all() and (level[index > current[:, None]] == 1).all()
-    torch.testing.assert_close(current.bincount(minlength=8) / 4000, torch.full((8,), 0.125), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        current.bincount(minlength=8) / 4000, torch.full((8,), 0.125), rtol=0, atol=0.02
+    )
     assert abs(level[scored].mean() - 0.5) < 0.02
 
 
@@ -82,7 +84,7 @@ def test_goal_known_shows_the_last_step_and_only_held_ones_before_it(p):
     assert not clean[:, :5].any()
     assert (clean.int().diff(dim=1) >= 0).all()  # clean steps are a run up to the end
     more = clean[clean[:, -1]].sum(1)
-    assert abs((more > 1).float().mean() - 1 / 3) < 0.05  # half draw a part of 3 steps, of which 2/3 round up past 1
+    assert abs((more > 1).float().mean() - 1 / 3) < 0.05  # half draw a part of 3 steps, 2/3 of it above 1
     assert (more == 2).any() and (more == 3).any()
 
 
@@ -139,7 +141,10 @@ def test_uniform_is_the_plain_error_of_the_networks_own_output(parameterisation)
     target = {"x0": x, "eps": noise, "v": alpha * noise - sigma * x}[parameterisation]
     out = denoiser.backbone(alpha * x + sigma * noise, level)
     torch.testing.assert_close(
-        denoising_loss(denoiser, x, level, noise, scored), (out - target).square().mean(), rtol=1e-5, atol=1e-6
+        denoising_loss(denoiser, x, level, noise, scored),
+        (out - target).square().mean(),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 

@@ -75,7 +75,9 @@ def test_transformer_refuses_a_state_and_odd_heads():
 @pytest.mark.parametrize("causal", [False, True])
 def test_cpu_attention_is_torchs(causal):
     q, k, v = torch.randn(3, 2, 4, 7, 5)
-    torch.testing.assert_close(attention(q, k, v, causal), F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+    torch.testing.assert_close(
+        attention(q, k, v, causal), F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    )
     half = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), causal)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), attention(q, k, v, causal), rtol=0.1, atol=0.05)

@@ -30,7 +30,9 @@ def test_linear_is_the_discrete_schedule_of_1000_steps():
     discrete = (1 - beta).cumprod(0).sqrt()
     level = torch.arange(1, 1001, dtype=torch.float64) / 1000
     torch.testing.assert_close(NoiseSchedule("linear").alpha(level), discrete, rtol=0, atol=2e-3)
-    assert (NoiseSchedule("cosine").alpha(level) - discrete).abs().max() > 0.1  # the tolerance tells kinds apart
+    assert (
+        NoiseSchedule("cosine").alpha(level) - discrete
+    ).abs().max() > 0.1  # the tolerance tells kinds apart
 
 
 @every

@@ -24,7 +24,9 @@ def test_every_schedule_runs_from_noise_to_clean_and_never_rises(name, tokens, s
 @given(uncertainty=eighths, **sizes)
 def test_call_counts(tokens, steps, uncertainty):
     assert schedules.full(tokens, steps).calls == steps
-    assert schedules.pyramid(tokens, steps, uncertainty).calls == steps + math.ceil(uncertainty * (tokens - 1))
+    assert schedules.pyramid(tokens, steps, uncertainty).calls == steps + math.ceil(
+        uncertainty * (tokens - 1)
+    )
     assert schedules.autoregressive(tokens, steps).calls == steps * tokens
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import A, SIZES, V, XY, action_spec, position_spec, state_spec, walks
+from tiny import SIZES, XY, A, V, action_spec, position_spec, state_spec, walks
 
 from dfplan.data.episodes import Episodes
 from dfplan.normalize import Normalizer
@@ -168,13 +168,17 @@ def test_token_windows_hold_the_right_frames(stack, stride):
         for s in range(horizon):
             assert bool(inside[b, s]) == (start + s * stride <= last)
             rows = [min(start + max(s * stride - stack + 1 + f, 0), last) for f in range(stack)]
-            np.testing.assert_allclose(physical[b, s, 0], data.arrays["observations"][rows, :2], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                physical[b, s, 0], data.arrays["observations"][rows, :2], rtol=1e-4, atol=1e-5
+            )
             before = [r - 1 for r in rows]
             known = min(before) >= begin
             ok, token = valid[b, 2 * s + 1], x[b, 2 * s + 1]
             assert ok.all() == known and ok.any() == known
             if known:
-                np.testing.assert_allclose(physical[b, s, 1], data.arrays["actions"][before], rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(
+                    physical[b, s, 1], data.arrays["actions"][before], rtol=1e-4, atol=1e-5
+                )
             else:
                 assert (token == 0).all()  # after normalisation, not before
     assert not valid[0, 1].any() and not valid[3, 1].any() and valid[1].all()

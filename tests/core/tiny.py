@@ -80,7 +80,9 @@ class Gaussian:
 
     def spread(self, level):
         """Standard deviation of a noisy token at `level`."""
-        return (self.schedule.alpha(level).square() * self.std**2 + self.schedule.sigma(level).square()).sqrt()
+        return (
+            self.schedule.alpha(level).square() * self.std**2 + self.schedule.sigma(level).square()
+        ).sqrt()
 
     def __call__(self, x, level, cond=None):
         alpha, spread = self.schedule.alpha(level)[..., None], self.spread(level)[..., None]

@@ -1,0 +1,193 @@
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import action_spec, config, walks
+
+from dfplan import checkpoint
+from dfplan.train import Trainer
+
+DATA = walks()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished tiny run: its folder and trainer."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    trainer = Trainer(config(action_spec()), DATA, folder)
+    list(trainer.run())
+    return folder, trainer
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy that a test may break."""
+    return shutil.copytree(trained[0], tmp_path / "run")
+
+
+def outputs(denoiser, spec, horizon):
+    g = torch.Generator().manual_seed(0)
+    tokens = horizon * spec.group_size
+    with torch.no_grad():
+        return denoiser(torch.randn(3, tokens, spec.width, generator=g), torch.rand(3, tokens, generator=g))
+
+
+def test_load_gives_what_was_saved(trained):
+    folder, trainer = trained
+    model = checkpoint.load(folder)
+    spec, horizon = trainer.config.spec, trainer.config.horizon
+    assert model.config == trainer.config
+    assert (outputs(model.denoiser, spec, horizon) == outputs(trainer.average, spec, horizon)).all()
+    assert (model.normalizer.mean == trainer.normalizer.mean).all()
+    assert (model.normalizer.scale == trainer.normalizer.scale).all()
+    assert not model.denoiser.training and not any(p.requires_grad for p in model.denoiser.parameters())
+    assert set(model.calibration) == {"self_error", "step", "dynamics"}
+
+
+def test_what_is_saved_for_use_is_the_average(trained):
+    folder, trainer = trained
+    average = checkpoint.load(folder).denoiser.state_dict()
+    raw = trainer.model.state_dict()
+    assert any((average[k] != raw[k]).any() for k in raw)
+
+
+def test_folder_holds_safetensors_and_json_alone(trained):
+    folder, _ = trained
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json", "model.safetensors", "training.json", "training.safetensors",
+    ]  # fmt: skip
+    assert list(folder.parent.iterdir()) == [folder]  # nothing hidden is left beside it
+    for path in folder.glob("*.json"):
+        json.loads(path.read_text())
+
+
+def test_export_halves_the_file_and_loads(trained, tmp_path):
+    folder, trainer = trained
+    checkpoint.export(folder, tmp_path / "small")
+    assert sorted(p.name for p in (tmp_path / "small").iterdir()) == ["config.json", "model.safetensors"]
+    full, half = (
+        sum(v.nbytes for v in load_file(f / "model.safetensors").values())
+        for f in (folder, tmp_path / "small")
+    )
+    assert 0.45 < half / full < 0.55
+    small = checkpoint.load(tmp_path / "small")
+    spec, horizon = trainer.config.spec, trainer.config.horizon
+    torch.testing.assert_close(
+        outputs(small.denoiser, spec, horizon), outputs(trainer.average, spec, horizon), rtol=0, atol=1e-2
+    )
+    assert {p.dtype for p in small.denoiser.parameters()} == {torch.float32}
+    assert (small.normalizer.scale == trainer.normalizer.scale).all()
+    assert small.calibration == checkpoint.load(folder).calibration
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def weights(path, change):
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def first_to_nan(tensors):
+    tensors["denoiser.backbone.head.weight"][0, 0] = float("nan")
+
+
+BREAK = {
+    "truncated weights": lambda f: truncate(f / "model.safetensors"),
+    "empty weights": lambda f: (f / "model.safetensors").write_bytes(b""),
+    "pickle": lambda f: torch.save({"a": torch.ones(1)}, f / "model.safetensors"),
+    "no weights": lambda f: (f / "model.safetensors").unlink(),
+    "truncated config": lambda f: truncate(f / "config.json"),
+    "binary config": lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00\x80"),
+    "list config": lambda f: (f / "config.json").write_text("[]"),
+    "config without train": lambda f: (f / "config.json").write_text('{"format": 1}'),
+    "config without calibration": lambda f: (f / "config.json").write_text(
+        json.dumps(
+            {k: v for k, v in json.loads((f / "config.json").read_text()).items() if k != "calibration"}
+        )
+    ),
+    "no config": lambda f: (f / "config.json").unlink(),
+    "newer format": lambda f: edit(f / "config.json", format=99),
+    "unknown key": lambda f: edit(f / "config.json", train={"horizont": 3}),
+    "nan": lambda f: weights(f / "model.safetensors", first_to_nan),
+    "missing tensor": lambda f: weights(
+        f / "model.safetensors", lambda t: t.pop("denoiser.backbone.head.bias")
+    ),
+    "wrong shape": lambda f: weights(
+        f / "model.safetensors", lambda t: t.update({"denoiser.backbone.head.bias": torch.zeros(99)})
+    ),
+    "no normaliser": lambda f: weights(f / "model.safetensors", lambda t: t.pop("normalizer.mean")),
+}
+
+
+@pytest.mark.parametrize("how", BREAK)
+def test_damage_is_a_value_error_that_names_the_checkpoint(run, how):
+    BREAK[how](run)
+    with pytest.raises(ValueError) as error:
+        checkpoint.load(run)
+    assert str(run) in str(error.value)
+    assert not isinstance(error.value, (UnicodeDecodeError, json.JSONDecodeError))
+
+
+def test_wrong_format_says_which(run):
+    edit(run / "config.json", format=99)
+    with pytest.raises(ValueError, match="format 99, this version reads 1"):
+        checkpoint.load(run)
+
+
+def test_damaged_files_are_named(run):
+    truncate(run / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        checkpoint.load(run)
+    truncate(run / "config.json")
+    with pytest.raises(ValueError, match=r"config\.json"):
+        checkpoint.load(run)
+
+
+@pytest.mark.parametrize("where", ["absent", "empty", "file.json"])
+def test_what_is_not_a_checkpoint(tmp_path, where):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.json").write_text("{}")
+    with pytest.raises(ValueError, match=where):
+        checkpoint.load(tmp_path / where)
+
+
+def test_killed_between_the_two_renames_is_recovered(run):
+    os.replace(run, run.with_name(f".{run.name}.old"))
+    assert checkpoint.load(run).config.horizon == 6
+    assert run.exists() and not run.with_name(f".{run.name}.old").exists()
+
+
+@pytest.mark.parametrize("fail_at", [1, 2])
+def test_a_write_that_fails_leaves_the_old_folder_readable(run, monkeypatch, fail_at):
+    real, calls = os.replace, []
+
+    def replace(source, target):
+        calls.append(target)
+        if len(calls) == fail_at:
+            raise OSError("disk gone")
+        real(source, target)
+
+    before = load_file(run / "model.safetensors")
+    monkeypatch.setattr(checkpoint.os, "replace", replace)
+    with pytest.raises(OSError, match="disk gone"):
+        checkpoint.write_folder(run, {"model.safetensors": {"a": torch.zeros(1)}}, {})
+    monkeypatch.undo()
+    assert set(load_file(checkpoint.recover(run) / "model.safetensors")) == set(before)
+    assert [p.name for p in run.parent.iterdir()] == [run.name]
+
+
+def test_write_replaces_the_folder_whole(tmp_path):
+    checkpoint.write_folder(tmp_path / "a" / "b", {"x.safetensors": {"v": torch.ones(2)}}, {"t.json": 1})
+    checkpoint.write_folder(tmp_path / "a" / "b", {"y.safetensors": {"v": torch.ones(2, 3).mT}}, {})
+    assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["y.safetensors"]
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
