@@ -192,13 +192,14 @@ def _with_settings(values: dict[str, Any], settings: tuple[str, ...]) -> dict[st
 def _progress(trainer: Any, out: Path) -> None:
     """Run to the end with a progress bar; log to TensorBoard and metrics.jsonl."""
     from torch.utils.tensorboard import SummaryWriter
-    from tqdm import tqdm
+
+    from dfplan.progress import progress
 
     config: TrainConfig = trainer.config
     with (
         SummaryWriter(str(out / "tensorboard"), purge_step=trainer.step) as writer,
         open(out / "metrics.jsonl", "a") as lines,
-        tqdm(total=config.steps, initial=trainer.step, desc=config.task or "train", unit="step") as bar,
+        progress(config.steps, config.task or "train", "step", trainer.step) as bar,
     ):
 
         def log(step: int, values: dict[str, float]) -> None:
@@ -206,7 +207,7 @@ def _progress(trainer: Any, out: Path) -> None:
                 writer.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
             lines.write(json.dumps({"step": step} | values) + "\n")
             lines.flush()
-            bar.set_postfix(loss=f"{values['loss']:.4f}")
+            bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
 
         for step in trainer.run(log):
             bar.update(step - bar.n)
@@ -288,9 +289,8 @@ def evaluate(
         threads: CPU threads.
         planner: how plans are sampled and chosen.
     """
-    from tqdm import tqdm
-
     from dfplan import envs, policies, rollout
+    from dfplan.progress import progress
 
     given: Starts | None = None if starts is None else rollout.Starts.read(starts)
     if episodes < 1:
@@ -299,11 +299,11 @@ def evaluate(
     brain = _planner(checkpoint or task, planner, device, threads)
     policy = policies.receding(brain, tracker=tracker)
     done = []
-    with tqdm(total=episodes, desc=f"eval {task}", unit="episode") as bar:
+    with progress(episodes, f"eval {task}", "episode") as bar:
         for episode in rollout.run(env, policy, episodes, seed, given):
             done.append(episode)
+            bar.set_postfix(reached=f"{sum(e.success for e in done)}/{len(done)}", refresh=False)
             bar.update()
-            bar.set_postfix(reached=f"{sum(e.success for e in done)}/{len(done)}")
     _report(rollout.summary(task, seed, done), json)
 
 

@@ -39,7 +39,7 @@ class PlannerConfig:
         tolerance: a plan is feasible while the model's own error is at most this multiple of the data's 99 % quantile.
     """
 
-    schedule: str = "pyramid"
+    schedule: str = "full"
     steps: int = 10
     uncertainty: float = 0.5
     step: str = "ddim"

@@ -65,6 +65,18 @@ def test_ddpm_draws_the_right_gaussian():
     assert spread > 0.3
 
 
+@pytest.mark.parametrize("high, low", [(0.8, 0.3), (1.0, 0.5), (0.5, 0.45), (0.4, 0.0)])
+def test_one_ddpm_step_with_the_true_x0_keeps_the_marginal(high, low):
+    high, low = torch.tensor([[high]]), torch.tensor([[low]])
+    x0, eps = torch.tensor(1.5), noise(100000, 1, 1)
+    x = COSINE.add_noise(x0, high, eps)
+    matrix = ScheduleMatrix(torch.cat([high, low]))
+    g = torch.Generator().manual_seed(1)
+    y = sample(lambda x, level, cond=None: x0.expand_as(x), COSINE, matrix, x, step=ddpm, generator=g)
+    assert abs(y.mean() - COSINE.alpha(low) * 1.5) < 0.01
+    assert abs(y.std() - COSINE.sigma(low)) < 0.01
+
+
 @pytest.mark.parametrize("name", ["ddim", "dpm_solver_2m"])
 @pytest.mark.parametrize("shape", ["pyramid", "autoregressive", "trapezoid"])
 def test_independent_tokens_do_not_care_when_their_turn_comes(name, shape):

@@ -123,7 +123,8 @@ def test_existing_folder_needs_resume_and_resume_needs_a_folder(tmp_path):
     "change",
     [
         {"lr": 0.5}, {"steps": 24}, {"seed": 3}, {"horizon": 5},
-        {"model": ModelConfig(width=8, layers=1, heads=2)}, {"levels": Levels()}, {"spec": position_spec(stride=2)},
+        {"model": ModelConfig(width=8, layers=1, heads=2)}, {"levels": Levels()},
+        {"spec": position_spec(stride=2)},
     ],
     ids=lambda c: next(iter(c)),
 )  # fmt: skip
