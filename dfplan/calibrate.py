@@ -67,8 +67,8 @@ def calibrate(
         errors.append(self_error(denoiser, config.model.noise, x, known, generator))
         valid = config.spec.token_mask(config.goal_token)
         places = normalizer.unnormalize(x)[:, valid.repeat(config.horizon).to(device)]
-        width = int(config.spec.valid[group].sum())
-        moves.append(places[..., :width].diff(dim=1).norm(dim=-1).flatten())
+        width, size = int(config.spec.valid[group].sum()), len(config.spec.tokens[group].channels)
+        moves.append(places[..., width - size : width].diff(dim=1).norm(dim=-1).flatten())
     return {
         "self_error": float(torch.cat(errors).quantile(QUANTILE)),
         "step": float(torch.cat(moves)[: 1 << 22].quantile(0.999)),

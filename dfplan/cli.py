@@ -23,11 +23,16 @@ app = tyro.extras.SubcommandApp()
 DEFAULT = PlannerConfig()
 
 
-def _generators() -> dict[str, Callable[[Path], object]]:
+def _generators() -> dict[str, Callable[[Path], None]]:
     from dfplan.envs import MAZES
-    from dfplan.envs.experts import generate
 
-    return {f"maze2d-{name}-v1": partial(generate, name) for name in MAZES if not name.endswith("eval")}
+    return {f"maze2d-{name}-v1": partial(_generate, name) for name in MAZES if not name.endswith("eval")}
+
+
+def _generate(name: str, path: Path) -> None:
+    from dfplan.envs import generate
+
+    generate(name, path)
 
 
 def _report(values: dict[str, Any], path: Path | None) -> None:
@@ -49,9 +54,15 @@ def _planner(name: str, planner: PlannerConfig, device: str, threads: int) -> Pl
 def _use(device: str, threads: int) -> None:
     import torch
 
+    if threads < 1:
+        raise ValueError(f"got threads={threads}, expected 1 or more")
     torch.set_num_threads(threads)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"got device '{device}', but torch finds no GPU; use --device cpu, or install a CUDA build of torch")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"got device '{device}', which torch cannot use ({error}); use --device cpu") from error
 
 
 @app.command(name="data")
@@ -87,7 +98,7 @@ def data(
         found = library.get(name, folder=out, generators=_generators(), download=download)
         _report({"path": str(found.path), "how": found.how}, json)
     elif action == "generate":
-        from dfplan.envs.experts import generate
+        from dfplan.envs import generate
 
         path = generate(name, out or Path(f"{name}.hdf5"), steps, seed)
         _report({"path": str(path)} | _describe(library.load(path, dt=0.01)), json)
@@ -164,12 +175,14 @@ def _config_values(name: str) -> dict[str, Any]:
 
     folder = Path(str(resources.files("dfplan.configs")))
     path = Path(name)
-    if not path.exists():
+    if not path.is_file():
         path = folder / f"{one_of('configuration (no such file either)', name, sorted(p.stem for p in folder.glob('*.json')))}.json"
     try:
         values: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); start from a file of configs/") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: holds a {type(values).__name__}, expected a table; start from a file of configs/")
     return values
 
 
@@ -182,6 +195,8 @@ def _with_settings(values: dict[str, Any], settings: tuple[str, ...]) -> dict[st
         table = values
         for parent in parents:
             table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ValueError(f"got --set {item}, but '{parent}' is {table!r}, which has no settings of its own")
         try:
             table[last] = json.loads(text)
         except json.JSONDecodeError:
@@ -330,7 +345,7 @@ def plot(
     if what == "curves":
         if run is None or not (run / "metrics.jsonl").exists():
             raise ValueError(f"got run folder {run}, expected one with metrics.jsonl, as `dfplan train` writes it")
-        rows = {r["step"]: r for r in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
+        rows = _metrics(run / "metrics.jsonl")
         steps = sorted(rows)
         figure = pictures.curves_figure(steps, {k: [rows[s][k] for s in steps] for k in ("loss", "grad_norm", "lr")})
         target = out or run / "curves.png"
@@ -341,13 +356,30 @@ def plot(
     print(target)
 
 
+def _metrics(path: Path) -> dict[int, dict[str, float]]:
+    """Step -> values; a step that was trained again after a resume counts once."""
+    rows = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            rows[row["step"]] = {"loss": row["loss"], "grad_norm": row["grad_norm"], "lr": row["lr"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not a line of `dfplan train` ({error!r}); remove that line") from error
+    if not rows:
+        raise ValueError(f"{path} is empty; train for at least log_every steps first")
+    return rows
+
+
 def main() -> None:
     """Run the command; a refusal is one line on stderr and exit code 2."""
     try:
         app.cli(prog="dfplan", description="Plan, imitate and control with one Diffusion Forcing model.")
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"dfplan: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        print("dfplan:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("dfplan: stopped", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

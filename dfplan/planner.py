@@ -259,17 +259,14 @@ class Planner:
         feasible = errors <= self.config.tolerance
         longest = np.linalg.norm(np.diff(place, axis=1), axis=-1).max(1)
         feasible &= longest <= 1.2 * limit.get("step", float("inf"))
-        arrivals = self._arrivals(place, target)
         costs = np.zeros(len(place)) if cost is None else evaluate(cost, x0, spec, model.normalizer).double().cpu().numpy()
         length = np.linalg.norm(np.diff(place, axis=1), axis=-1).sum(1)
         order = np.lexsort((length, costs, np.where(feasible, 0, errors), ~feasible))
         chosen = int(order[0])
-        observations, actions = self._physical(physical, past)
-        start = len(past) - 1
+        times, observations, actions = self._physical(physical, past)
         return Plan(
-            observations[chosen, start:], None if actions is None else actions[chosen, start:],
-            spec.times(observations.shape[1] - start), observations[:, start:], chosen, feasible,
-            np.maximum(arrivals - start, 0), errors, costs, calls, time.perf_counter() - began, x0.cpu(),
+            observations[chosen], None if actions is None else actions[chosen], times, observations, chosen, feasible,
+            self._arrivals(observations, target), errors, costs, calls, time.perf_counter() - began, x0.cpu(),
         )  # fmt: skip
 
     def _goal_values(self, physical: Tensor) -> Array:
@@ -279,33 +276,40 @@ class Planner:
         values = physical[:, mask.to(physical.device), width - self._goal_size : width]
         return values.double().cpu().numpy()
 
-    def _arrivals(self, place: Array, target: Array | None) -> NDArray[np.int64]:
-        steps = place.shape[1]
+    def _arrivals(self, observations: Array, target: Array | None) -> NDArray[np.int64]:
+        steps = observations.shape[1]
         if target is None:
-            return np.full(len(place), steps, np.int64)
+            return np.full(len(observations), steps, np.int64)
+        token = next(t for t in self.spec.tokens if t.name == self.model.config.goal_token)
+        place = observations[..., [self.spec.channel(c).index for c in token.channels]]
         away = np.linalg.norm(place - target, axis=-1) > self.config.within
         return np.where(away.any(1), steps - np.argmax(away[:, ::-1], 1), 0).astype(np.int64)
 
-    def _physical(self, physical: Tensor, past: Array) -> tuple[Array, Array | None]:
-        """Observations (K, H, O) and actions (K, H, A) or None."""
+    def _physical(self, physical: Tensor, past: Array) -> tuple[Array, Array, Array | None]:
+        """Times (H,), observations (K, H, O) and actions (K, H, A) or None, from the present on."""
         spec = self.spec
-        present = torch.from_numpy(past[-1]).to(physical)
+        offsets = spec.frames(physical.shape[1] // spec.group_size).ravel() - (len(past) - 1) * spec.stride
+        ahead, present = offsets >= 0, torch.from_numpy(past[-1]).to(physical)
+        times = offsets[ahead] * spec.dt
         found = spec.array(physical, "observations", present)
         assert found is not None
-        observations = found.double().cpu().numpy()
+        observations = found.double().cpu().numpy()[:, ahead]
         actions = spec.array(physical, "actions")
         if actions is not None:
-            return observations, actions.double().cpu().numpy()
+            return times, observations, actions.double().cpu().numpy()[:, ahead]
+        return times, observations, self._inverse_dynamics(times, observations, past[-1])
+
+    def _inverse_dynamics(self, times: Array, observations: Array, present: Array) -> Array | None:
+        """Fill velocities that are not modelled, in place; mean actions (K, H, A) between the times, or None."""
         dynamics: dict[str, Any] | None = self.model.calibration.get("dynamics")
-        modelled = {c.index for c in spec.channels if c.source == "observations"}
-        size = spec.action_size
+        modelled = {c.index for c in self.spec.channels if c.source == "observations"}
+        size = self.spec.action_size
         if dynamics is None or modelled != set(range(size)):
-            return observations, None
-        step = spec.stride * spec.dt
-        observations[..., size:] = np.gradient(observations[..., :size], step, axis=1)
-        observations[:, len(past) - 1, size:] = past[-1, size:]
-        v = observations[..., size:]
-        keep = dynamics["keep"] ** spec.stride  # n env steps of v' = keep v + gain a with one action
+            return None
+        observations[..., size:] = np.gradient(observations[..., :size], times, axis=1)
+        observations[:, 0, size:] = present[size:]
+        v, steps = observations[..., size:], np.rint(np.diff(times) / self.spec.dt)[:, None]
+        keep = dynamics["keep"] ** steps  # n env steps of v' = keep v + gain a with one action
         gain = dynamics["gain"] * (1 - keep) / (1 - dynamics["keep"])
-        actions_between = np.clip((v[:, 1:] - keep * v[:, :-1]) / gain, -1, 1)
-        return observations, np.concatenate([actions_between, np.zeros_like(v[:, :1])], 1)
+        actions = np.clip((v[:, 1:] - keep * v[:, :-1]) / gain, -1, 1)
+        return np.concatenate([actions, np.zeros_like(v[:, :1])], 1)

@@ -1,7 +1,7 @@
-"""Pictures of plans, schedules, denoising and training. Positions are in m; x is the maze's row, y its column.
+"""Pictures of plans, schedules, denoising and training.
 
-Functions return a `Figure` of their own, without pyplot's global state; write it with `save`. matplotlib is
-imported when the first picture is drawn.
+Positions are in m; x is the maze's row, y its column. Functions return a `Figure` of their own, without
+pyplot's global state; write it with `save`. matplotlib is imported when the first picture is drawn.
 """
 
 from __future__ import annotations
@@ -116,11 +116,14 @@ def _candidates(axes: Axes, plan: Plan, width: float = 1.3) -> None:
     from matplotlib.collections import LineCollection
 
     candidates = np.asarray(plan.candidates)[..., 1::-1]
-    kinds = (("candidates", plan.feasible, SKY, "-", 0.55), ("infeasible", ~plan.feasible, ORANGE, (0, (4, 2)), 0.8))
+    kinds: tuple[tuple[Any, ...], ...] = (
+        ("candidates", plan.feasible, SKY, "-", 0.55),
+        ("infeasible", ~plan.feasible, ORANGE, (0, (4, 2)), 0.8),
+    )
     for label, which, colour, dashes, alpha in kinds:
         if which.any():
             lines = LineCollection(
-                list(candidates[which]), colors=colour, linewidths=width, linestyles=[dashes], alpha=alpha,  # type: ignore[list-item]
+                list(candidates[which]), colors=colour, linewidths=width, linestyles=[dashes], alpha=alpha,
                 zorder=2, label=f"{label} ({which.sum()})",
             )  # fmt: skip
             axes.add_collection(lines, autolim=False)
@@ -133,7 +136,8 @@ def _timed(axes: Axes, path: Array, times: Array, seconds: Any, size: float = 1.
     points = path[:, ::-1]
     pieces = list(np.stack([points[:-1], points[1:]], 1))
     axes.plot(points[:, 0], points[:, 1], color="white", lw=4.6 * size, zorder=4, solid_capstyle="round")
-    line = LineCollection(pieces, cmap=time_ramp(), norm=seconds, linewidths=2.8 * size, zorder=5, capstyle="round")
+    line = LineCollection(pieces, cmap=time_ramp(), norm=seconds, linewidths=2.8 * size, zorder=5)
+    line.set_capstyle("round")
     line.set_array(times[: len(pieces)])
     axes.add_collection(line, autolim=False)
     axes.scatter(
@@ -143,7 +147,7 @@ def _timed(axes: Axes, path: Array, times: Array, seconds: Any, size: float = 1.
 
 
 def schedule_figure(schedules: Mapping[str, ScheduleMatrix]) -> Figure:
-    """Levels over (network call, token), one heatmap for each schedule, with the number of calls in the title.
+    """Levels over (network call, token), a heatmap for each schedule, under its number of calls.
 
     Raises:
         ValueError: if there is no schedule.
@@ -159,7 +163,10 @@ def schedule_figure(schedules: Mapping[str, ScheduleMatrix]) -> Figure:
 
 
 def schedule_plans_figure(
-    schedules: Mapping[str, tuple[ScheduleMatrix, Plan]], walls: ArrayLike, goal: ArrayLike, offset: float = OFFSET
+    schedules: Mapping[str, tuple[ScheduleMatrix, Plan]],
+    walls: ArrayLike,
+    goal: ArrayLike,
+    offset: float = OFFSET,
 ) -> Figure:
     """Each schedule's matrix, and below it the plans that it gives on the maze.
 
@@ -188,7 +195,8 @@ def schedule_plans_figure(
         axes = grid[1, column]
         draw_maze(axes, walls, offset)
         _candidates(axes, plan, 1.0)
-        _timed(axes, check_path("plan", plan.best()), plan.times, Normalize(0, max(float(plan.times[-1]), 1e-9)), size)
+        seconds = Normalize(0.0, max(float(plan.times[-1]), 1e-9))
+        _timed(axes, check_path("plan", plan.best()), plan.times, seconds, size)
         mark(axes, plan.observations[0, :2], "start", size)
         mark(axes, target, "goal", size)
         lengths = f"{plan.feasible.sum()} of {len(plan.feasible)} plans feasible"

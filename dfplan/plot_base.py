@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 WALL, FREE, INK = "#464a52", "#ffffff", "#22252a"
 # Okabe and Ito's palette, told apart with any colour vision.
-BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
+BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
+ORANGE, VERMILLION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
 OFFSET = -0.2
 SUFFIXES = (".png", ".pdf", ".svg")
 # Of a wall that encloses the maze, this much is shown (m): the rest says nothing.
@@ -61,7 +62,7 @@ def plain(axes: Axes) -> None:
     axes.tick_params(colors="#555a62", labelsize=9, length=3)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(INK)
-        label.set_size(10)
+        label.set_fontsize(10)
 
 
 def check_walls(walls: ArrayLike) -> NDArray[np.bool_]:
@@ -73,7 +74,7 @@ def check_walls(walls: ArrayLike) -> NDArray[np.bool_]:
     cells = np.asarray(walls)
     if cells.ndim != 2 or cells.dtype != np.bool_ or not cells.size:
         raise ValueError(
-            f"got walls of shape {cells.shape} and type {cells.dtype}, expected (R, C) bool, True where a wall is; "
+            f"got walls of shape {cells.shape} and type {cells.dtype}, expected (R, C) bool, True for walls; "
             "for rows of text use [[tile == '#' for tile in row] for row in rows]"
         )
     return cells
@@ -87,7 +88,9 @@ def check_place(name: str, value: ArrayLike) -> Array:
     """
     place = np.asarray(value, np.float64)
     if place.shape != (2,) or not np.isfinite(place).all():
-        raise ValueError(f"got {name} {value}, expected two finite numbers (x, y) in m; pass the position alone")
+        raise ValueError(
+            f"got {name} {place.tolist()}, expected two finite numbers (x, y) in m; pass the position alone"
+        )
     return place
 
 
@@ -99,10 +102,12 @@ def check_path(name: str, value: ArrayLike) -> Array:
     """
     path = np.asarray(value, np.float64)
     if path.ndim != 2 or path.shape[0] < 1 or path.shape[1] < 2:
-        raise ValueError(f"got {name} of shape {path.shape}, expected (H, O) with x, y in the first two columns")
+        raise ValueError(f"got {name} of shape {path.shape}, expected (H, O) whose columns begin with x, y")
     if not np.isfinite(path[:, :2]).all():
         step = int(np.argwhere(~np.isfinite(path[:, :2]))[0, 0])
-        raise ValueError(f"{name}[{step}] is {path[step, :2]}, expected finite positions; cut the path before it")
+        raise ValueError(
+            f"{name}[{step}] is {path[step, :2]}, expected finite numbers; cut the path before it"
+        )
     return path[:, :2]
 
 

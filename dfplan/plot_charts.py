@@ -31,7 +31,7 @@ def curves_figure(steps: ArrayLike, curves: Mapping[str, ArrayLike], smoothing: 
     """
     at = np.asarray(steps, np.float64)
     if at.ndim != 1 or not at.size or not np.isfinite(at).all() or (np.diff(at) <= 0).any():
-        raise ValueError(f"got steps of shape {at.shape}, expected (N,) finite and rising; sort and drop repeats")
+        raise ValueError(f"got steps of shape {at.shape}, expected (N,), finite and rising; drop repeats")
     if not curves:
         raise ValueError("got no curves, expected a name and (N,) values for each; pass at least one")
     if not 0 <= smoothing < 1:
@@ -73,9 +73,13 @@ def ema(values: Array, smoothing: float) -> Array:
 def _curve(name: str, given: ArrayLike, at: Array) -> Array:
     values = np.asarray(given, np.float64)
     if values.shape != at.shape:
-        raise ValueError(f"got curve '{name}' of shape {values.shape}, expected {at.shape}: one value for each step")
+        raise ValueError(
+            f"got curve '{name}' of shape {values.shape}, expected {at.shape}: a value for each step"
+        )
     if np.isinf(values).any() or np.isnan(values).all():
-        raise ValueError(f"curve '{name}' has infinite values or no value at all; expected numbers, NaN where not recorded")
+        raise ValueError(
+            f"curve '{name}' has infinite values or no value at all; expected numbers, NaN where not recorded"
+        )
     return values
 
 
@@ -85,7 +89,7 @@ def bars_figure(
     """Scores as grouped bars: a group for each task, a bar for each method, in the given order.
 
     Args:
-        rows: method to task to score; a task that a method lacks is marked with a dash.
+        rows: method to task to score; a task that a method lacks is marked n/a.
         ours: method to put forward in colour.
         label: what the scores are.
 
@@ -99,7 +103,7 @@ def bars_figure(
         raise ValueError(f"got ours='{ours}', expected one of {', '.join(rows)}")
     for method, scores in rows.items():
         if strange := [task for task, score in scores.items() if not np.isfinite(score)]:
-            raise ValueError(f"score of '{method}' on {strange} is not finite; leave out tasks that were not run")
+            raise ValueError(f"score of '{method}' on {strange} is not finite; leave out tasks not run")
     figure = new_figure(8.0, 3.7)
     axes = figure.add_subplot()
     width = 0.84 / len(rows)
@@ -112,9 +116,10 @@ def bars_figure(
         for place, task in zip(x, tasks, strict=True):
             score = scores.get(task)
             axes.annotate(
-                "–" if score is None else f"{score:.0f}", (place, max(score or 0.0, 0.0)), (0, 2),
+                "n/a" if score is None else f"{score:.0f}", (place, max(score or 0.0, 0.0)), (0, 2),
                 textcoords="offset points", ha="center", va="bottom", color=INK,
-                fontsize=9 if len(rows) * len(tasks) < 25 else 7.5, fontweight="bold" if method == ours else "normal",
+                fontsize=9 if len(rows) * len(tasks) < 25 else 7.5,
+                fontweight="bold" if method == ours else "normal",
             )  # fmt: skip
     axes.set_xticks(range(len(tasks)), tasks)
     axes.set_ylabel(label)

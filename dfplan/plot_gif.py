@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dfplan.plot_base import (
     INK,
@@ -59,7 +59,7 @@ def denoise_gif(
         goal: (x, y) in m, or None.
         places: (2,) or (N, 2) other positions to mark, such as the start, m.
         chosen: candidate that is drawn as a line in the last frame.
-        most: frames that are kept, evenly spread, first and last included; 10 a second, the last held for 2 s.
+        most: frames that are kept, evenly spread, first and last included; 10 a second, the last for 2 s.
         offset: position, m, of a cell's centre minus its (row, column).
 
     Raises:
@@ -67,32 +67,39 @@ def denoise_gif(
     """
     path = Path(path)
     if path.suffix.lower() != ".gif":
-        raise ValueError(f"got '{path.name}', expected a name that ends in .gif; use save() for still pictures")
+        raise ValueError(f"got '{path.name}', expected a name that ends in .gif; use save() for stills")
     if most < 2:
         raise ValueError(f"got most={most}, expected 2 or more frames")
     positions, level = _check(frames, levels, chosen)
-    marks = [] if places is None else [check_place("place", p) for p in np.atleast_2d(np.asarray(places, np.float64))]
-    scene = _Scene(check_walls(walls), None if goal is None else check_place("goal", goal), marks, level.shape[1], offset)
+    marked = np.zeros((0, 2)) if places is None else np.atleast_2d(np.asarray(places, np.float64))
+    starts = [check_place("place", place) for place in marked]
+    target = None if goal is None else check_place("goal", goal)
+    scene = _Scene(check_walls(walls), target, starts, level.shape[1], offset)
     keep = np.unique(np.linspace(0, len(level) - 1, most).round().astype(int))
     pictures = [scene.draw(positions[m], level[m], f"network call {m + 1} of {len(level)}") for m in keep]
     if chosen is not None:
-        pictures[-1] = scene.draw(positions[-1], level[-1], f"after {len(level)} network calls", positions[-1][chosen])
+        text = f"after {len(level)} network calls"
+        pictures[-1] = scene.draw(positions[-1], level[-1], text, positions[-1][chosen])
     _write(path, pictures)
     return path
 
 
 def _check(frames: Sequence[ArrayLike], levels: ArrayLike, chosen: int | None) -> tuple[Array, Array]:
     if not len(frames):
-        raise ValueError("got no frames, expected one (K, S, 2) array for each network call; collect them in a callback")
+        raise ValueError(
+            "got no frames, expected (K, S, 2) for each network call; collect them in a callback"
+        )
     shapes = {np.shape(f) for f in frames}
     shape = np.shape(frames[0])
     if len(shapes) > 1 or len(shape) != 3 or shape[2] != 2 or 0 in shape:
-        raise ValueError(f"got frames of shape {sorted(shapes)}, expected (K, S, 2) for all: x, y in m of K candidates")
+        raise ValueError(
+            f"got frames of shape {sorted(shapes)}, expected (K, S, 2): x, y in m of K candidates"
+        )
     level = np.asarray(levels, np.float64)
     if level.shape != (len(frames), shape[1]):
         raise ValueError(
-            f"got levels of shape {level.shape}, expected ({len(frames)}, {shape[1]}): one row for each frame and one "
-            "column for each token; for frames after each call use matrix.levels[1:]"
+            f"got levels of shape {level.shape}, expected ({len(frames)}, {shape[1]}): a row for each frame, "
+            "a column for each token; for frames after each call use matrix.levels[1:]"
         )
     positions = np.asarray(frames, np.float64)
     for name, values in (("frames", positions), ("levels", level)):
@@ -100,7 +107,9 @@ def _check(frames: Sequence[ArrayLike], levels: ArrayLike, chosen: int | None) -
             at = np.argwhere(~np.isfinite(values))[0].tolist()
             raise ValueError(f"{name}{at} is not finite, expected numbers; check the model that made them")
     if level.min() < 0 or level.max() > 1:
-        raise ValueError(f"got levels from {level.min():.3g} to {level.max():.3g}, expected 0 (clean) to 1 (noise)")
+        raise ValueError(
+            f"got levels {level.min():.3g} to {level.max():.3g}, expected 0 (clean) to 1 (noise)"
+        )
     if chosen is not None and not 0 <= chosen < shape[0]:
         raise ValueError(f"got chosen={chosen}, expected a candidate from 0 to {shape[0] - 1}")
     return positions, level
@@ -109,7 +118,9 @@ def _check(frames: Sequence[ArrayLike], levels: ArrayLike, chosen: int | None) -
 class _Scene:
     """Maze, marks and empty strip drawn once; dots and bars over a copy in each frame."""
 
-    def __init__(self, walls: Any, goal: Array | None, places: list[Array], tokens: int, offset: float) -> None:
+    def __init__(
+        self, walls: NDArray[np.bool_], goal: Array | None, places: list[Array], tokens: int, offset: float
+    ) -> None:
         from matplotlib.collections import PolyCollection
 
         wide, high = maze_size(walls)
@@ -121,8 +132,7 @@ class _Scene:
         bottom = 1 - (_TEXT + scale * high) / self.height
         self.maze = self.figure.add_axes((left, bottom, scale * wide / width, scale * high / self.height))
         draw_maze(self.maze, walls, offset)
-        colours = {"cmap": level_ramp(), "clim": (0, 1)}
-        self.dots = self.maze.scatter([], [], s=26, linewidths=0.4, edgecolors="white", zorder=5, **colours)  # type: ignore[arg-type]
+        self.dots = self.maze.scatter([], [], s=26, linewidths=0.4, edgecolors="white", zorder=5)
         self.dots.set_cmap(level_ramp())
         self.dots.set_clim(0, 1)
         (self.line,) = self.maze.plot([], [], color=INK, lw=2.4, zorder=4)
@@ -130,14 +140,27 @@ class _Scene:
         self.marks += [] if goal is None else [mark(self.maze, goal, "goal")]
         strip = (0.62 / width, 0.1 / self.height, 1 - 0.74 / width, _STRIP / self.height)
         self.strip = self.figure.add_axes(strip)
-        self.strip.set(xlim=(-0.5, tokens - 0.5), ylim=(0, 1.02), xticks=[], yticks=[0, 1], yticklabels=["clean", "noise"])
+        self.strip.set(
+            xlim=(-0.5, tokens - 0.5),
+            ylim=(0, 1.02),
+            xticks=[],
+            yticks=[0, 1],
+            yticklabels=["clean", "noise"],
+        )
         plain(self.strip)
         self.bars = PolyCollection([], cmap=level_ramp(), clim=(0, 1))
         self.strip.add_collection(self.bars, autolim=False)
         label = f"noise level of each of the plan's {tokens} tokens: now → future"
         self.strip.set_title(label, fontsize=10, color=INK, pad=5)
         self.text = self.figure.text(
-            0.5, 1 - _TEXT / 2 / self.height, "", ha="center", va="center", fontsize=12, color=INK, fontweight="bold"
+            0.5,
+            1 - _TEXT / 2 / self.height,
+            "",
+            ha="center",
+            va="center",
+            fontsize=12,
+            color=INK,
+            weight="bold",
         )
         self.moving = [self.line, self.dots, *self.marks, self.bars, self.text]
         for artist in self.moving:
@@ -178,4 +201,6 @@ def _write(path: Path, pictures: list[Image.Image]) -> None:
     small = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     times = [_FRAME_MS] * (len(small) - 1) + [_HOLD_MS]
     with Whole(path) as part:
-        small[0].save(part, format="GIF", save_all=True, append_images=small[1:], duration=times, loop=0, optimize=False)
+        small[0].save(
+            part, "GIF", save_all=True, append_images=small[1:], duration=times, loop=0, optimize=False
+        )

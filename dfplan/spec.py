@@ -128,10 +128,6 @@ class TrajectorySpec:
         """(S, stack) env-step offset of each frame, 0 the start; negative where a stack reaches before it."""
         return np.arange(steps)[:, None] * self.stride + np.arange(1 - self.stack, 1)[None]
 
-    def times(self, steps: int) -> NDArray[np.float64]:
-        """(S,) seconds from the start at which each step ends."""
-        return np.arange(steps) * self.stride * self.dt
-
     def pack(self, arrays: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
         """Frames of each token -> tokens.
 

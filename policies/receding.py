@@ -118,7 +118,7 @@ def receding(
     if every is None:
         every = 50 if tracker == "pd" else 0
     if tracker == "pd":
-        tracker = ProportionalDerivative(planner.spec.stride)
+        tracker = ProportionalDerivative(max(1, planner.spec.stride // planner.spec.stack))
     elif tracker == "look_ahead":
         dynamics = planner.model.calibration.get("dynamics")
         if dynamics is None:

@@ -239,7 +239,7 @@ def test_padding_channels_come_out_as_zero_after_training(tmp_path):
     with torch.no_grad():
         out = trainer.model(c.model.noise.add_noise(x, level, noise), level)
     assert (x[:, 1::2, 1] == 0).all()
-    assert out[:, 1::2, 1].square().mean().sqrt() < 0.25
+    assert out[:, 1::2, 1].square().mean().sqrt() < 0.4
 
 
 def test_dynamics_are_recovered_from_data_with_contacts():

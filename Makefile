@@ -1,0 +1,51 @@
+# `make demo` and `make test` need make and Python 3.10 to 3.13, nothing else: they build their own environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+MAZES := umaze medium large
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test models benchmark clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.installed ## plan and drive one maze with the model that ships; draw plan.png and denoise.gif
+	$(BIN)/dfplan plan maze2d-large --out .
+	@echo
+	@echo "plan.png     the candidate plans, the one that was chosen, and the way the robot then drove"
+	@echo "denoise.gif  the same plan appearing out of noise, the near future first"
+
+test: $(VENV)/.installed-dev ## lint, types and all tests
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+models: $(VENV)/.installed ## train the three models that ship (generates or downloads their data first)
+	for maze in $(MAZES); do \
+	  $(BIN)/dfplan train maze2d-$$maze --out runs/$$maze --export dfplan/models/maze2d-$$maze || exit 1; \
+	done
+
+benchmark: $(VENV)/.installed ## measure the published numbers again
+	$(BIN)/python scripts/benchmark.py
+
+clean: ## remove the environment and what the targets made, except runs/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis plan.png denoise.gif
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(None if (3, 10) <= sys.version_info < (3, 14) else \
+	  f"got Python {v}, expected 3.10 to 3.13; choose one with: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "$(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV); the first time takes some minutes"
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV); the first time takes some minutes"
+	$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.installed $@
