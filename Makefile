@@ -20,7 +20,7 @@ demo: $(VENV)/.installed ## plan and drive one maze with the model that ships; d
 test: $(VENV)/.installed-dev ## lint, types and all tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/pytest
 
 models: $(VENV)/.installed ## train the three models that ship (generates or downloads their data first)
 	for maze in $(MAZES); do \

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +54,10 @@ def write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], text
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists() and not (folder / "config.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is no checkpoint; it is left alone, choose another folder")
+    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     try:
         for name, state in tensors.items():
@@ -90,8 +91,24 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ValueError(f"{path.parent} is not a checkpoint: {path.name} is missing; give a folder written by training") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); the checkpoint is damaged, take an earlier one") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable JSON ({error}); the checkpoint is damaged, take an earlier one") from error
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read and check `config.json`.
+
+    Raises:
+        ValueError: when it is of another format or a part is missing.
+    """
+    meta = read_json(folder / "config.json")
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        found = meta.get("format") if isinstance(meta, dict) else meta
+        raise ValueError(f"{folder}: checkpoint format {found}, this version reads {FORMAT}; install the dfplan that wrote it")
+    for key in ("train", "calibration"):
+        if not isinstance(meta.get(key), dict):
+            raise ValueError(f"{folder}/config.json: '{key}' is missing; the checkpoint is damaged, take an earlier one")
+    return meta
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -126,9 +143,7 @@ def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
         ValueError: when it is not a checkpoint, damaged, or of a format this version does not read.
     """
     folder = recover(Path(folder))
-    meta = read_json(folder / "config.json")
-    if meta.get("format") != FORMAT:
-        raise ValueError(f"{folder}: checkpoint format {meta.get('format')}, this version reads {FORMAT}; install the dfplan that wrote it")
+    meta = read_header(folder)
     config = from_dict(TrainConfig, meta["train"], f"{folder}/config.json")
     tensors = read_tensors(folder / "model.safetensors")
     denoiser, normalizer = config.model.build(config.spec, config.horizon), Normalizer.identity(config.spec)

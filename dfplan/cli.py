@@ -176,7 +176,8 @@ def _config_values(name: str) -> dict[str, Any]:
     folder = Path(str(resources.files("dfplan.configs")))
     path = Path(name)
     if not path.is_file():
-        path = folder / f"{one_of('configuration (no such file either)', name, sorted(p.stem for p in folder.glob('*.json')))}.json"
+        names = sorted(p.stem for p in folder.glob("*.json"))
+        path = folder / f"{one_of('configuration (no such file either)', name, names)}.json"
     try:
         values: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:

@@ -46,6 +46,8 @@ class ModelConfig:
         one_of("model kind", self.kind, ("transformer", "recurrent"))
         one_of("parameterisation", self.parameterisation, PARAMETERISATIONS)
         _above_zero(self, "width", "layers", "heads")
+        if self.kind == "transformer" and self.width % self.heads:
+            raise ValueError(f"got width={self.width}, heads={self.heads}; width must be a multiple of heads")
 
     def build(self, spec: TrajectorySpec, horizon: int) -> Denoiser:
         """An untrained denoiser for `horizon` steps of `spec`."""
@@ -116,6 +118,9 @@ class TrainConfig:
         one_of("loss weight", self.weight, WEIGHTS)
         one_of("precision", self.precision, ("fp32", "bf16"))
         _above_zero(self, "horizon", "steps", "batch", "longest_of", "lr", "clip", "save_every", "log_every")
+        for name in ("warmup", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")
         if not 0 <= self.ema < 1:
             raise ValueError(f"got ema={self.ema}, expected a decay from 0 to below 1, such as 0.999")
         token = one_of("goal_token", self.goal_token, [t.name for t in self.spec.tokens])
@@ -154,14 +159,19 @@ def from_dict(cls: type[C], values: dict[str, Any], where: str = "") -> C:
         ValueError: on a key that does not exist, with the nearest name, or a value of the wrong type.
     """
     where = where or cls.__name__
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: got {values!r}, expected a table of {cls.__name__}'s fields")
     hints = get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
     for key in values:
         one_of(f"key in {where}", key, names)
+    typed = {k: _typed(hints[k], v, f"{where}.{k}") for k, v in values.items()}
     try:
-        return cls(**{k: _typed(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+        return cls(**typed)
     except TypeError as error:
         raise ValueError(f"{where}: {error}; expected keys {names}") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:

@@ -89,7 +89,7 @@ class Levels:
             level (B, S) in [0, 1] and scored (B, S), True where the loss counts.
         """
         batch, steps = inside.shape
-        weights = torch.tensor([getattr(self, name) for name in SAMPLERS])
+        weights = torch.tensor([float(getattr(self, name)) for name in SAMPLERS])
         choice = torch.multinomial(weights, batch, replacement=True, generator=generator)[:, None]
         level = torch.zeros(batch, steps)
         for i, sampler in enumerate(SAMPLERS.values()):
@@ -123,8 +123,8 @@ def weight(kind: str, level: Tensor, schedule: NoiseSchedule, parameterisation: 
         return {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[parameterisation]
     own = snr.clamp_max(clip) / clip
     if kind == "fused_snr":
-        past, fused = torch.zeros_like(own[:, 0]), []
-        for t in range(own.shape[1]):
+        past, fused = own[:, 0], [own[:, 0]]
+        for t in range(1, own.shape[1]):
             fused.append(1 - (1 - own[:, t]) * (1 - past))
             past = decay * past + (1 - decay) * own[:, t]
         own = torch.stack(fused, 1)

@@ -57,6 +57,11 @@ class PlannerConfig:
         for name in ("steps", "candidates", "futures", "warm_level", "within", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a number above 0")
+        for name in ("uncertainty", "guidance"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")
+        if self.warm_level > 1:
+            raise ValueError(f"got warm_level={self.warm_level}, expected at most 1 (1 is a cold start)")
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Plan:
         network_calls: network evaluations it took.
         seconds: wall time it took.
         tokens: (K, T, D) normalised, what a warm start begins from.
+        history: steps of history in the tokens, the present included.
     """
 
     observations: Array
@@ -92,6 +98,7 @@ class Plan:
     network_calls: int
     seconds: float
     tokens: Tensor = field(repr=False)
+    history: int = 1
 
     def best(self) -> Array:
         """(H, O): the chosen candidate, cut where it has arrived."""
@@ -155,8 +162,9 @@ class Planner:
         """
         began = time.perf_counter()
         past, target, steps, count, by = self._check(history, goal, cost, horizon, candidates, arrivals)
+        self._check_start(warm, elapsed, history_level)
         if generator is None:
-            generator = torch.Generator(self.device).manual_seed(torch.seed() % 2**31 if seed is None else seed)
+            generator = torch.Generator(self.device).manual_seed(int(torch.randint(2**31, ())) if seed is None else seed)
         known = self._known(past, target, steps, count, by, history_level)
         matrix, x = self._start(steps, count, warm, elapsed, len(past), generator)
         denoiser = self.model.denoiser
@@ -172,7 +180,8 @@ class Planner:
                 denoise, denoiser.schedule, matrix, x,
                 known=known, step=STEPS[self.config.step], generator=generator, callback=callback,
             )  # fmt: skip
-            return self._choose(x0, known, past, target, cost, matrix.calls, generator, began)
+            futures = 1 if cost is None or self.config.futures == 1 else 1 + self.config.futures
+            return self._choose(x0, known, past, target, cost, matrix.calls * futures, generator, began)
 
     def _check(
         self, history: ArrayLike, goal: ArrayLike | None, cost: Cost | None, horizon: int | None,
@@ -201,6 +210,14 @@ class Planner:
         if not by or not all(len(past) <= n < steps for n in by):
             raise ValueError(f"got arrivals {by}, expected steps from {len(past)} to {steps - 1}")
         return past, target, steps, count, by
+
+    def _check_start(self, warm: Plan | None, elapsed: float, history_level: float) -> None:
+        if not 0 <= history_level <= 1:
+            raise ValueError(f"got history_level={history_level}, expected 0 (exact) to 1 (unknown)")
+        if not 0 <= elapsed < float("inf"):
+            raise ValueError(f"got elapsed={elapsed}, expected seconds since the warm plan was made, 0 or more")
+        if warm is not None and (warm.tokens.shape[-1] != self.spec.width or warm.tokens.shape[1] % self.spec.group_size):
+            raise ValueError(f"got a warm plan of tokens {tuple(warm.tokens.shape)}, expected one made by this planner")
 
     def _known(
         self, past: Array, target: Array | None, steps: int, count: int, by: Sequence[int], history_level: float
@@ -238,7 +255,8 @@ class Planner:
             return matrix, noise
         matrix = matrix.scaled(c.warm_level)
         shift = elapsed / (self.spec.dt * self.spec.stride)
-        at = (torch.arange(steps) + shift).clamp(max=warm.tokens.shape[1] // group - 1)
+        at = torch.arange(steps) - past + warm.history + shift
+        at = at.clamp(0, warm.tokens.shape[1] // group - 1)
         low, part = at.floor().long(), (at - at.floor())[None, :, None, None].to(self.device)
         old = warm.tokens[warm.chosen].to(self.device).unflatten(0, (-1, group))[None]
         high = (low + 1).clamp(max=old.shape[1] - 1)
@@ -261,12 +279,13 @@ class Planner:
         feasible &= longest <= 1.2 * limit.get("step", float("inf"))
         costs = np.zeros(len(place)) if cost is None else evaluate(cost, x0, spec, model.normalizer).double().cpu().numpy()
         length = np.linalg.norm(np.diff(place, axis=1), axis=-1).sum(1)
-        order = np.lexsort((length, costs, np.where(feasible, 0, errors), ~feasible))
-        chosen = int(order[0])
         times, observations, actions = self._physical(physical, past)
+        arrivals = self._arrivals(observations, target)
+        order = np.lexsort((length, costs, arrivals, np.where(feasible, 0, errors), ~feasible))
+        chosen = int(order[0])
         return Plan(
             observations[chosen], None if actions is None else actions[chosen], times, observations, chosen, feasible,
-            self._arrivals(observations, target), errors, costs, calls, time.perf_counter() - began, x0.cpu(),
+            arrivals, errors, costs, calls, time.perf_counter() - began, x0.cpu(), len(past),
         )  # fmt: skip
 
     def _goal_values(self, physical: Tensor) -> Array:
@@ -310,6 +329,6 @@ class Planner:
         observations[:, 0, size:] = present[size:]
         v, steps = observations[..., size:], np.rint(np.diff(times) / self.spec.dt)[:, None]
         keep = dynamics["keep"] ** steps  # n env steps of v' = keep v + gain a with one action
-        gain = dynamics["gain"] * (1 - keep) / (1 - dynamics["keep"])
+        gain = dynamics["gain"] * np.array([[sum(dynamics["keep"] ** i for i in range(int(n)))] for n in steps[:, 0]])
         actions = np.clip((v[:, 1:] - keep * v[:, :-1]) / gain, -1, 1)
         return np.concatenate([actions, np.zeros_like(v[:, :1])], 1)

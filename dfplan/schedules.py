@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dfplan.errors import one_of
+
 
 @dataclass(frozen=True)
 class ScheduleMatrix:
@@ -105,6 +107,7 @@ SCHEDULES = {"full": full, "pyramid": pyramid, "autoregressive": autoregressive,
 
 def make(name: str, tokens: int, steps: int, uncertainty: float) -> ScheduleMatrix:
     """Schedule by name; `uncertainty` is used by those that have it."""
+    one_of("schedule", name, SCHEDULES)
     if name in ("pyramid", "trapezoid"):
         return SCHEDULES[name](tokens, steps, uncertainty)  # type: ignore[operator, no-any-return]
     return SCHEDULES[name](tokens, steps)  # type: ignore[operator, no-any-return]

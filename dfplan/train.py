@@ -104,14 +104,21 @@ class Trainer:
             level = self._split(level, group)
         else:
             level = level.repeat_interleave(group, 1)
+        padding = ~torch.from_numpy(self.config.spec.valid).repeat(self.config.horizon, 1)
+        valid = valid | (padding & valid.any(-1, keepdim=True))  # padding is trained to be 0: sampling feeds it back
         mask = valid & scored.repeat_interleave(group, 1)[..., None]
         return x.to(self.device), level.to(self.device), noise.to(self.device), mask.float().to(self.device)
 
     def _split(self, level: Tensor, group: int) -> Tensor:
-        """(B, S) -> (B, S*G): half the steps that are partly noisy get a fresh level for each of their tokens."""
+        """(B, S) -> (B, S*G): half the steps get a fresh level for each of their tokens.
+
+        Masked steps stay masked; a token of a known step stays known half the time, so that any part of a step can
+        be given: a goal's position without its velocity, an observation without its action.
+        """
         wide = level[..., None].expand(*level.shape, group)
         fresh = torch.rand(wide.shape, generator=self.generator)
-        pick = (torch.rand(*level.shape, 1, generator=self.generator) < 0.5) & (wide > 0) & (wide < 1)
+        stays = (wide == 1) | ((wide == 0) & (torch.rand(wide.shape, generator=self.generator) < 0.5))
+        pick = (torch.rand(*level.shape, 1, generator=self.generator) < 0.5) & ~stays
         return torch.where(pick, fresh, wide).flatten(1)
 
     def train_step(self) -> dict[str, Tensor | float]:
@@ -163,7 +170,7 @@ class Trainer:
         )
 
     def _resume(self) -> None:
-        saved = from_dict(TrainConfig, checkpoint.read_json(self.folder / "config.json")["train"])
+        saved = from_dict(TrainConfig, checkpoint.read_header(self.folder)["train"], f"{self.folder}/config.json")
         if saved != self.config:
             ours, theirs = to_dict(self.config), to_dict(saved)
             differ = {k: (theirs[k], ours[k]) for k in ours if ours[k] != theirs[k]}
@@ -173,6 +180,9 @@ class Trainer:
         self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
         average = checkpoint.read_tensors(self.folder / "model.safetensors")
         self.average.load_state_dict({k[9:]: v for k, v in average.items() if k.startswith("denoiser.")})
+        fitted = self.normalizer.state_dict()
+        if any(not torch.equal(average[f"normalizer.{k}"], v) for k, v in fitted.items()):
+            raise ValueError(f"{self.folder} was trained on other data (mean and scale differ); give the same --data to resume")
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             if key.startswith("optimizer."):

@@ -57,8 +57,6 @@ class Transformer(nn.Module):
         self, channels: int, tokens: int, group: int, width: int = 192, layers: int = 4, heads: int = 4, causal: bool = False
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"got width={width}, heads={heads}; width must be a multiple of heads")
         self.tokens, self.group = tokens, group
         self.embed = nn.Linear(channels, width)
         self.level = LevelEmbedding(width)

@@ -187,7 +187,14 @@ def test_a_write_that_fails_leaves_the_old_folder_readable(run, monkeypatch, fai
 
 
 def test_write_replaces_the_folder_whole(tmp_path):
-    checkpoint.write_folder(tmp_path / "a" / "b", {"x.safetensors": {"v": torch.ones(2)}}, {"t.json": 1})
+    checkpoint.write_folder(tmp_path / "a" / "b", {"x.safetensors": {"v": torch.ones(2)}}, {"config.json": 1})
     checkpoint.write_folder(tmp_path / "a" / "b", {"y.safetensors": {"v": torch.ones(2, 3).mT}}, {})
     assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["y.safetensors"]
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
+
+
+def test_write_leaves_what_is_no_checkpoint_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="is no checkpoint; it is left alone"):
+        checkpoint.write_folder(tmp_path, {}, {"config.json": 1})
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]

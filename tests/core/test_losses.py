@@ -157,12 +157,12 @@ def test_min_snr_caps_the_weight_of_x0_at_5(parameterisation):
 
 
 def test_fused_snr_by_hand():
-    """S_t = min(snr, 5) / 5 and mean M_t = 0.9 M_{t-1} + 0.1 S_t from 0: 5 * (1 - (1 - S_t)(1 - M_{t-1}))."""
+    """S_t = min(snr, 5) / 5 and mean M_t = 0.9 M_{t-1} + 0.1 S_t from S_0: 5 * (1 - (1 - S_t)(1 - M_{t-1}))."""
     snr = torch.tensor([[10.0, 1.0, 2.0, 0.0]])
     alpha = (snr / (1 + snr)).sqrt()
     level = alpha.acos() / (math.pi / 2 - 0.01)
     got = weight("fused_snr", level.clamp_max(1), COSINE, "x0")
-    past = [0.0, 0.1, 0.09 + 0.02, 0.099 + 0.04]
+    past = [0.0, 1.0, 0.9 + 0.02, 0.828 + 0.04]
     own = [1.0, 0.2, 0.4, 0.0]
     expected = [5 * (1 - (1 - s) * (1 - p)) for s, p in zip(own, past, strict=True)]
     torch.testing.assert_close(got, torch.tensor([expected]), rtol=1e-3, atol=1e-3)

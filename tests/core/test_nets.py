@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dfplan.config import ModelConfig
 from dfplan.nets.embeddings import LevelEmbedding
 from dfplan.nets.recurrent import Recurrent
 from dfplan.nets.transformer import Transformer, attention
@@ -69,7 +70,7 @@ def test_transformer_refuses_a_state_and_odd_heads():
     with pytest.raises(ValueError, match="keeps no state"):
         transformer(False)(torch.randn(1, 8, 3).double(), torch.rand(1, 8).double(), torch.zeros(1, 16))
     with pytest.raises(ValueError, match="width=10, heads=4"):
-        Transformer(3, 8, 1, width=10, heads=4)
+        ModelConfig(width=10, heads=4)
 
 
 @pytest.mark.parametrize("causal", [False, True])

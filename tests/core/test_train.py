@@ -225,7 +225,7 @@ def test_tokens_of_a_step_often_get_levels_of_their_own(tmp_path):
     noisy = (level > 0).all(-1)
     apart = (level[..., 0] != level[..., 1])[noisy].float().mean()
     assert 0.4 < apart < 0.6
-    assert (level[:, 0] == 0).all(-1).float().mean() > 0.4  # a known start is known whole
+    assert (level[:, 0] == 0).all(-1).float().mean() > 0.3  # a known start is often known whole
 
 
 def test_padding_channels_come_out_as_zero_after_training(tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from dfplan.envs.ball import Ball, build_model
 
 from dfplan.envs import MAZES, get_maze
+from dfplan.envs.ball import Ball, build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("DFPLAN_SHARED_DATA", ROOT / "../shared/data")) / "d4rl-maze2d-20k"

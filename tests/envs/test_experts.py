@@ -3,11 +3,11 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-from dfplan.envs.ball import Ball
-from dfplan.envs.controller import GridPaths
 
 import dfplan
 from dfplan.envs import MAZES, Maze2DEnv, WaypointExpert, collect, generate, get_maze
+from dfplan.envs.ball import Ball
+from dfplan.envs.controller import GridPaths
 
 # (obs std, act std, reward mean, env steps per goal) of D4RL's released v1 files.
 RELEASED = {

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dfplan.envs.mazes import d4rl_names, parse_name, resolve
 
 from dfplan.envs import MAZES, Maze, get_maze
+from dfplan.envs.mazes import d4rl_names, parse_name, resolve
 
 # D4RL `pointmaze/__init__.py`: steps, goal, sparse refs, number of free cells.
 D4RL = {

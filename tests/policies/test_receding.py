@@ -1,0 +1,188 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from dfplan.planner import Plan
+from dfplan.policies import LookAhead, receding
+
+GOAL = (5.0, 0.0)
+DYNAMICS = {"keep": 0.9976, "gain": 0.238, "speed": 5.2}
+
+
+class Straight:
+    """A planner whose plan is the straight line; it keeps what it was asked."""
+
+    def __init__(self, goal=GOAL, dynamics=DYNAMICS):
+        self.spec = SimpleNamespace(observation_size=4, action_size=2, dt=0.01, stride=10)
+        self.config = SimpleNamespace(within=0.5)
+        self.model = SimpleNamespace(calibration={} if dynamics is None else {"dynamics": dynamics})
+        self.goal, self.asked = goal, []
+
+    def plan(self, history, goal=None, **options):
+        self.asked.append(SimpleNamespace(history=np.array(history), goal=goal, **options))
+        ends = np.array([history[:2], goal])
+        places = np.stack([np.interp(np.linspace(0, 1, 9), [0, 1], column) for column in ends.T], -1)
+        observations = np.concatenate([places, np.zeros_like(places)], 1)
+        return Plan(
+            observations, None, 0.1 * np.arange(9), observations[None], 0, np.array([True]), np.array([8]),
+            np.zeros(1), np.zeros(1), 1, 0.001, torch.zeros(1, 9, 2),
+        )  # fmt: skip
+
+
+def at(x, y=0.0, vx=0.0, vy=0.0):
+    return np.array([x, y, vx, vy])
+
+
+def test_plans_once_while_the_plan_fits():
+    planner = Straight()
+    policy = receding(planner)
+    for x in np.linspace(0, 5, 100):
+        policy.act(at(x))
+    assert len(planner.asked) == len(policy.plans) == 1
+
+
+def test_plans_every_n_steps_until_it_has_arrived():
+    planner = Straight()
+    policy = receding(planner, every=5)
+    for i in range(21):
+        policy.act(at(0.1 * i))
+    assert len(planner.asked) == 5
+    assert [float(q.history[0]) for q in planner.asked] == pytest.approx([0, 0.5, 1.0, 1.5, 2.0])
+    for _ in range(20):
+        policy.act(at(4.8))
+    assert len(planner.asked) == 5
+
+
+def test_plans_anew_when_lost():
+    planner = Straight()
+    policy = receding(planner, lost=0.8)
+    for y in (0.0, 0.7, 0.7):
+        policy.act(at(1.0, y))
+    assert len(planner.asked) == 1
+    policy.act(at(1.0, 0.9))  # notices here, acts on it from the next observation on
+    policy.act(at(1.0, 0.9))
+    policy.act(at(1.0, 0.9))
+    assert len(planner.asked) == 2
+    np.testing.assert_array_equal(planner.asked[1].history, at(1.0, 0.9))
+
+
+def test_plans_anew_when_stuck_but_not_at_the_goal():
+    planner = Straight()
+    policy = receding(planner, patience=10)
+    for _ in range(11):
+        policy.act(at(1.0))
+    assert len(planner.asked) == 1
+    policy.act(at(1.0))
+    assert len(planner.asked) == 2
+    there = Straight()
+    policy = receding(there, patience=10)
+    for _ in range(50):
+        policy.act(at(4.9))
+    assert len(there.asked) == 1
+
+
+def test_motion_counts_as_progress():
+    planner = Straight()
+    policy = receding(planner, patience=10)
+    for i in range(100):
+        policy.act(at(0.04 * i))
+    assert len(planner.asked) == 1
+
+
+def test_goal_is_the_planners_else_the_policys_else_the_episodes():
+    planner = Straight()
+    receding(planner).act(at(0))
+    policy = receding(planner, goal=(3.0, 1.0))
+    policy.act(at(0))
+    policy.reset(goal=(2.0, 2.0))
+    policy.act(at(0))
+    policy.reset()
+    policy.act(at(0))
+    assert [tuple(q.goal) for q in planner.asked] == [GOAL, (3.0, 1.0), (2.0, 2.0), (3.0, 1.0)]
+
+
+def test_the_path_starts_at_the_robot_and_ends_at_the_goal():
+    policy = receding(Straight())
+    policy.act(at(1.0, 0.5))
+    np.testing.assert_allclose(policy.tracker.path.points[[0, -1]], [[1.0, 0.5], GOAL])
+
+
+def test_warm_start_hands_over_the_last_plan_and_its_age():
+    planner = Straight()
+    policy = receding(planner, every=5, warm=True)
+    for i in range(6):
+        policy.act(at(0.1 * i))
+    assert planner.asked[0].warm is None and planner.asked[1].warm is policy.plans[0]
+    assert planner.asked[1].elapsed == pytest.approx(0.05)
+    policy.reset()
+    policy.act(at(0))
+    assert planner.asked[2].warm is None
+
+
+def test_pd_plans_every_50_steps():
+    planner = Straight()
+    policy = receding(planner, tracker="pd")
+    for i in range(101):
+        policy.act(at(0.01 * i))
+    assert len(planner.asked) == 3
+
+
+def test_a_tracker_of_ones_own_needs_only_follow_act_and_error():
+    class Still:
+        error = property(lambda self: 0.0)
+
+        def follow(self, path):
+            self.path = path
+
+        def act(self, position, velocity):
+            return np.zeros_like(position)
+
+    action = receding(Straight(dynamics=None), tracker=Still()).act(at(0))
+    assert action.dtype == np.float32 and (action == 0).all()
+
+
+@pytest.mark.parametrize("bad", [[1.0, 2.0], [[0.0] * 4], [0.0] * 5])
+def test_refuses_observations_of_another_shape(bad):
+    with pytest.raises(ValueError, match=r"expected \(4,\)"):
+        receding(Straight()).act(bad)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_refuses_observations_that_are_not_finite_in_mid_plan(value):
+    policy = receding(Straight())
+    policy.act(at(0))
+    with pytest.raises(ValueError, match="finite"):
+        policy.act(at(0.1, value))
+
+
+def test_refusals_name_the_fix():
+    with pytest.raises(ValueError, match="pass goal"):
+        receding(Straight(goal=None))
+    with pytest.raises(ValueError, match="pass a tracker"):
+        receding(Straight(dynamics=None))
+    with pytest.raises(ValueError, match="'look_ahead', 'pd' or a Tracker"):
+        receding(Straight(), tracker="ahead")
+
+
+def test_same_seed_same_actions(tiny_planner):
+    policy = receding(tiny_planner, every=3)
+    rows = np.random.default_rng(0).uniform(0.8, 1.2, (10, 4))
+
+    def actions(seed):
+        policy.reset(seed=seed, goal=(3.0, 1.0))
+        return np.array([policy.act(row) for row in rows])
+
+    first, again, other = actions(3), actions(3), actions(4)
+    assert first.dtype == np.float32 and np.abs(first).max() <= 1
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0
+
+
+def test_a_trained_planner_gives_a_look_ahead_with_its_own_dynamics(tiny_planner):
+    policy = receding(tiny_planner)
+    assert isinstance(policy.tracker, LookAhead)
+    robot = policy.tracker.robot
+    assert robot.dt == 0.01 and 0.99 < robot.keep <= 1 and 0.2 < robot.gain < 0.3 and robot.speed > 1
+    np.testing.assert_array_equal(policy.goal, (1.0, 1.0))
