@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -95,10 +96,10 @@ def fit_point_mass(episodes: Episodes, rows: int = 200_000) -> dict[str, float] 
     before, after = v[:-1][inner].ravel(), v[1:][inner].ravel()
     push = np.asarray(actions[: last - 1], np.float64)[inner].ravel()
     keep = np.ones(len(before), bool)
-    coefficients = np.zeros(2)
+    coefficients: NDArray[np.float64] = np.zeros(2)
     for _ in range(4):
         design = np.stack([before, push], 1)
-        coefficients = np.linalg.lstsq(design[keep], after[keep], rcond=None)[0]
+        coefficients = np.asarray(np.linalg.lstsq(design[keep], after[keep], rcond=None)[0], np.float64)
         residual = np.abs(after - design @ coefficients)
         keep = residual <= 3 * np.median(residual[keep]) + 1e-9
     return {"keep": float(coefficients[0]), "gain": float(coefficients[1]), "speed": float(np.quantile(np.abs(v), 0.999))}

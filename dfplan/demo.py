@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dfplan import rollout, schedules
@@ -41,7 +40,7 @@ def demo(
     policy = policies.receding(planner)
     episode = rollout.run_episode(env, policy, seed, options)
     plan = episode.plans[0]
-    places, frames = _denoising(planner, episode.observations[0], episode.goal, seed)
+    chosen, frames = _denoising(planner, episode.observations[0], episode.goal, seed)
     walls = np.array([[tile == "#" for tile in row] for row in envs.get_maze(task).rows])
     out.mkdir(parents=True, exist_ok=True)
     score = None if episode.score is None else 100 * episode.score
@@ -49,7 +48,8 @@ def demo(
     plot.save(plot.plan_figure(plan, walls, episode.goal, episode.observations[:, :2], title), out / "plan.png")
     config = planner.config
     matrix = schedules.make(config.schedule, planner.model.config.horizon, config.steps, config.uncertainty)
-    plot.denoise_gif(out / "denoise.gif", frames, matrix.levels[:-1].numpy(), walls, episode.goal, places)
+    begin = episode.observations[0, :2]
+    plot.denoise_gif(out / "denoise.gif", frames, matrix.levels[1:], walls, episode.goal, begin, chosen=chosen)
     return {
         "start": str(np.round(episode.observations[0, :2], 2).tolist()),
         "goal": str(np.round(episode.goal, 2).tolist()),
@@ -64,14 +64,11 @@ def demo(
     }
 
 
-def _denoising(planner: Planner, observation: Any, goal: Any, seed: int) -> tuple[Any, list[Any]]:
-    """The chosen plan's positions (K, S, 2), and the estimate of all candidates after each network call."""
+def _denoising(planner: Planner, observation: Any, goal: Any, seed: int) -> tuple[int, list[Any]]:
+    """The chosen candidate, and the positions (K, S, 2) of all candidates after each network call."""
     frames = []
 
     def keep(_row: int, x: Tensor, _x0: Tensor) -> None:
-        places = planner.model.normalizer.unnormalize(x)
-        frames.append(places[..., :2].cpu().numpy())
+        frames.append(planner.model.normalizer.unnormalize(x)[..., :2].cpu().numpy())
 
-    with torch.no_grad():
-        plan = planner.plan(observation, goal, seed=seed, callback=keep)
-    return plan.candidates[..., :2], frames
+    return planner.plan(observation, goal, seed=seed, callback=keep).chosen, frames

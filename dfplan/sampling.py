@@ -138,14 +138,15 @@ def sample(
         own = torch.zeros_like(levels[0]) if known.level is None else known.level
         levels = torch.where(known.mask, torch.minimum(levels, own), levels)
         x = torch.where(known.mask[..., None], schedule.alpha(levels[0])[..., None] * known.values, x)
+
+    def noise() -> Tensor:
+        return torch.randn(x.shape, generator=generator, device=x.device)
+
     before_x0: Tensor | None = None
     for m in range(matrix.calls):
         x0 = denoiser(x, levels[m], cond)
-        row = Row(
-            x, x0, levels[m][..., None], levels[m + 1][..., None], schedule, before_x0,
-            levels[m - 1][..., None] if m else None,
-            lambda like=x: torch.randn(like.shape, generator=generator, device=like.device),
-        )  # fmt: skip
+        before = levels[m - 1][..., None] if m else None
+        row = Row(x, x0, levels[m][..., None], levels[m + 1][..., None], schedule, before_x0, before, noise)
         x = torch.where(row.next < row.level, step(row), x)
         before_x0 = x0
         if callback:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -102,12 +103,12 @@ def streaming(tokens: int) -> ScheduleMatrix:
     return ScheduleMatrix(torch.stack([ramp[1:], ramp[:-1]]))
 
 
-SCHEDULES = {"full": full, "pyramid": pyramid, "autoregressive": autoregressive, "trapezoid": trapezoid}
+SCHEDULES: dict[str, Callable[..., ScheduleMatrix]] = {"full": full, "pyramid": pyramid, "autoregressive": autoregressive, "trapezoid": trapezoid}
 
 
 def make(name: str, tokens: int, steps: int, uncertainty: float) -> ScheduleMatrix:
     """Schedule by name; `uncertainty` is used by those that have it."""
     one_of("schedule", name, SCHEDULES)
     if name in ("pyramid", "trapezoid"):
-        return SCHEDULES[name](tokens, steps, uncertainty)  # type: ignore[operator, no-any-return]
-    return SCHEDULES[name](tokens, steps)  # type: ignore[operator, no-any-return]
+        return SCHEDULES[name](tokens, steps, uncertainty)
+    return SCHEDULES[name](tokens, steps)

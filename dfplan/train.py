@@ -33,7 +33,7 @@ class TokenWindows:
         self.normalizer = copy.deepcopy(normalizer).cpu()
         self.sources = [spec.channel(t.channels[0]).source for t in spec.tokens]
         self.columns = [[spec.channel(c).index for c in t.channels] for t in spec.tokens]
-        lags = {}
+        lags: dict[str, int] = {}
         for token, source in zip(spec.tokens, self.sources, strict=True):
             if lags.setdefault(source, token.lag) != token.lag:
                 raise ValueError(f"tokens from '{source}' have lags {lags[source]} and {token.lag}; give them one lag")
@@ -66,7 +66,9 @@ class Trainer:
         resume: go on from `folder`.
     """
 
-    def __init__(self, config: TrainConfig, episodes: Episodes, folder: Path | str, device: str = "cpu", resume: bool = False) -> None:
+    def __init__(
+        self, config: TrainConfig, episodes: Episodes, folder: Path | str, device: str = "cpu", resume: bool = False
+    ) -> None:
         self.config, self.folder, self.device = config, checkpoint.recover(Path(folder)), device
         if self.folder.exists() and not resume:
             raise ValueError(f"{self.folder} exists; pass --resume to go on with it, or choose another folder")
@@ -147,7 +149,8 @@ class Trainer:
             if log and (self.step % self.config.log_every == 0 or self.step == self.config.steps):
                 values = {k: float(v) for k, v in metrics.items()}
                 if not math.isfinite(values["loss"]):
-                    raise FloatingPointError(f"loss is {values['loss']} at step {self.step}; lower lr ({self.config.lr}) or use fp32")
+                    problem = f"loss is {values['loss']} at step {self.step}"
+                    raise FloatingPointError(f"{problem}; lower lr ({self.config.lr}) or use fp32")
                 log(self.step, {**values, "steps_per_s": (self.step - first) / (time.perf_counter() - began)})
             if self.step % self.config.save_every == 0 or self.step == self.config.steps:
                 self.save()

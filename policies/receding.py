@@ -47,7 +47,7 @@ class Receding:
         self.plan: Plan | None = None
         self.plans: list[Plan] = []
         self._age = self._still = 0
-        self._nearest = np.inf
+        self._anchor: Array = np.zeros(0)
 
     def act(self, observation: ArrayLike) -> NDArray[np.float32]:
         """Observation (2 A,) -> action (A,) in [-1, 1]."""
@@ -87,7 +87,6 @@ class Receding:
             path[-1] = np.asarray(self.goal)
         self.tracker.follow(path)
         self._anchor, self._age, self._still = state[:size].copy(), 0, 0
-        self.tracker.error = 0.0
 
 
 def receding(
@@ -122,7 +121,10 @@ def receding(
     elif tracker == "look_ahead":
         dynamics = planner.model.calibration.get("dynamics")
         if dynamics is None:
-            raise ValueError("the checkpoint has no point-mass dynamics (observations are not positions and velocities); pass a tracker")
+            raise ValueError(
+                "the checkpoint has no point-mass dynamics (observations are not positions and velocities); "
+                "pass a tracker of your own"
+            )
         tracker = LookAhead(PointMass(**dynamics, dt=planner.spec.dt))
     elif isinstance(tracker, str):
         raise ValueError(f"got tracker '{tracker}', expected 'look_ahead', 'pd' or a Tracker")

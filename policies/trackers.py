@@ -82,7 +82,7 @@ class LookAhead:
 
     def follow(self, path: Array) -> None:
         """Take a new path (H, A)."""
-        self.path, self._done = Path(path), 0.0
+        self.path, self._done, self.error = Path(path), 0.0, 0.0
 
     def act(self, position: Array, velocity: Array) -> Array:
         """Position and velocity (A,) -> action (A,) in [-1, 1]."""
@@ -116,7 +116,7 @@ class ProportionalDerivative:
         """Take a new path (H, A)."""
         steps = np.arange((len(path) - 1) * self.stride + 1) / self.stride
         self._fine = np.stack([np.interp(steps, np.arange(len(path)), column) for column in path.T], -1)
-        self._step = 0
+        self._step, self.error = 0, 0.0
 
     def act(self, position: Array, velocity: Array) -> Array:
         """Position and velocity (A,) -> action (A,) in [-1, 1]."""
