@@ -45,7 +45,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             lines.append(f"| {name} | {goal} | " + " | ".join(f"{v:.1f}" for v in values[i]) + " |")
         ours = {r["task"].removeprefix("maze2d-"): r for r in rows if r["goal"] == goal}
         cells = [
-            f"{r['score']:.1f} ± {r['score_se']:.1f} ({100 * r['success']:.1f} % reach)" if (r := ours.get(m)) else "-"
+            f"{r['score']:.1f} ± {r['score_se']:.1f} ({100 * r['success']:.1f} % reach)"
+            if (r := ours.get(m))
+            else "-"
             for m in MAZES
         ]
         lines.append(f"| **dfplan** | {goal} | " + " | ".join(cells) + " |")
@@ -87,7 +89,10 @@ def environment(steps: int = 20_000) -> list[tuple[str, float, str]]:
             for action in actions[:800]:
                 env.step(action)
 
-    return [("environment, raw", steps / _median(run, 3), "steps/s"), ("environment, 20 episodes of 800 steps", _median(episodes, 3), "s")]
+    return [
+        ("environment, raw", steps / _median(run, 3), "steps/s"),
+        ("environment, 20 episodes of 800 steps", _median(episodes, 3), "s"),
+    ]
 
 
 def planning(repeats: int = 7) -> list[tuple[str, float, str]]:
@@ -96,7 +101,14 @@ def planning(repeats: int = 7) -> list[tuple[str, float, str]]:
     from dfplan.planner import PlannerConfig
 
     out = []
-    for schedule, uncertainty in (("full", 0.0), ("pyramid", 0.25), ("pyramid", 0.5), ("pyramid", 1.0), ("trapezoid", 0.5), ("autoregressive", 0.0)):
+    for schedule, uncertainty in (
+        ("full", 0.0),
+        ("pyramid", 0.25),
+        ("pyramid", 0.5),
+        ("pyramid", 1.0),
+        ("trapezoid", 0.5),
+        ("autoregressive", 0.0),
+    ):
         planner = load("maze2d-large", PlannerConfig(schedule=schedule, uncertainty=uncertainty))
         plan = planner.plan([1.0, 1.0, 0.0, 0.0], seed=0)
         slow = schedule == "autoregressive"
@@ -117,7 +129,10 @@ def training(rounds: int = 12) -> list[tuple[str, float, str]]:
 
     config = load("maze2d-large").model.config
     rng = np.random.default_rng(0)
-    walk = {"observations": rng.normal(size=(50_000, 4)).astype(np.float32), "actions": rng.normal(size=(50_000, 2)).astype(np.float32)}
+    walk = {
+        "observations": rng.normal(size=(50_000, 4)).astype(np.float32),
+        "actions": rng.normal(size=(50_000, 2)).astype(np.float32),
+    }
     episodes = Episodes(walk, np.arange(250, 50_001, 250), 0.01)
     per_token = replace(config, levels=Levels(start_known=0))
     shared = replace(config, levels=Levels(independent=0, shared=1, start_known=0))

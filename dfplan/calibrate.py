@@ -22,7 +22,12 @@ QUANTILE = 0.99
 
 
 def self_error(
-    denoiser: Denoise, schedule: NoiseSchedule, x: Tensor, known: Tensor, generator: torch.Generator, draws: int = 2
+    denoiser: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    known: Tensor,
+    generator: torch.Generator,
+    draws: int = 2,
 ) -> Tensor:
     """How badly the model reconstructs a trajectory from its noised self: (B, T, D) -> (B,).
 
@@ -102,4 +107,8 @@ def fit_point_mass(episodes: Episodes, rows: int = 200_000) -> dict[str, float] 
         coefficients = np.asarray(np.linalg.lstsq(design[keep], after[keep], rcond=None)[0], np.float64)
         residual = np.abs(after - design @ coefficients)
         keep = residual <= 3 * np.median(residual[keep]) + 1e-9
-    return {"keep": float(coefficients[0]), "gain": float(coefficients[1]), "speed": float(np.quantile(np.abs(v), 0.999))}
+    return {
+        "keep": float(coefficients[0]),
+        "gain": float(coefficients[1]),
+        "speed": float(np.quantile(np.abs(v), 0.999)),
+    }

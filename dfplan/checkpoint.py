@@ -54,7 +54,11 @@ def write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], text
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists() and not (folder / "config.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if (
+        folder.exists()
+        and not (folder / "config.json").exists()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
         raise ValueError(f"{folder} exists and is no checkpoint; it is left alone, choose another folder")
     fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -90,9 +94,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise ValueError(f"{path.parent} is not a checkpoint: {path.name} is missing; give a folder written by training") from error
+        raise ValueError(
+            f"{path.parent} is not a checkpoint: {path.name} is missing; give a folder written by training"
+        ) from error
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable JSON ({error}); the checkpoint is damaged, take an earlier one") from error
+        raise ValueError(
+            f"{path}: not readable JSON ({error}); the checkpoint is damaged, take an earlier one"
+        ) from error
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -104,10 +112,14 @@ def read_header(folder: Path) -> dict[str, Any]:
     meta = read_json(folder / "config.json")
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         found = meta.get("format") if isinstance(meta, dict) else meta
-        raise ValueError(f"{folder}: checkpoint format {found}, this version reads {FORMAT}; install the dfplan that wrote it")
+        raise ValueError(
+            f"{folder}: checkpoint format {found}, this version reads {FORMAT}; install the dfplan that wrote it"
+        )
     for key in ("train", "calibration"):
         if not isinstance(meta.get(key), dict):
-            raise ValueError(f"{folder}/config.json: '{key}' is missing; the checkpoint is damaged, take an earlier one")
+            raise ValueError(
+                f"{folder}/config.json: '{key}' is missing; the checkpoint is damaged, take an earlier one"
+            )
     return meta
 
 
@@ -120,7 +132,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(str(path))
     except (FileNotFoundError, SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); the checkpoint is damaged, take an earlier one") from error
+        raise ValueError(
+            f"{path}: cannot be read ({error}); the checkpoint is damaged, take an earlier one"
+        ) from error
 
 
 def model_tensors(denoiser: Denoiser, normalizer: Normalizer) -> dict[str, Tensor]:
@@ -155,8 +169,12 @@ def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
             raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
     if bad:
-        raise ValueError(f"{folder}: {bad[0]} holds NaN or infinity; the run diverged, lower the learning rate")
-    return Checkpoint(config, denoiser.to(device).eval().requires_grad_(False), normalizer.to(device), meta["calibration"])
+        raise ValueError(
+            f"{folder}: {bad[0]} holds NaN or infinity; the run diverged, lower the learning rate"
+        )
+    return Checkpoint(
+        config, denoiser.to(device).eval().requires_grad_(False), normalizer.to(device), meta["calibration"]
+    )
 
 
 def export(source: Path | str, target: Path | str) -> None:
@@ -165,4 +183,6 @@ def export(source: Path | str, target: Path | str) -> None:
     source = Path(source)
     tensors = read_tensors(source / "model.safetensors")
     half = {k: v.half() if k.startswith("denoiser.") else v for k, v in tensors.items()}
-    write_folder(Path(target), {"model.safetensors": half}, {"config.json": read_json(source / "config.json")})
+    write_folder(
+        Path(target), {"model.safetensors": half}, {"config.json": read_json(source / "config.json")}
+    )

@@ -58,11 +58,15 @@ def _use(device: str, threads: int) -> None:
         raise ValueError(f"got threads={threads}, expected 1 or more")
     torch.set_num_threads(threads)
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"got device '{device}', but torch finds no GPU; use --device cpu, or install a CUDA build of torch")
+        raise ValueError(
+            f"got device '{device}', but torch finds no GPU; use --device cpu, or install a CUDA build of torch"
+        )
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"got device '{device}', which torch cannot use ({error}); use --device cpu") from error
+        raise ValueError(
+            f"got device '{device}', which torch cannot use ({error}); use --device cpu"
+        ) from error
 
 
 @app.command(name="data")
@@ -167,7 +171,9 @@ def train(
     _progress(trainer, out)
     if export is not None:
         checkpoint.export(out / "checkpoint", export)
-    print(f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan eval {settings.task or 'TASK'} --checkpoint {out}")
+    print(
+        f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan eval {settings.task or 'TASK'} --checkpoint {out}"
+    )
 
 
 def _config_values(name: str) -> dict[str, Any]:
@@ -183,7 +189,9 @@ def _config_values(name: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error}); start from a file of configs/") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: holds a {type(values).__name__}, expected a table; start from a file of configs/")
+        raise ValueError(
+            f"{path}: holds a {type(values).__name__}, expected a table; start from a file of configs/"
+        )
     return values
 
 
@@ -197,7 +205,9 @@ def _with_settings(values: dict[str, Any], settings: tuple[str, ...]) -> dict[st
         for parent in parents:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
-                raise ValueError(f"got --set {item}, but '{parent}' is {table!r}, which has no settings of its own")
+                raise ValueError(
+                    f"got --set {item}, but '{parent}' is {table!r}, which has no settings of its own"
+                )
         try:
             table[last] = json.loads(text)
         except json.JSONDecodeError:
@@ -345,10 +355,14 @@ def plot(
 
     if what == "curves":
         if run is None or not (run / "metrics.jsonl").exists():
-            raise ValueError(f"got run folder {run}, expected one with metrics.jsonl, as `dfplan train` writes it")
+            raise ValueError(
+                f"got run folder {run}, expected one with metrics.jsonl, as `dfplan train` writes it"
+            )
         rows = _metrics(run / "metrics.jsonl")
         steps = sorted(rows)
-        figure = pictures.curves_figure(steps, {k: [rows[s][k] for s in steps] for k in ("loss", "grad_norm", "lr")})
+        figure = pictures.curves_figure(
+            steps, {k: [rows[s][k] for s in steps] for k in ("loss", "grad_norm", "lr")}
+        )
         target = out or run / "curves.png"
     else:
         names = {name: schedules.make(name, 32, 10, 0.5) for name in schedules.SCHEDULES}
@@ -365,7 +379,9 @@ def _metrics(path: Path) -> dict[int, dict[str, float]]:
             row = json.loads(line)
             rows[row["step"]] = {"loss": row["loss"], "grad_norm": row["grad_norm"], "lr": row["lr"]}
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: not a line of `dfplan train` ({error!r}); remove that line") from error
+            raise ValueError(
+                f"{path}, line {number}: not a line of `dfplan train` ({error!r}); remove that line"
+            ) from error
     if not rows:
         raise ValueError(f"{path} is empty; train for at least log_every steps first")
     return rows

@@ -177,7 +177,9 @@ def from_dict(cls: type[C], values: dict[str, Any], where: str = "") -> C:
 def _typed(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ValueError(f"{where}: got {value!r}, expected a table of {[f.name for f in dataclasses.fields(hint)]}")
+            raise ValueError(
+                f"{where}: got {value!r}, expected a table of {[f.name for f in dataclasses.fields(hint)]}"
+            )
         return from_dict(hint, value, where)  # type: ignore[arg-type]
     if get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
@@ -201,7 +203,9 @@ def read_config(path: Path | str, cls: type[C]) -> C:
     try:
         values = json.loads(Path(path).read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); expected the fields of {cls.__name__}") from error
+        raise ValueError(
+            f"{path}: not valid JSON ({error}); expected the fields of {cls.__name__}"
+        ) from error
     return from_dict(cls, values, str(path))
 
 

@@ -14,7 +14,12 @@ from dfplan.planner import Planner
 
 
 def demo(
-    task: str, planner: Planner, start: Sequence[float] | None, goal: Sequence[float] | None, seed: int, out: Path
+    task: str,
+    planner: Planner,
+    start: Sequence[float] | None,
+    goal: Sequence[float] | None,
+    seed: int,
+    out: Path,
 ) -> dict[str, Any]:
     """Plan and act one episode of a maze task; write `plan.png` and `denoise.gif` into `out`.
 
@@ -44,12 +49,20 @@ def demo(
     walls = np.array([[tile == "#" for tile in row] for row in envs.get_maze(task).rows])
     out.mkdir(parents=True, exist_ok=True)
     score = None if episode.score is None else 100 * episode.score
-    title = f"{task}: reached after {episode.first_reach} steps" if episode.success else f"{task}: goal not reached"
-    plot.save(plot.plan_figure(plan, walls, episode.goal, episode.observations[:, :2], title), out / "plan.png")
+    title = (
+        f"{task}: reached after {episode.first_reach} steps"
+        if episode.success
+        else f"{task}: goal not reached"
+    )
+    plot.save(
+        plot.plan_figure(plan, walls, episode.goal, episode.observations[:, :2], title), out / "plan.png"
+    )
     config = planner.config
     matrix = schedules.make(config.schedule, planner.model.config.horizon, config.steps, config.uncertainty)
     begin = episode.observations[0, :2]
-    plot.denoise_gif(out / "denoise.gif", frames, matrix.levels[1:], walls, episode.goal, begin, chosen=chosen)
+    plot.denoise_gif(
+        out / "denoise.gif", frames, matrix.levels[1:], walls, episode.goal, begin, chosen=chosen
+    )
     return {
         "start": str(np.round(episode.observations[0, :2], 2).tolist()),
         "goal": str(np.round(episode.goal, 2).tolist()),

@@ -71,11 +71,15 @@ def total(*parts: tuple[float, Cost]) -> Cost:
     return lambda channels, mask: torch.stack([w * c(channels, mask) for w, c in parts]).sum(0)
 
 
-def evaluate(cost: Cost, x0: Tensor, spec: TrajectorySpec, normalizer: Normalizer, mask: Tensor | None = None) -> Tensor:
+def evaluate(
+    cost: Cost, x0: Tensor, spec: TrajectorySpec, normalizer: Normalizer, mask: Tensor | None = None
+) -> Tensor:
     """Cost (B,) of normalised clean tokens (B, T, D); mask (B, S), all steps if None."""
     channels = {k: v.flatten(1) for k, v in spec.unpack(normalizer.unnormalize(x0)).items()}
     frames = next(iter(channels.values()))
-    inside = torch.ones_like(frames, dtype=torch.bool) if mask is None else mask.repeat_interleave(spec.stack, 1)
+    inside = (
+        torch.ones_like(frames, dtype=torch.bool) if mask is None else mask.repeat_interleave(spec.stack, 1)
+    )
     return cost(channels, inside)
 
 
@@ -111,7 +115,9 @@ def guide(
         generator: of the futures' noise.
     """
     if futures < 1 or not scale >= 0:
-        raise ValueError(f"got futures={futures}, scale={scale}; expected at least 1 future and a scale of 0 or more")
+        raise ValueError(
+            f"got futures={futures}, scale={scale}; expected at least 1 future and a scale of 0 or more"
+        )
 
     def score(x: Tensor, level: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():

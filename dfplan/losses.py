@@ -73,7 +73,9 @@ class Levels:
         """Refuse weights and probabilities out of range."""
         weights = [getattr(self, name) for name in SAMPLERS]
         if min(weights) < 0 or sum(weights) <= 0:
-            raise ValueError(f"got mixture weights {dict(zip(SAMPLERS, weights, strict=True))}, expected some above 0, none below")
+            raise ValueError(
+                f"got mixture weights {dict(zip(SAMPLERS, weights, strict=True))}, expected some above 0, none below"
+            )
         for name in ("start_known", "goal_known", "masked_tail"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a probability from 0 to 1")
@@ -111,7 +113,14 @@ class Levels:
         return level, scored
 
 
-def weight(kind: str, level: Tensor, schedule: NoiseSchedule, parameterisation: str, clip: float = 5.0, decay: float = 0.9) -> Tensor:
+def weight(
+    kind: str,
+    level: Tensor,
+    schedule: NoiseSchedule,
+    parameterisation: str,
+    clip: float = 5.0,
+    decay: float = 0.9,
+) -> Tensor:
     """Weight of the squared x0 error at each token, (B, T) -> (B, T).
 
     `uniform` weighs the backbone's own output evenly; `min_snr` is min(SNR, clip) (Hang et al. 2023); `fused_snr`

@@ -40,7 +40,11 @@ class Normalizer(nn.Module):
             channels = [spec.channel(c) for c in token.channels]
             array = episodes.arrays[channels[0].source]
             columns = [c.index for c in channels]
-            count, mu, m2 = 0, torch.zeros(len(columns), dtype=torch.float64), torch.zeros(len(columns), dtype=torch.float64)
+            count, mu, m2 = (
+                0,
+                torch.zeros(len(columns), dtype=torch.float64),
+                torch.zeros(len(columns), dtype=torch.float64),
+            )
             for start in range(0, len(array), block):
                 rows = torch.as_tensor(array[start : start + block].reshape(-1, *array.shape[1:])).double()
                 rows = rows.reshape(len(rows), -1)[:, columns]

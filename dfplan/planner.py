@@ -80,7 +80,9 @@ class Planner:
         past, target, steps, count, by = self._check(history, goal, cost, horizon, candidates, arrivals)
         self._check_start(warm, elapsed, history_level)
         if generator is None:
-            generator = torch.Generator(self.device).manual_seed(int(torch.randint(2**31, ())) if seed is None else seed)
+            generator = torch.Generator(self.device).manual_seed(
+                int(torch.randint(2**31, ())) if seed is None else seed
+            )
         known = self._known(past, target, steps, count, by, history_level)
         matrix, x = self._start(steps, count, warm, elapsed, len(past), generator)
         denoiser = self.model.denoiser
@@ -106,19 +108,27 @@ class Planner:
         past = np.atleast_2d(np.asarray(history, np.float64))
         size, longest = self.spec.observation_size, self.model.config.horizon
         if past.ndim != 2 or past.shape[1] != size:
-            raise ValueError(f"got history of shape {np.shape(history)}, expected ({size},) for the present or (h, {size})")
+            raise ValueError(
+                f"got history of shape {np.shape(history)}, expected ({size},) for the present or (h, {size})"
+            )
         if not np.isfinite(past).all():
             row, column = np.argwhere(~np.isfinite(past))[0]
-            raise ValueError(f"history[{row}, {column}] is {past[row, column]}; check the sensor, or plan without that row")
+            raise ValueError(
+                f"history[{row}, {column}] is {past[row, column]}; check the sensor, or plan without that row"
+            )
         if goal is None and cost is None:
             goal = self.goal
         target = None if goal is None else np.asarray(goal, np.float64)
         if target is not None and (target.shape != (self._goal_size,) or not np.isfinite(target).all()):
             token = next(t for t in self.spec.tokens if t.name == self.model.config.goal_token)
-            raise ValueError(f"got goal {goal}, expected {self._goal_size} finite numbers: {', '.join(token.channels)}")
+            raise ValueError(
+                f"got goal {goal}, expected {self._goal_size} finite numbers: {', '.join(token.channels)}"
+            )
         steps = longest if horizon is None else horizon
         if not len(past) < steps <= longest:
-            raise ValueError(f"got horizon={steps} with {len(past)} steps of history, expected {len(past) + 1} to {longest}")
+            raise ValueError(
+                f"got horizon={steps} with {len(past)} steps of history, expected {len(past) + 1} to {longest}"
+            )
         count = self.config.candidates if candidates is None else candidates
         if count < 1:
             raise ValueError(f"got candidates={count}, expected 1 or more")
@@ -131,12 +141,24 @@ class Planner:
         if not 0 <= history_level <= 1:
             raise ValueError(f"got history_level={history_level}, expected 0 (exact) to 1 (unknown)")
         if not 0 <= elapsed < float("inf"):
-            raise ValueError(f"got elapsed={elapsed}, expected seconds since the warm plan was made, 0 or more")
-        if warm is not None and (warm.tokens.shape[-1] != self.spec.width or warm.tokens.shape[1] % self.spec.group_size):
-            raise ValueError(f"got a warm plan of tokens {tuple(warm.tokens.shape)}, expected one made by this planner")
+            raise ValueError(
+                f"got elapsed={elapsed}, expected seconds since the warm plan was made, 0 or more"
+            )
+        if warm is not None and (
+            warm.tokens.shape[-1] != self.spec.width or warm.tokens.shape[1] % self.spec.group_size
+        ):
+            raise ValueError(
+                f"got a warm plan of tokens {tuple(warm.tokens.shape)}, expected one made by this planner"
+            )
 
     def _known(
-        self, past: Array, target: Array | None, steps: int, count: int, by: Sequence[int], history_level: float
+        self,
+        past: Array,
+        target: Array | None,
+        steps: int,
+        count: int,
+        by: Sequence[int],
+        history_level: float,
     ) -> Known:
         spec, group = self.spec, self.spec.group_size
         arrays = {}
@@ -193,7 +215,11 @@ class Planner:
         feasible = errors <= self.config.tolerance
         longest = np.linalg.norm(np.diff(place, axis=1), axis=-1).max(1)
         feasible &= longest <= 1.2 * limit.get("step", float("inf"))
-        costs = np.zeros(len(place)) if cost is None else evaluate(cost, x0, spec, model.normalizer).double().cpu().numpy()
+        costs = (
+            np.zeros(len(place))
+            if cost is None
+            else evaluate(cost, x0, spec, model.normalizer).double().cpu().numpy()
+        )
         length = np.linalg.norm(np.diff(place, axis=1), axis=-1).sum(1)
         times, observations, actions = self._physical(physical, past)
         arrivals = self._arrivals(observations, target)
@@ -206,7 +232,9 @@ class Planner:
 
     def _goal_values(self, physical: Tensor) -> Array:
         """(K, S, C): the goal token's channels, last frame of each step."""
-        mask = self.spec.token_mask(self.model.config.goal_token).repeat(physical.shape[1] // self.spec.group_size)
+        mask = self.spec.token_mask(self.model.config.goal_token).repeat(
+            physical.shape[1] // self.spec.group_size
+        )
         width = self._goal_size * self.spec.stack
         values = physical[:, mask.to(physical.device), width - self._goal_size : width]
         return values.double().cpu().numpy()
@@ -246,6 +274,8 @@ class Planner:
         observations[:, 0, size:] = present[size:]
         v, steps = observations[..., size:], np.rint(np.diff(times) / self.spec.dt)[:, None]
         keep = dynamics["keep"] ** steps  # n env steps of v' = keep v + gain a with one action
-        gain = dynamics["gain"] * np.array([[sum(dynamics["keep"] ** i for i in range(int(n)))] for n in steps[:, 0]])
+        gain = dynamics["gain"] * np.array(
+            [[sum(dynamics["keep"] ** i for i in range(int(n)))] for n in steps[:, 0]]
+        )
         actions = np.clip((v[:, 1:] - keep * v[:, :-1]) / gain, -1, 1)
         return np.concatenate([actions, np.zeros_like(v[:, :1])], 1)

@@ -11,4 +11,6 @@ def progress(total: int, what: str, unit: str, done: int = 0) -> Any:
     from tqdm import tqdm
 
     pause = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(total=total, initial=done, desc=what, unit=unit, unit_scale=total >= 100_000, mininterval=pause)
+    return tqdm(
+        total=total, initial=done, desc=what, unit=unit, unit_scale=total >= 100_000, mininterval=pause
+    )

@@ -60,16 +60,24 @@ class Starts:
         """
         path = Path(path)
         if not path.exists():
-            raise ValueError(f"{path} does not exist; give an .npz or .hdf5 with 'start_state' (N, O) and 'goal_pos' (N, G)")
+            raise ValueError(
+                f"{path} does not exist; give an .npz or .hdf5 with 'start_state' (N, O) and 'goal_pos' (N, G)"
+            )
         try:
             arrays = _read_arrays(path)
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: cannot be read ({error}); expected an .npz or .hdf5 of plain arrays") from error
+            raise ValueError(
+                f"{path}: cannot be read ({error}); expected an .npz or .hdf5 of plain arrays"
+            ) from error
         if "start_state" not in arrays:
-            raise ValueError(f"{path}: holds {sorted(arrays)}, expected 'start_state' (N, O), and 'goal_pos' (N, G)")
+            raise ValueError(
+                f"{path}: holds {sorted(arrays)}, expected 'start_state' (N, O), and 'goal_pos' (N, G)"
+            )
         for key, array in arrays.items():
             if array.ndim != 2 or len(array) != len(arrays["start_state"]) or not np.isfinite(array).all():
-                raise ValueError(f"{path}: '{key}' has shape {array.shape}, expected finite numbers in (N, columns), the same N")
+                raise ValueError(
+                    f"{path}: '{key}' has shape {array.shape}, expected finite numbers in (N, columns), the same N"
+                )
         return cls(arrays["start_state"], arrays.get("goal_pos"))
 
 
@@ -100,7 +108,9 @@ def run_episode(env: Any, policy: Policy, seed: int, options: dict[str, Any] | N
     )  # fmt: skip
 
 
-def run(env: Any, policy: Policy, episodes: int, seed: int, starts: Starts | None = None) -> Iterator[Episode]:
+def run(
+    env: Any, policy: Policy, episodes: int, seed: int, starts: Starts | None = None
+) -> Iterator[Episode]:
     """Episodes seeded `seed`, `seed + 1`, ...; with `starts`, from those states and to those goals, in order."""
     for i in range(episodes):
         options = None
@@ -144,7 +154,11 @@ def hardware() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        models = [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         name = models[0] if models else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{name}, {torch.get_num_threads()} thread(s){gpu}, torch {torch.__version__}"

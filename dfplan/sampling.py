@@ -132,7 +132,9 @@ def sample(
         FloatingPointError: when a NaN or infinity comes out.
     """
     if matrix.levels.shape[1] != x.shape[1]:
-        raise ValueError(f"got a matrix for {matrix.levels.shape[1]} tokens and x of {x.shape[1]}; build it for x.shape[1] tokens")
+        raise ValueError(
+            f"got a matrix for {matrix.levels.shape[1]} tokens and x of {x.shape[1]}; build it for x.shape[1] tokens"
+        )
     levels = matrix.levels.to(x.device)[:, None].expand(-1, x.shape[0], -1)
     if known is not None:
         own = torch.zeros_like(levels[0]) if known.level is None else known.level
@@ -152,5 +154,7 @@ def sample(
         if callback:
             callback(m, x.clone(), x0.clone())
     if not torch.isfinite(x).all():
-        raise FloatingPointError("the plan holds NaN or infinity; lower the guidance scale, and guide in fp32")
+        raise FloatingPointError(
+            "the plan holds NaN or infinity; lower the guidance scale, and guide in fp32"
+        )
     return x

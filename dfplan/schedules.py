@@ -29,13 +29,17 @@ class ScheduleMatrix:
         """
         levels = self.levels
         if levels.ndim != 2 or levels.shape[0] < 2 or levels.shape[1] < 1:
-            raise ValueError(f"got levels of shape {tuple(levels.shape)}, expected (M+1, T) with at least two rows and one token")
+            raise ValueError(
+                f"got levels of shape {tuple(levels.shape)}, expected (M+1, T) with at least two rows and one token"
+            )
         if not (torch.isfinite(levels).all() and (levels >= 0).all() and (levels <= 1).all()):
             raise ValueError(f"levels must lie in [0, 1]; got {levels.min():.3g} to {levels.max():.3g}")
         rise = (levels.diff(dim=0) > 1e-9).nonzero()
         if len(rise):
             m, t = rise[0].tolist()
-            raise ValueError(f"level of token {t} rises from row {m} to {m + 1}: {levels[m, t]:.3g} to {levels[m + 1, t]:.3g}")
+            raise ValueError(
+                f"level of token {t} rises from row {m} to {m + 1}: {levels[m, t]:.3g} to {levels[m + 1, t]:.3g}"
+            )
 
     @property
     def calls(self) -> int:
@@ -50,7 +54,9 @@ class ScheduleMatrix:
     def scaled(self, level: float) -> ScheduleMatrix:
         """The same shape, started from `level` in (0, 1] instead of noise (warm start)."""
         if not 0 < level <= 1:
-            raise ValueError(f"got a starting level of {level}, expected above 0 and at most 1 (1 is a cold start)")
+            raise ValueError(
+                f"got a starting level of {level}, expected above 0 and at most 1 (1 is a cold start)"
+            )
         return ScheduleMatrix(self.levels * level)
 
     def repeat(self, group: int) -> ScheduleMatrix:
@@ -103,7 +109,12 @@ def streaming(tokens: int) -> ScheduleMatrix:
     return ScheduleMatrix(torch.stack([ramp[1:], ramp[:-1]]))
 
 
-SCHEDULES: dict[str, Callable[..., ScheduleMatrix]] = {"full": full, "pyramid": pyramid, "autoregressive": autoregressive, "trapezoid": trapezoid}
+SCHEDULES: dict[str, Callable[..., ScheduleMatrix]] = {
+    "full": full,
+    "pyramid": pyramid,
+    "autoregressive": autoregressive,
+    "trapezoid": trapezoid,
+}
 
 
 def make(name: str, tokens: int, steps: int, uncertainty: float) -> ScheduleMatrix:

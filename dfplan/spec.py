@@ -94,12 +94,18 @@ class TrajectorySpec:
             raise ValueError(f"got dt={self.dt}, expected seconds above 0")
         for token in self.tokens:
             if len({self.channel(c).source for c in token.channels}) != 1:
-                raise ValueError(f"token '{token.name}' mixes sources; put observations and actions in tokens of their own")
+                raise ValueError(
+                    f"token '{token.name}' mixes sources; put observations and actions in tokens of their own"
+                )
         for c in self.channels:
             size = {"observations": self.observation_size, "actions": self.action_size}.get(c.source)
             if size is not None and c.index >= size:
-                raise ValueError(f"channel '{c.name}' is column {c.index} of {c.source}, which has {size} columns")
-        self._where.update({name: (g, i) for g, t in enumerate(self.tokens) for i, name in enumerate(t.channels)})
+                raise ValueError(
+                    f"channel '{c.name}' is column {c.index} of {c.source}, which has {size} columns"
+                )
+        self._where.update(
+            {name: (g, i) for g, t in enumerate(self.tokens) for i, name in enumerate(t.channels)}
+        )
 
     def channel(self, name: str) -> Channel:
         """The channel called `name`."""
@@ -149,7 +155,9 @@ class TrajectorySpec:
         """Tokens -> channels: (B, T, D) -> channel name -> (B, S, stack)."""
         batch, tokens, width = x.shape
         if tokens % self.group_size or width != self.width:
-            raise ValueError(f"got tokens of shape {tuple(x.shape)}, expected (B, S*{self.group_size}, {self.width})")
+            raise ValueError(
+                f"got tokens of shape {tuple(x.shape)}, expected (B, S*{self.group_size}, {self.width})"
+            )
         x = x.reshape(batch, tokens // self.group_size, self.group_size, width)
         out = {}
         for g, token in enumerate(self.tokens):

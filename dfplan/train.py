@@ -28,7 +28,9 @@ Log = Callable[[int, dict[str, float]], None]
 class TokenWindows:
     """Windows of episodes as normalised tokens."""
 
-    def __init__(self, spec: TrajectorySpec, horizon: int, episodes: Episodes, normalizer: Normalizer) -> None:
+    def __init__(
+        self, spec: TrajectorySpec, horizon: int, episodes: Episodes, normalizer: Normalizer
+    ) -> None:
         self.spec, self.episodes = spec, episodes
         self.normalizer = copy.deepcopy(normalizer).cpu()
         self.sources = [spec.channel(t.channels[0]).source for t in spec.tokens]
@@ -36,10 +38,14 @@ class TokenWindows:
         lags: dict[str, int] = {}
         for token, source in zip(spec.tokens, self.sources, strict=True):
             if lags.setdefault(source, token.lag) != token.lag:
-                raise ValueError(f"tokens from '{source}' have lags {lags[source]} and {token.lag}; give them one lag")
+                raise ValueError(
+                    f"tokens from '{source}' have lags {lags[source]} and {token.lag}; give them one lag"
+                )
         self.windows = Windows(episodes, spec.frames(horizon), tuple(lags), tuple(lags.values()))
 
-    def draw(self, rng: np.random.Generator, batch: int, longest_of: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(
+        self, rng: np.random.Generator, batch: int, longest_of: int = 1
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens x (B, T, D) normalised, inside (B, S), valid (B, T, D) where a value was recorded."""
         starts = rng.integers(0, len(self.windows), size=(longest_of, batch))
         left = self.episodes.ends[np.searchsorted(self.episodes.ends, starts, side="right")] - starts
@@ -67,16 +73,25 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, episodes: Episodes, folder: Path | str, device: str = "cpu", resume: bool = False
+        self,
+        config: TrainConfig,
+        episodes: Episodes,
+        folder: Path | str,
+        device: str = "cpu",
+        resume: bool = False,
     ) -> None:
         self.config, self.folder, self.device = config, checkpoint.recover(Path(folder)), device
         if self.folder.exists() and not resume:
-            raise ValueError(f"{self.folder} exists; pass --resume to go on with it, or choose another folder")
+            raise ValueError(
+                f"{self.folder} exists; pass --resume to go on with it, or choose another folder"
+            )
         if resume and not self.folder.exists():
-            raise ValueError(f"nothing to resume: {self.folder} does not exist; leave out --resume to start it")
+            raise ValueError(
+                f"nothing to resume: {self.folder} does not exist; leave out --resume to start it"
+            )
         normalizer = Normalizer.fit(config.spec, episodes)
         self.windows = TokenWindows(config.spec, config.horizon, episodes, normalizer)
-        self.normalizer = normalizer
+        self.normalizer = normalizer.to(device)
         torch.manual_seed(config.seed)
         self.model = config.model.build(config.spec, config.horizon).to(device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -107,7 +122,9 @@ class Trainer:
         else:
             level = level.repeat_interleave(group, 1)
         padding = ~torch.from_numpy(self.config.spec.valid).repeat(self.config.horizon, 1)
-        valid = valid | (padding & valid.any(-1, keepdim=True))  # padding is trained to be 0: sampling feeds it back
+        valid = valid | (
+            padding & valid.any(-1, keepdim=True)
+        )  # padding is trained to be 0: sampling feeds it back
         mask = valid & scored.repeat_interleave(group, 1)[..., None]
         return x.to(self.device), level.to(self.device), noise.to(self.device), mask.float().to(self.device)
 
@@ -130,7 +147,9 @@ class Trainer:
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(
+            torch.device(self.device).type, torch.bfloat16, enabled=config.precision == "bf16"
+        ):
             loss = denoising_loss(self.model, x, level, noise, scored, config.weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -165,7 +184,10 @@ class Trainer:
         state["generator"] = self.generator.get_state()
         checkpoint.write_folder(
             self.folder,
-            {"model.safetensors": checkpoint.model_tensors(self.average, self.normalizer), "training.safetensors": state},
+            {
+                "model.safetensors": checkpoint.model_tensors(self.average, self.normalizer),
+                "training.safetensors": state,
+            },
             {
                 "config.json": checkpoint.header(self.config, calibration),
                 "training.json": {"step": self.step, "rng": self.rng.bit_generator.state},
@@ -173,19 +195,25 @@ class Trainer:
         )
 
     def _resume(self) -> None:
-        saved = from_dict(TrainConfig, checkpoint.read_header(self.folder)["train"], f"{self.folder}/config.json")
+        saved = from_dict(
+            TrainConfig, checkpoint.read_header(self.folder)["train"], f"{self.folder}/config.json"
+        )
         if saved != self.config:
             ours, theirs = to_dict(self.config), to_dict(saved)
             differ = {k: (theirs[k], ours[k]) for k in ours if ours[k] != theirs[k]}
-            raise ValueError(f"{self.folder} was trained with other settings: {differ} (saved, given); give the saved ones")
+            raise ValueError(
+                f"{self.folder} was trained with other settings: {differ} (saved, given); give the saved ones"
+            )
         state = checkpoint.read_tensors(self.folder / "training.safetensors")
         meta: dict[str, Any] = checkpoint.read_json(self.folder / "training.json")
         self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
         average = checkpoint.read_tensors(self.folder / "model.safetensors")
         self.average.load_state_dict({k[9:]: v for k, v in average.items() if k.startswith("denoiser.")})
         fitted = self.normalizer.state_dict()
-        if any(not torch.equal(average[f"normalizer.{k}"], v) for k, v in fitted.items()):
-            raise ValueError(f"{self.folder} was trained on other data (mean and scale differ); give the same --data to resume")
+        if any(not torch.equal(average[f"normalizer.{k}"], v.cpu()) for k, v in fitted.items()):
+            raise ValueError(
+                f"{self.folder} was trained on other data (mean and scale differ); give the same --data to resume"
+            )
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             if key.startswith("optimizer."):

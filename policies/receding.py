@@ -30,7 +30,14 @@ class Receding:
     """
 
     def __init__(
-        self, planner: Planner, tracker: Tracker, goal: ArrayLike | None, every: int, lost: float, patience: int, warm: bool
+        self,
+        planner: Planner,
+        tracker: Tracker,
+        goal: ArrayLike | None,
+        every: int,
+        lost: float,
+        patience: int,
+        warm: bool,
     ) -> None:
         self.planner, self.tracker = planner, tracker
         self.every, self.lost, self.patience, self.warm = every, lost, patience, warm
@@ -53,7 +60,9 @@ class Receding:
         """Observation (2 A,) -> action (A,) in [-1, 1]."""
         state = np.asarray(observation, np.float64)
         if state.shape != (self.planner.spec.observation_size,):
-            raise ValueError(f"got observation of shape {state.shape}, expected ({self.planner.spec.observation_size},)")
+            raise ValueError(
+                f"got observation of shape {state.shape}, expected ({self.planner.spec.observation_size},)"
+            )
         size = len(state) // 2
         position, velocity = state[:size], state[size:]
         if self._stale(position):

@@ -51,7 +51,9 @@ class Path:
     def __init__(self, points: Array) -> None:
         moved = np.concatenate([[True], np.linalg.norm(np.diff(points, axis=0), axis=1) > 1e-6])
         self.points = points[moved]
-        self.lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(self.points, axis=0), axis=1))])
+        self.lengths = np.concatenate(
+            [[0.0], np.cumsum(np.linalg.norm(np.diff(self.points, axis=0), axis=1))]
+        )
 
     def at(self, length: Array) -> Array:
         """Positions (..., A) at arc lengths (...)."""

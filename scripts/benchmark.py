@@ -17,7 +17,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = [row for maze in ("umaze", "medium", "large") for row in benchmark.scores(maze, args.episodes, args.seed)]
+    rows = [
+        row
+        for maze in ("umaze", "medium", "large")
+        for row in benchmark.scores(maze, args.episodes, args.seed)
+    ]
     speeds = benchmark.speeds()
     print(benchmark.table(rows))
     print("\n".join(f"{name:<62} {value:>12,.2f} {unit}" for name, value, unit in speeds))

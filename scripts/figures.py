@@ -20,7 +20,9 @@ def main() -> None:
     walls = np.array([[tile == "#" for tile in row] for row in get_maze("large").rows])
     start, rows = [1.0, 10.0, 0.0, 0.0], {}
     for name in ("full", "pyramid", "trapezoid", "autoregressive"):
-        planner = dfplan.load("maze2d-large", dfplan.PlannerConfig(schedule=name, uncertainty=1.0, candidates=8))
+        planner = dfplan.load(
+            "maze2d-large", dfplan.PlannerConfig(schedule=name, uncertainty=1.0, candidates=8)
+        )
         horizon = planner.model.config.horizon
         rows[name] = (schedules.make(name, horizon, planner.config.steps, 1.0), planner.plan(start, seed=0))
     plot.save(plot.schedule_plans_figure(rows, walls, planner.goal), out / "schedule-plans.png")

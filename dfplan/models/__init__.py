@@ -27,7 +27,9 @@ def find(name: str | os.PathLike[str]) -> Path:
         if (candidate / "config.json").exists() or candidate.with_name(f".{candidate.name}.old").exists():
             return candidate
     if folder.is_dir():
-        raise ValueError(f"{folder} holds no checkpoint (no config.json); give a folder written by `dfplan train`")
+        raise ValueError(
+            f"{folder} holds no checkpoint (no config.json); give a folder written by `dfplan train`"
+        )
     return _HERE / one_of("model (no such folder either)", str(name), shipped())
 
 

@@ -15,7 +15,9 @@ class LevelEmbedding(nn.Module):
 
     def __init__(self, size: int, sinusoids: int = 64) -> None:
         super().__init__()
-        self.register_buffer("frequency", torch.exp(torch.linspace(0, math.log(1000.0), sinusoids // 2)), persistent=False)
+        self.register_buffer(
+            "frequency", torch.exp(torch.linspace(0, math.log(1000.0), sinusoids // 2)), persistent=False
+        )
         self.mlp = nn.Sequential(nn.Linear(sinusoids, size), nn.SiLU(), nn.Linear(size, size))
 
     def forward(self, level: Tensor) -> Tensor:

@@ -26,7 +26,9 @@ class Recurrent(nn.Module):
         self.embed, self.level = nn.Linear(channels, width), LevelEmbedding(width)
         self.gru = nn.GRU(width, width, batch_first=True)
         self.mlps = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+            nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
+            )
             for _ in range(layers)
         )
         self.head = nn.Linear(width, channels)

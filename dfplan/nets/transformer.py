@@ -54,7 +54,14 @@ class Transformer(nn.Module):
     """
 
     def __init__(
-        self, channels: int, tokens: int, group: int, width: int = 192, layers: int = 4, heads: int = 4, causal: bool = False
+        self,
+        channels: int,
+        tokens: int,
+        group: int,
+        width: int = 192,
+        layers: int = 4,
+        heads: int = 4,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.tokens, self.group = tokens, group
@@ -77,7 +84,9 @@ class Transformer(nn.Module):
             ValueError: if T is longer than the network was built for, or a state is given.
         """
         if x.shape[1] > self.tokens:
-            raise ValueError(f"got {x.shape[1]} tokens, the network was built for at most {self.tokens}; train a longer one")
+            raise ValueError(
+                f"got {x.shape[1]} tokens, the network was built for at most {self.tokens}; train a longer one"
+            )
         if cond is not None:
             raise ValueError("a transformer keeps no state; give it the history as tokens at level 0")
         place = (self.position + self.kind).flatten(0, 1)[: x.shape[1]]

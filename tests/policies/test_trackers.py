@@ -75,7 +75,9 @@ def test_look_ahead_on_a_path_of_one_point_stays_there():
     assert np.isfinite(a).all() and np.abs(x - [1, 2]).max() < 1e-6 and np.abs(v).max() < 1e-6
 
 
-@given(points=polylines, position=st.tuples(coordinate, coordinate), velocity=st.tuples(coordinate, coordinate))
+@given(
+    points=polylines, position=st.tuples(coordinate, coordinate), velocity=st.tuples(coordinate, coordinate)
+)
 def test_look_ahead_actions_are_finite_and_in_range(points, position, velocity):
     tracker = LookAhead(ROBOT)
     tracker.follow(points)
