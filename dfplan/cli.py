@@ -157,13 +157,12 @@ def train(
         threads: CPU threads.
     """
     from dfplan import checkpoint
-    from dfplan.config import TrainConfig, from_dict
+    from dfplan.config import TrainConfig, read_config
     from dfplan.data import load
     from dfplan.train import Trainer
 
     _use(device, threads)
-    values = _with_settings(_config_values(config), set)
-    settings = from_dict(TrainConfig, values, config)
+    settings = read_config(_config_path(config), TrainConfig, set)
     if (out / "checkpoint").exists() and not resume:
         raise ValueError(f"{out} holds a run; pass --resume to go on with it, or choose another --out")
     episodes = load(data or f"{settings.task}-v1", generators=_generators())
@@ -176,43 +175,16 @@ def train(
     )
 
 
-def _config_values(name: str) -> dict[str, Any]:
+def _config_path(name: str) -> Path:
+    """A JSON file, or a configuration that ships."""
     from importlib import resources
 
     folder = Path(str(resources.files("dfplan.configs")))
     path = Path(name)
-    if not path.is_file():
-        names = sorted(p.stem for p in folder.glob("*.json"))
-        path = folder / f"{one_of('configuration (no such file either)', name, names)}.json"
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); start from a file of configs/") from error
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"{path}: holds a {type(values).__name__}, expected a table; start from a file of configs/"
-        )
-    return values
-
-
-def _with_settings(values: dict[str, Any], settings: tuple[str, ...]) -> dict[str, Any]:
-    for item in settings:
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise ValueError(f"got --set {item}, expected key=value, such as steps=100 or model.width=64")
-        *parents, last = key.split(".")
-        table = values
-        for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise ValueError(
-                    f"got --set {item}, but '{parent}' is {table!r}, which has no settings of its own"
-                )
-        try:
-            table[last] = json.loads(text)
-        except json.JSONDecodeError:
-            table[last] = text
-    return values
+    if path.exists():
+        return path
+    names = sorted(p.stem for p in folder.glob("*.json"))
+    return folder / f"{one_of('configuration (no such file either)', name, names)}.json"
 
 
 def _progress(trainer: Any, out: Path) -> None:

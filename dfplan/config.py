@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -194,18 +195,35 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def read_config(path: Path | str, cls: type[C]) -> C:
+def read_config(path: Path | str, cls: type[C], settings: Sequence[str] = ()) -> C:
     """Read a JSON file into `cls`.
+
+    Args:
+        path: the file.
+        cls: the dataclass.
+        settings: changes such as `steps=100` or `model.width=64`; values are JSON, or else text.
 
     Raises:
         ValueError: when it is not JSON or does not fit, naming the file and the key.
     """
     try:
         values = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}: not valid JSON ({error}); expected the fields of {cls.__name__}"
-        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); expected the fields of {cls.__name__}") from error
+    for item in settings:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise ValueError(f"got setting '{item}', expected key=value, such as steps=100 or model.width=64")
+        *parents, last = key.split(".")
+        table = values
+        for parent in parents:
+            table = table.setdefault(parent, {}) if isinstance(table, dict) else None
+        if not isinstance(table, dict):
+            raise ValueError(f"got setting '{item}', but '{'.'.join(parents)}' holds no settings of its own")
+        try:
+            table[last] = json.loads(text)
+        except json.JSONDecodeError:
+            table[last] = text
     return from_dict(cls, values, str(path))
 
 
