@@ -46,7 +46,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Starts:
-    """Start and goal sets that others published: states (N, O) and goals (N, G) or None."""
+    """Start and goal sets that others published: states (N, O), or positions alone, and goals (N, G) or None."""
 
     states: Array
     goals: Array | None
@@ -116,8 +116,8 @@ def run(
         options = None
         if starts is not None:
             state = starts.states[i % len(starts.states)]
-            half = len(state) // 2
-            options = {"qpos": state[:half], "qvel": state[half:]}
+            size = env.observation_space.shape[0] // 2
+            options = {"qpos": state[:size], "qvel": state[size:] if len(state) > size else np.zeros(size)}
             if starts.goals is not None:
                 options["goal"] = starts.goals[i % len(starts.states)]
         yield run_episode(env, policy, seed + i, options)
