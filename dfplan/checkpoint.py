@@ -66,6 +66,7 @@ def write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], text
     try:
         for name, state in tensors.items():
             save_file({k: v.detach().contiguous().cpu() for k, v in state.items()}, str(fresh / name))
+            (fresh / name).chmod(0o644)  # safetensors makes it private, and a shared machine has other users
         for name, value in texts.items():
             (fresh / name).write_text(json.dumps(value, indent=1) + "\n")
         if folder.exists():

@@ -51,11 +51,16 @@ def _planner(name: str, planner: PlannerConfig, device: str, threads: int) -> Pl
     return load(name, planner, device)
 
 
+def _at_least(low: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < low:
+            raise ValueError(f"got {name}={value}, expected {low} or more")
+
+
 def _use(device: str, threads: int) -> None:
     import torch
 
-    if threads < 1:
-        raise ValueError(f"got threads={threads}, expected 1 or more")
+    _at_least(1, threads=threads)
     torch.set_num_threads(threads)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(
@@ -104,6 +109,7 @@ def data(
     elif action == "generate":
         from dfplan.envs import generate
 
+        _at_least(0, seed=seed)
         path = generate(name, out or Path(f"{name}.hdf5"), steps, seed)
         _report({"path": str(path)} | _describe(library.load(path, dt=0.01)), json)
     else:
@@ -248,6 +254,7 @@ def plan(
     """
     from dfplan.demo import demo
 
+    _at_least(0, seed=seed)
     brain = _planner(checkpoint or task, planner, device, threads)
     _report(demo(task, brain, start, goal, seed, out), json)
 
@@ -291,8 +298,8 @@ def evaluate(
     from dfplan.progress import progress
 
     given: Starts | None = None if starts is None else rollout.Starts.read(starts)
-    if episodes < 1:
-        raise ValueError(f"got episodes={episodes}, expected 1 or more")
+    _at_least(1, episodes=episodes)
+    _at_least(0, seed=seed)
     env = envs.make(task, goal=goal)
     brain = _planner(checkpoint or task, planner, device, threads)
     policy = policies.receding(brain, tracker=tracker)

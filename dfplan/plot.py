@@ -52,7 +52,7 @@ __all__ = [
     "schedule_plans_figure",
 ]
 
-_TITLE = {"color": INK, "fontsize": 12, "fontweight": "bold"}
+_TITLE: dict[str, Any] = {"color": INK, "fontsize": 12, "fontweight": "bold"}
 
 
 def plan_figure(
@@ -76,29 +76,25 @@ def plan_figure(
     Raises:
         ValueError: if an array has another shape or is not finite.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    chosen = check_path("plan", plan.observations)
+    chosen = check_path("plan", plan.best())
     executed = None if trajectory is None else check_path("trajectory", trajectory)
     target = None if goal is None else check_place("goal", goal)
     wide, high = maze_size(walls)
     scale = min(8.0 / wide, 6.0 / high)
     width = max(scale * wide, 5.0)
-    figure = new_figure(width + 0.9, scale * high + 0.75 + 0.35 * bool(title))
+    figure = new_figure(width + 0.85, scale * high + 0.75 + 0.35 * bool(title))
     axes = figure.add_subplot()
     draw_maze(axes, walls, offset)
     _candidates(axes, plan)
-    seconds = Normalize(0.0, max(float(plan.times[-1]), 1e-9))
+    seconds = _seconds(plan)
+    line = _timed(axes, chosen, plan.times, seconds)
     if executed is not None:
-        axes.plot(executed[:, 1], executed[:, 0], color="white", lw=5.0, zorder=3)
-        axes.plot(executed[:, 1], executed[:, 0], color=INK, lw=2.6, zorder=3.1, label="executed")
-    _timed(axes, plan.best()[:, :2], plan.times, seconds)
+        axes.plot(executed[:, 1], executed[:, 0], color=INK, lw=1.5, zorder=5.5, label="executed")
     mark(axes, chosen[0], "start")
     if target is not None:
         mark(axes, target, "goal")
-    bar = figure.colorbar(ScalarMappable(seconds, time_ramp()), ax=axes, pad=0.02, fraction=0.035, aspect=30)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar = figure.colorbar(line, cax=axes.inset_axes((1 + 0.12 / (scale * wide), 0, 0.18 / (scale * wide), 1)))
+    bar.outline.set_visible(False)
     bar.ax.tick_params(colors="#555a62", labelsize=9, length=3)
     bar.set_label("time in the plan (s)", color=INK, fontsize=10)
     handles, names = axes.get_legend_handles_labels()
@@ -107,8 +103,15 @@ def plan_figure(
         fontsize=10, labelcolor=INK, handletextpad=0.5, columnspacing=1.6,
     )  # fmt: skip
     if title:
-        axes.set_title(title, **_TITLE)  # type: ignore[arg-type]
+        axes.set_title(title, **_TITLE)
     return figure
+
+
+def _seconds(plan: Plan) -> Any:
+    """Colours over the time of the plan up to its arrival."""
+    from matplotlib.colors import Normalize
+
+    return Normalize(0.0, max(float(plan.times[len(plan.best()) - 1]), 1e-9))
 
 
 def _candidates(axes: Axes, plan: Plan, width: float = 1.3) -> None:
@@ -129,21 +132,26 @@ def _candidates(axes: Axes, plan: Plan, width: float = 1.3) -> None:
             axes.add_collection(lines, autolim=False)
 
 
-def _timed(axes: Axes, path: Array, times: Array, seconds: Any, size: float = 1.0) -> None:
+def _timed(axes: Axes, path: Array, times: Array, seconds: Any, size: float = 1.0) -> Any:
     """A path (H, 2) and its steps, coloured by time."""
     from matplotlib.collections import LineCollection
 
-    points = path[:, ::-1]
+    points, colours = path[:, ::-1], time_ramp()
     pieces = list(np.stack([points[:-1], points[1:]], 1))
-    axes.plot(points[:, 0], points[:, 1], color="white", lw=4.6 * size, zorder=4, solid_capstyle="round")
-    line = LineCollection(pieces, cmap=time_ramp(), norm=seconds, linewidths=2.8 * size, zorder=5)
+    axes.plot(points[:, 0], points[:, 1], color="white", lw=5.4 * size, zorder=4, solid_capstyle="round")
+    line = LineCollection(pieces, cmap=colours, norm=seconds, linewidths=3.6 * size, zorder=5)
     line.set_capstyle("round")
     line.set_array(times[: len(pieces)])
     axes.add_collection(line, autolim=False)
-    axes.scatter(
-        points[:, 0], points[:, 1], c=times[: len(points)], cmap=time_ramp(), norm=seconds, s=30 * size,
-        edgecolors="white", linewidths=0.6, zorder=6, label="chosen plan",
-    )  # fmt: skip
+    if size == 1:  # dots would only bead a small picture
+        axes.scatter(
+            points[:, 0], points[:, 1], c=times[: len(points)], cmap=colours, norm=seconds, s=34,
+            edgecolors="white", linewidths=0.7, zorder=6,
+        )  # fmt: skip
+    axes.plot(
+        [], [], "o-", color=colours(0.5), lw=3.6, ms=6, mec="white", mew=0.7, label="chosen plan"
+    )  # an entry for the legend
+    return line
 
 
 def schedule_figure(schedules: Mapping[str, ScheduleMatrix]) -> Figure:
@@ -179,24 +187,21 @@ def schedule_plans_figure(
     Raises:
         ValueError: if there is no schedule, or an array has another shape or is not finite.
     """
-    from matplotlib.colors import Normalize
-
     _some("schedules", schedules)
     target, count = check_place("goal", goal), len(schedules)
     check_walls(walls)
     wide, high = maze_size(walls)
-    width = min(8.8, 1.2 + 3.0 * count)
+    width = min(8.0, 1.2 + 3.0 * count)
     below = (width - 1.3) / count * high / wide
     figure = new_figure(width, 2.3 + below + 0.55)
     grid = figure.subplots(2, count, squeeze=False, height_ratios=[2.0, below])
-    size = float(np.clip(2.2 * (width / count) / wide, 0.4, 0.9))
+    size = float(np.clip(2.2 * (width / count) / wide, 0.5, 0.9))
     for column, (name, (matrix, plan)) in enumerate(schedules.items()):
         image = _heat(grid[0, column], name, matrix)
         axes = grid[1, column]
         draw_maze(axes, walls, offset)
         _candidates(axes, plan, 1.0)
-        seconds = Normalize(0.0, max(float(plan.times[-1]), 1e-9))
-        _timed(axes, check_path("plan", plan.best()), plan.times, seconds, size)
+        _timed(axes, check_path("plan", plan.best()), plan.times, _seconds(plan), size)
         mark(axes, plan.observations[0, :2], "start", size)
         mark(axes, target, "goal", size)
         lengths = f"{plan.feasible.sum()} of {len(plan.feasible)} plans feasible"
@@ -212,7 +217,7 @@ def _heat(axes: Axes, name: str, matrix: ScheduleMatrix) -> AxesImage:
         levels, cmap=level_ramp(), vmin=0, vmax=1, aspect="auto", interpolation="nearest",
         extent=(-0.5, levels.shape[1] - 0.5, len(levels) - 0.5, -0.5),
     )  # fmt: skip
-    axes.set_title(f"{name}\n", **_TITLE)  # type: ignore[arg-type]
+    axes.set_title(f"{name}\n", **_TITLE)
     calls = f"{matrix.calls} network call{'s' * (matrix.calls != 1)}"
     axes.text(0.5, 1.03, calls, transform=axes.transAxes, ha="center", va="bottom", color=INK, fontsize=10)
     axes.set_xlabel("token (time →)")
@@ -224,10 +229,11 @@ def _heat(axes: Axes, name: str, matrix: ScheduleMatrix) -> AxesImage:
 
 
 def _level_bar(figure: Figure, image: AxesImage, row: Any) -> None:
-    bar = figure.colorbar(image, ax=list(row), pad=0.02, fraction=0.03, aspect=22, ticks=[0, 0.5, 1])
-    bar.ax.set_yticklabels(["clean", "level", "noise"])
+    bar = figure.colorbar(image, ax=list(row), pad=0.02, fraction=0.03, aspect=22, ticks=[0, 1])
+    bar.ax.set_yticklabels(["clean", "noise"])
+    bar.set_label("level", color=INK, fontsize=10, labelpad=-18)
     bar.ax.tick_params(colors="#555a62", labelsize=9, length=0)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def _some(name: str, given: Mapping[str, object]) -> None:

@@ -11,12 +11,15 @@ from numpy.typing import ArrayLike
 from dfplan.plot_base import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, Array, new_figure, plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _PALETTE = ("#8a9099", SKY, ORANGE, GREEN, PURPLE, BLUE)
 
 
-def curves_figure(steps: ArrayLike, curves: Mapping[str, ArrayLike], smoothing: float = 0.9) -> Figure:
+def curves_figure(
+    steps: ArrayLike, curves: Mapping[str, ArrayLike], smoothing: float | None = None
+) -> Figure:
     """Training curves, one panel for each name, faint as recorded and bold as smoothed.
 
     A curve that stays positive and spans more than a factor of ten gets a log scale.
@@ -24,7 +27,8 @@ def curves_figure(steps: ArrayLike, curves: Mapping[str, ArrayLike], smoothing: 
     Args:
         steps: (N,) rising training steps.
         curves: name to (N,) values; NaN where a value was not recorded at that step.
-        smoothing: weight of the past in the exponential moving average, 0 for none.
+        smoothing: weight of the past in the exponential moving average, 0 for none; None: an average over
+            about a thirtieth of the curve. On a log scale the logarithm is averaged.
 
     Raises:
         ValueError: for another shape, infinity, or steps that do not rise.
@@ -34,7 +38,7 @@ def curves_figure(steps: ArrayLike, curves: Mapping[str, ArrayLike], smoothing: 
         raise ValueError(f"got steps of shape {at.shape}, expected (N,), finite and rising; drop repeats")
     if not curves:
         raise ValueError("got no curves, expected a name and (N,) values for each; pass at least one")
-    if not 0 <= smoothing < 1:
+    if smoothing is not None and not 0 <= smoothing < 1:
         raise ValueError(f"got smoothing={smoothing}, expected 0 (none) to below 1")
     columns = min(len(curves), 2)
     rows = -(-len(curves) // columns)
@@ -45,10 +49,12 @@ def curves_figure(steps: ArrayLike, curves: Mapping[str, ArrayLike], smoothing: 
         seen = np.isfinite(values)
         x, y = at[seen], values[seen]
         axes.plot(x, y, color=SKY, lw=0.9, alpha=0.6)
-        axes.plot(x, ema(y, smoothing), color=BLUE, lw=2.0)
-        if (y > 0).all() and y.max() > 10 * y.min():
-            axes.set_yscale("log")
-        axes.set_title(name, color=INK, fontsize=11, fontweight="bold", loc="left")
+        weight = max(1 - 30 / len(y), 0.0) if smoothing is None else smoothing
+        log = bool((y > 0).all() and y.max() > 10 * y.min())
+        axes.plot(x, np.exp(ema(np.log(y), weight)) if log else ema(y, weight), color=BLUE, lw=2.0)
+        if log:
+            _log_scale(axes)
+        axes.set_title(name.replace("_", " "), color=INK, fontsize=11, fontweight="bold", loc="left")
         axes.grid(True, color="#e4e6e9", lw=0.7)
         axes.margins(x=0.02)
         plain(axes)
@@ -58,6 +64,17 @@ def curves_figure(steps: ArrayLike, curves: Mapping[str, ArrayLike], smoothing: 
         axes.set_xlabel("training step", color=INK, fontsize=10)
         axes.tick_params(labelbottom=True)
     return figure
+
+
+def _log_scale(axes: Axes) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, written out."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def ema(values: Array, smoothing: float) -> Array:

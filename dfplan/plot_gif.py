@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from dfplan.plot_base import (
     INK,
     OFFSET,
+    SKY,
+    VERMILLION,
+    WALL,
     Array,
     Whole,
     check_place,
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 
 _DPI = 100
 _FRAME_MS, _HOLD_MS = 100, 2000
-_COLOURS = 64
 # Heights in inches: the line of text, the strip of levels, the space around the strip.
 _TEXT, _STRIP, _GAP = 0.34, 0.5, 0.5
 
@@ -54,7 +56,7 @@ def denoise_gif(
     Args:
         path: file to write, replaced once it is complete.
         frames: M arrays (K, S, 2), positions x, y in m after each network call.
-        levels: (M, S), the level of each token in each frame.
+        levels: (M, S), the level of each token in each frame; 0 for tokens that are known.
         walls: (R, C) bool, True where a wall is.
         goal: (x, y) in m, or None.
         places: (2,) or (N, 2) other positions to mark, such as the start, m.
@@ -135,7 +137,10 @@ class _Scene:
         self.dots = self.maze.scatter([], [], s=26, linewidths=0.4, edgecolors="white", zorder=5)
         self.dots.set_cmap(level_ramp())
         self.dots.set_clim(0, 1)
-        (self.line,) = self.maze.plot([], [], color=INK, lw=2.4, zorder=4)
+        self.line = (
+            self.maze.plot([], [], color="white", lw=6)[0],
+            self.maze.plot([], [], color=SKY, lw=3.2)[0],
+        )
         self.marks = [mark(self.maze, place, "start") for place in places]
         self.marks += [] if goal is None else [mark(self.maze, goal, "goal")]
         strip = (0.62 / width, 0.1 / self.height, 1 - 0.74 / width, _STRIP / self.height)
@@ -162,7 +167,7 @@ class _Scene:
             color=INK,
             weight="bold",
         )
-        self.moving = [self.line, self.dots, *self.marks, self.bars, self.text]
+        self.moving = [self.dots, *self.line, *self.marks, self.bars, self.text]
         for artist in self.moving:
             artist.set_animated(True)
         self.figure.canvas.draw()
@@ -176,7 +181,8 @@ class _Scene:
         self.dots.set_offsets(positions[:, order, ::-1].reshape(-1, 2))
         self.dots.set_array(np.tile(level[order], len(positions)))
         path = np.zeros((0, 2)) if line is None else line
-        self.line.set_data(path[:, 1], path[:, 0])
+        for part in self.line:
+            part.set_data(path[:, 1], path[:, 0])
         x, top = np.arange(len(level)), np.maximum(level, 0.04)
         corners = [x - 0.42, x * 0, x - 0.42, top, x + 0.42, top, x + 0.42, x * 0]
         self.bars.set_verts(list(np.stack(corners, 1).reshape(-1, 4, 2)))
@@ -189,15 +195,27 @@ class _Scene:
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
+def _palette() -> Image.Image:
+    """The colours of a scene and their blends with white along smooth edges, the same for every frame."""
+    from matplotlib.colors import to_rgb
+    from PIL import Image
+
+    dots = level_ramp()(np.linspace(0, 1, 40))[:, :3]
+    lines = np.array([to_rgb(colour) for colour in (INK, WALL, VERMILLION, SKY, "#555a62")])
+    blends = [1 - (1 - dots) * part for part in (1, 0.67, 0.33)]
+    blends += [1 - (1 - lines) * part for part in np.linspace(1, 0, 8)[:-1]]
+    colours = np.concatenate([np.ones((1, 3)), *blends])
+    assert len(colours) <= 256
+    image = Image.new("P", (1, 1))
+    image.putpalette((colours * 255).round().astype(np.uint8).tobytes())
+    return image
+
+
 def _write(path: Path, pictures: list[Image.Image]) -> None:
     """GIF with one palette for all frames, so that still pixels stay the same and compress away."""
     from PIL import Image
 
-    some = [pictures[i] for i in sorted({0, len(pictures) // 3, 2 * len(pictures) // 3, len(pictures) - 1})]
-    sheet = Image.new("RGB", (some[0].width, some[0].height * len(some)))
-    for i, picture in enumerate(some):
-        sheet.paste(picture, (0, i * picture.height))
-    palette = sheet.quantize(_COLOURS, Image.Quantize.MEDIANCUT)
+    palette = _palette()
     small = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     times = [_FRAME_MS] * (len(small) - 1) + [_HOLD_MS]
     with Whole(path) as part:

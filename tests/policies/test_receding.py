@@ -126,7 +126,7 @@ def test_warm_start_hands_over_the_last_plan_and_its_age():
 
 def test_pd_plans_every_50_steps():
     planner = Straight()
-    policy = receding(planner, tracker="pd")
+    policy = receding(planner, tracker="pd", lost=100.0)
     for i in range(101):
         policy.act(at(0.01 * i))
     assert len(planner.asked) == 3

@@ -1,0 +1,301 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from dfplan import checkpoint, cli
+from dfplan.train import Trainer
+
+COMMANDS = ["data", "train", "plan", "eval", "plot"]
+TINY = "steps=4 save_every=1 log_every=1 warmup=1 batch=8 horizon=8 precision=fp32".split()
+TINY += ["model.width=16", "model.layers=1", "model.heads=2"]
+QUICK = ["--planner.candidates", "2", "--planner.steps", "2"]
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Each test in an empty folder, with caches of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DFPLAN_DATA", "D4RL_DATASET_DIR", "MINARI_DATASETS_PATH"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+
+
+@pytest.fixture
+def dfplan(monkeypatch, capfd):
+    """Runs the command in this process, as the shell would: words in; exit code, stdout and stderr out."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["dfplan", *map(str, words)])
+        capfd.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture
+def demos(shared, dfplan):
+    """A small data set."""
+    path = shared / "umaze.hdf5"
+    if not path.exists():
+        assert dfplan("data", "generate", "maze2d-umaze-v1", "--steps", 3000, "--out", path).code == 0
+    return path
+
+
+@pytest.fixture
+def run(shared, demos, dfplan):
+    """A finished run of four steps."""
+    path = shared / "run"
+    if not path.exists():
+        assert dfplan("train", "maze2d-umaze", "--data", demos, "--out", path, "--set", *TINY).code == 0
+    return path
+
+
+def test_the_installed_command_says_what_it_can_do():
+    script = Path(sys.executable).with_name("dfplan")
+    assert script.exists(), "the package is not installed; run: pip install -e ."
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
+    done = subprocess.run([sys.executable, "-m", "dfplan.cli", "plan", "maze2d-huge"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("dfplan: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_and_explains_every_option(dfplan, command):
+    got = dfplan(command, "--help")
+    assert got.code == 0
+    assert f"dfplan {command} " in got.out.split("options")[0]
+    assert "(required)" in got.out or "default" in got.out
+
+
+def test_data_generate_and_info(dfplan, demos):
+    with h5py.File(demos) as file:
+        assert file["observations"].shape == (3000, 4)
+    got = dfplan("data", "info", demos, "--json", "info.json")
+    assert got.code == 0 and "3000" in got.out
+    info = json.loads(Path("info.json").read_text())
+    assert info["steps"] == 3000 and info["dt"] == 0.01 and info["episodes"] > 1
+    assert {"observations", "actions", "episode_steps"} <= set(info)
+
+
+def test_data_generate_repeats_itself(dfplan):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert dfplan("data", "generate", "umaze", "--steps", 1000, "--seed", seed, "--out", f"{name}.hdf5").code == 0
+    a, b, c = (h5py.File(f"{name}.hdf5")["actions"][:] for name in "abc")
+    assert (a == b).all() and (a != c).any()
+
+
+def test_data_get_says_how_it_came_by_the_file(dfplan, demos, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "_generate", lambda name, path: path.write_bytes(demos.read_bytes()))
+    first = dfplan("data", "get", "maze2d-umaze-v1", "--no-download", "--json", "got.json")
+    assert first.code == 0 and "generating it instead" in first.out
+    got = json.loads(Path("got.json").read_text())
+    assert got["how"] == "generated" and Path(got["path"]).parent == tmp_path / "dfplan_data"
+    assert "using" in dfplan("data", "get", "maze2d-umaze-v1", "--no-download").out
+    published = tmp_path / "d4rl_dataset_dir" / "maze2d-large-sparse-v1.hdf5"
+    published.parent.mkdir()
+    published.write_bytes(demos.read_bytes())
+    again = dfplan("data", "get", "maze2d-large-v1")
+    assert again.code == 0 and "cached" in again.out and str(published) in again.out
+    assert dfplan("data", "get", "maze2d-umaze-v1", "--no-download", "--out", "mine").code == 0
+    assert list(Path("mine").glob("*.hdf5"))
+
+
+def test_train_writes_a_run_that_stands_alone(run):
+    assert {p.name for p in run.iterdir()} == {"checkpoint", "metrics.jsonl", "tensorboard"}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows] == [1, 2, 3, 4] and all(np.isfinite(r["loss"]) for r in rows)
+    assert checkpoint.load(run / "checkpoint").config.model.width == 16
+
+
+def test_train_refuses_to_overwrite_and_resumes_to_the_same_weights(dfplan, demos, run, monkeypatch):
+    words = ["train", "maze2d-umaze", "--data", demos, "--out", "again", "--set", *TINY]
+    honest = Trainer.train_step
+
+    def interrupted(self):
+        if self.step == 2:
+            raise KeyboardInterrupt
+        return honest(self)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+    stopped = dfplan(*words)
+    assert stopped.code == 130 and "Traceback" not in stopped.err
+    monkeypatch.setattr(Trainer, "train_step", honest)
+    assert json.loads(Path("again/checkpoint/training.json").read_text())["step"] == 2
+    before = Path("again/checkpoint/training.safetensors").read_bytes()
+    refused = dfplan(*words)
+    assert refused.code == 2 and "--resume" in refused.err
+    other = dfplan(*words[:-1], "model.heads=4", "--resume")
+    assert other.code == 2 and "other settings" in other.err
+    assert Path("again/checkpoint/training.safetensors").read_bytes() == before
+    done = dfplan(*words, "--resume")
+    assert done.code == 0 and "at step 4" in done.out
+    ours, whole = (load_file(folder / "checkpoint" / "training.safetensors") for folder in (Path("again"), run))
+    assert ours.keys() == whole.keys() and all((ours[k] == whole[k]).all() for k in whole)
+
+
+def test_train_exports_a_model_in_half_precision(dfplan, demos):
+    words = ["train", "maze2d-umaze", "--data", demos, "--out", "r", "--export", "small", "--set", *TINY, "steps=1"]
+    assert dfplan(*words).code == 0
+    assert {p.name for p in Path("small").iterdir()} == {"config.json", "model.safetensors"}
+    assert checkpoint.load("small").config.steps == 1
+
+
+KEYS = {
+    "task", "episodes", "seed", "return_mean", "return_se", "score", "score_se", "success", "first_reach_mean",
+    "network_calls_mean", "plan_ms_p50", "plan_ms_p99", "hardware",
+}  # fmt: skip
+
+
+def evaluate(dfplan, run, *words):
+    got = dfplan("eval", "maze2d-umaze", "--checkpoint", run, "--episodes", 1, "--json", "e.json", *QUICK, *words)
+    assert got.code == 0, got.err
+    return json.loads(Path("e.json").read_text())
+
+
+def test_eval_reports_every_number(dfplan, run):
+    got = evaluate(dfplan, run, "--seed", 3)
+    assert set(got) == KEYS
+    assert (got["task"], got["episodes"], got["seed"]) == ("maze2d-umaze", 1, 3)
+    assert got["plan_ms_p99"] >= got["plan_ms_p50"] > 0 and got["network_calls_mean"] > 0
+    again = evaluate(dfplan, run / "checkpoint", "--seed", 3)
+    same = KEYS - {"plan_ms_p50", "plan_ms_p99"}
+    assert {k: got[k] for k in same} == {k: again[k] for k in same}
+
+
+@pytest.mark.parametrize("name", ["starts.npz", "starts.hdf5"])
+def test_eval_from_given_starts(dfplan, run, name):
+    arrays = {"start_state": np.array([[1.0, 1.0, 0.0, 0.0]]), "goal_pos": np.array([[1.0, 1.2]])}
+    if name.endswith("npz"):
+        np.savez(name, **arrays)
+    else:
+        with h5py.File(name, "w") as file:
+            file.update(arrays)
+    got = evaluate(dfplan, run, "--starts", name)
+    assert got["success"] == 1 and got["first_reach_mean"] == 0
+
+
+def test_eval_with_random_goals_and_the_official_law(dfplan, run):
+    got = evaluate(dfplan, run, "--goal", "random", "--tracker", "pd", "--planner.schedule", "full")
+    assert set(got) == KEYS
+
+
+def test_plan_draws_both_pictures(dfplan, run):
+    words = ["plan", "maze2d-umaze", "--checkpoint", run, "--start", 1, 1, "--goal", 3, 1, "--out", "pictures"]
+    got = dfplan(*words, "--json", "plan.json", *QUICK)
+    assert got.code == 0, got.err
+    assert Path("pictures/plan.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("pictures/denoise.gif").read_bytes().startswith(b"GIF8")
+    values = json.loads(Path("plan.json").read_text())
+    assert values["start"] == "[1.0, 1.0]" and values["goal"] == "[3.0, 1.0]" and "score" in values
+
+
+def test_plots(dfplan, run):
+    assert dfplan("plot", "curves", run).code == 0
+    assert dfplan("plot", "schedules", "--out", "schedules.png").code == 0
+    for path in (run / "curves.png", Path("schedules.png")):
+        assert path.read_bytes().startswith(b"\x89PNG")
+    (run / "curves.png").unlink()
+
+
+TRAIN = ["train", "maze2d-umaze", "--out", "new", "--data", "DEMOS", "--set", *TINY]
+BAD = {
+    "unknown data set": (["data", "get", "maze2d-hugo-v1"], "maze2d-"),
+    "no such file": (["data", "info", "none.hdf5"], "none.hdf5"),
+    "not HDF5": (["data", "info", "text.hdf5"], "not an HDF5 file"),
+    "no steps": (["data", "generate", "umaze", "--steps", 0], "steps >= 1"),
+    "no maze": (["data", "generate", "maze2d-huge-v1"], "did you mean"),
+    "cannot be had": (["data", "get", "door-human-v1", "--no-download"], "put it at"),
+    "unknown configuration": (["train", "maze2d-umaz", "--out", "new"], "did you mean 'maze2d-umaze'"),
+    "configuration is no JSON": (["train", "text.hdf5", "--out", "new"], "not valid JSON"),
+    "configuration is a list": (["train", "list.json", "--out", "new"], "expected"),
+    "configuration is a folder": (["train", "empty", "--out", "new"], "empty"),
+    "unknown setting": ([*TRAIN, "model.widht=8"], "did you mean 'width'"),
+    "setting without a value": ([*TRAIN, "model.width"], "key=value"),
+    "setting of a number": ([*TRAIN, "steps.width=8"], "steps"),
+    "setting out of range": ([*TRAIN, "batch=0"], "above 0"),
+    "setting of the wrong type": ([*TRAIN, "batch=many"], "expected int"),
+    "heads do not divide the width": ([*TRAIN, "model.heads=3"], "heads"),
+    "nothing to resume": ([*TRAIN, "--resume"], "leave out --resume"),
+    "no such device": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--device", "tpux"], "--device cpu"),
+    "no threads": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--threads", 0], "1 or more"),
+    "unknown model": (["eval", "maze2d-umaze", "--checkpoint", "maze2d-lagre"], "no such folder"),
+    "folder without a checkpoint": (["eval", "maze2d-umaze", "--checkpoint", "empty"], "holds no checkpoint"),
+    "damaged checkpoint": (["eval", "maze2d-umaze", "--checkpoint", "damaged"], "damaged"),
+    "unknown task": (["eval", "maze2d-huge", "--checkpoint", "RUN"], "did you mean"),
+    "no episodes": (["eval", "maze2d-umaze", "--checkpoint", "RUN", "--episodes", 0], "1 or more"),
+    "negative seed": (["eval", "maze2d-umaze", "--checkpoint", "RUN", "--seed", -1], "0 or more"),
+    "no such starts": (["eval", "maze2d-umaze", "--checkpoint", "RUN", "--starts", "none.npz"], "start_state"),
+    "starts of another robot": (["eval", "maze2d-umaze", "--checkpoint", "RUN", "--starts", "six.npz"], "two finite"),
+    "start in a wall": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--start", 0, 0], "wall"),
+    "goal outside": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--goal", 90, 90], "90"),
+    "negative seed of data": (["data", "generate", "umaze", "--steps", 9, "--seed", -1], "0 or more"),
+    "negative seed of a plan": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--seed", -1], "0 or more"),
+    "curves of nothing": (["plot", "curves", "empty"], "metrics.jsonl"),
+    "curves of an empty run": (["plot", "curves", "young"], "empty"),
+    "curves cut short": (["plot", "curves", "cut"], "line 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_with_the_fix_and_nothing_is_written(dfplan, demos, run, case):
+    Path("text.hdf5").write_text("hello")
+    Path("list.json").write_text("[1, 2]")
+    np.savez("six.npz", start_state=np.ones((1, 6)))
+    for name, lines in (("empty", None), ("young", ""), ("cut", '{"step": 1, "loss": 1, "grad_norm": 1, "lr": 1}\n{"st')):
+        Path(name).mkdir()
+        if lines is not None:
+            (Path(name) / "metrics.jsonl").write_text(lines)
+    Path("damaged").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        whole = (run / "checkpoint" / name).read_bytes()
+        (Path("damaged") / name).write_bytes(whole if name == "config.json" else whole[: len(whole) // 2])
+    before = {p for p in Path().rglob("*")}
+    words, fix = BAD[case]
+    got = dfplan(*[{"RUN": run, "DEMOS": demos}.get(w, w) for w in words])
+    said = [line for line in got.err.splitlines() if line.startswith("dfplan: ")]
+    assert got.code == 2, got
+    assert "Traceback" not in got.err and len(said) == 1 and got.err.endswith(said[0] + "\n"), got.err
+    assert fix in said[0], said[0]
+    left = {str(p) for p in set(Path().rglob("*")) - before if p.is_file() and p.suffix != ".lock"}
+    assert not left, left
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        (["evaluate"], "eval"),
+        (["eval"], "TASK"),
+        (["eval", "maze2d-umaze", "--episode", "3"], "--episodes"),
+        (["eval", "maze2d-umaze", "--episodes", "few"], "--episodes"),
+        (["data", "got", "x"], "generate"),
+        (["plan", "--planner.schedule", "fast"], "pyramid"),
+        (["plan", "--planner.candidates", "0"], "above 0"),
+    ],
+)
+def test_bad_words_are_refused_before_anything_runs(dfplan, words, fix):
+    got = dfplan(*words)
+    assert got.code == 2 and fix in got.err and "Traceback" not in got.err
+    assert not list(Path().iterdir())
