@@ -15,7 +15,7 @@ demo: $(VENV)/.installed ## plan and drive one maze with the model that ships; d
 	$(BIN)/dfplan plan maze2d-large --out .
 	@echo
 	@echo "plan.png     the candidate plans, the one that was chosen, and the way the robot then drove"
-	@echo "denoise.gif  the same plan appearing out of noise, the near future first"
+	@echo "denoise.gif  the same plan appearing out of noise, with the noise level of each of its tokens"
 
 test: $(VENV)/.installed-dev ## lint, types and all tests
 	$(BIN)/ruff check .

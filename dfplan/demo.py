@@ -60,9 +60,9 @@ def demo(
     config = planner.config
     matrix = schedules.make(config.schedule, planner.model.config.horizon, config.steps, config.uncertainty)
     begin = episode.observations[0, :2]
-    plot.denoise_gif(
-        out / "denoise.gif", frames, matrix.levels[1:], walls, episode.goal, begin, chosen=chosen
-    )
+    levels = matrix.levels[1:].clone()
+    levels[:, [0, -1]] = 0.0  # start and goal are known
+    plot.denoise_gif(out / "denoise.gif", frames, levels, walls, episode.goal, begin, chosen=chosen)
     return {
         "start": str(np.round(episode.observations[0, :2], 2).tolist()),
         "goal": str(np.round(episode.goal, 2).tolist()),

@@ -132,7 +132,7 @@ def _candidates(axes: Axes, plan: Plan, width: float = 1.3) -> None:
             axes.add_collection(lines, autolim=False)
 
 
-def _timed(axes: Axes, path: Array, times: Array, seconds: Any, size: float = 1.0) -> Any:
+def _timed(axes: Axes, path: Array, times: Array, seconds: Any, size: float = 1.0, dots: bool = True) -> Any:
     """A path (H, 2) and its steps, coloured by time."""
     from matplotlib.collections import LineCollection
 
@@ -143,14 +143,15 @@ def _timed(axes: Axes, path: Array, times: Array, seconds: Any, size: float = 1.
     line.set_capstyle("round")
     line.set_array(times[: len(pieces)])
     axes.add_collection(line, autolim=False)
-    if size == 1:  # dots would only bead a small picture
+    if dots:
         axes.scatter(
             points[:, 0], points[:, 1], c=times[: len(points)], cmap=colours, norm=seconds, s=34,
             edgecolors="white", linewidths=0.7, zorder=6,
         )  # fmt: skip
-    axes.plot(
-        [], [], "o-", color=colours(0.5), lw=3.6, ms=6, mec="white", mew=0.7, label="chosen plan"
-    )  # an entry for the legend
+    entry: dict[str, Any] = {
+        "color": colours(0.5), "lw": 3.6, "ms": 6, "mec": "white", "mew": 0.7, "label": "chosen plan",
+    }  # fmt: skip
+    axes.plot([], [], "o-", **entry)  # in the legend
     return line
 
 
@@ -201,7 +202,7 @@ def schedule_plans_figure(
         axes = grid[1, column]
         draw_maze(axes, walls, offset)
         _candidates(axes, plan, 1.0)
-        _timed(axes, check_path("plan", plan.best()), plan.times, _seconds(plan), size)
+        _timed(axes, check_path("plan", plan.best()), plan.times, _seconds(plan), 0.65 * size, dots=False)
         mark(axes, plan.observations[0, :2], "start", size)
         mark(axes, target, "goal", size)
         lengths = f"{plan.feasible.sum()} of {len(plan.feasible)} plans feasible"

@@ -287,7 +287,7 @@ def test_bad_input_is_one_line_with_the_fix_and_nothing_is_written(dfplan, demos
     ("words", "fix"),
     [
         (["evaluate"], "eval"),
-        (["eval"], "TASK"),
+        (["eval"], "Missing from dfplan eval"),
         (["eval", "maze2d-umaze", "--episode", "3"], "--episodes"),
         (["eval", "maze2d-umaze", "--episodes", "few"], "--episodes"),
         (["data", "got", "x"], "generate"),

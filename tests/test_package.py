@@ -1,0 +1,126 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dfplan
+from dfplan import models
+from dfplan.config import TrainConfig, read_config
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"dfplan": "dfplan", "envs": "dfplan/envs", "policies": "dfplan/policies", "configs": "dfplan/configs"}
+BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+HEAVY = ["h5py", "matplotlib", "gymnasium", "mujoco", "tyro", "tensorboard", "minari"]
+LOOK = """
+import json, pathlib, sys
+import dfplan, dfplan.train
+heavy = [name for name in sys.argv[1].split(",") if name in sys.modules]
+import dfplan.cli, dfplan.configs, dfplan.data, dfplan.demo, dfplan.envs, dfplan.policies, dfplan.rollout
+env = dfplan.envs.make("maze2d-umaze")
+env.reset(seed=0)
+env.step(env.action_space.sample())
+files = {name: module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "dfplan"}
+print(json.dumps({"files": files, "heavy": heavy, "shipped": dfplan.shipped(), "version": dfplan.__version__}))
+"""
+
+
+def ours(folder):
+    """Files of the tree below `folder`, without what tools leave there."""
+    return [p for p in folder.rglob("*") if p.is_file() and not {"__pycache__", "build"} & set(p.parts)]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy of the tree."""
+    there = tmp_path_factory.mktemp("wheel")
+    tree = there / "tree"
+    skip = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+    for name in [*FOLDERS, "tests"]:
+        shutil.copytree(ROOT / name, tree / name, ignore=skip)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    done = subprocess.run([sys.executable, "-c", BUILD, there], cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = there.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """What an interpreter outside the repository sees of the wheel alone."""
+    target, cwd = tmp_path_factory.mktemp("target"), tmp_path_factory.mktemp("cwd")
+    zipfile.ZipFile(wheel).extractall(target)
+    env = os.environ | {"PYTHONPATH": str(target), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", LOOK, ",".join(HEAVY)]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return target, json.loads(done.stdout)
+
+
+def test_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
+    tree = {
+        f"{inside}/{p.relative_to(ROOT / folder)}"
+        for folder, inside in FOLDERS.items()
+        for p in ours(ROOT / folder)
+        if p.suffix != ".pyi"
+    }
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith("/")}
+    assert {name for name in held if ".dist-info/" not in name} == tree
+    assert "dfplan/py.typed" in tree and "dfplan/configs/maze2d-large.json" in tree
+
+
+def test_wheel_adds_one_name_and_one_command(wheel):
+    file = zipfile.ZipFile(wheel)
+    tops = {name.split("/")[0] for name in file.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"dfplan"}
+    info = next(top for top in tops if top.endswith(".dist-info"))
+    assert "dfplan = dfplan.cli:main" in file.read(f"{info}/entry_points.txt").decode()
+    assert f"Version: {dfplan.__version__}" in file.read(f"{info}/METADATA").decode()
+    assert any("LICENSE" in name for name in file.namelist())
+
+
+def test_wheel_works_outside_the_repository(installed):
+    target, seen = installed
+    elsewhere = {name: file for name, file in seen["files"].items() if not file.startswith(str(target))}
+    assert not elsewhere
+    assert seen["version"] == dfplan.__version__ and seen["shipped"] == dfplan.shipped()
+
+
+def test_training_and_importing_need_torch_and_numpy_alone(installed):
+    assert installed[1]["heavy"] == []
+
+
+def test_public_names_are_there():
+    assert all(hasattr(dfplan, name) for name in dfplan.__all__)
+    assert all(hasattr(dfplan.envs, name) for name in dfplan.envs.__all__)
+    assert all(hasattr(dfplan.policies, name) for name in dfplan.policies.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'plam'"):
+        dfplan.plam  # noqa: B018
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.json")), ids=lambda p: p.stem)
+def test_configurations_that_ship_are_valid(path):
+    config = read_config(path, TrainConfig)
+    assert config.model.build(config.spec, config.horizon)
+
+
+@pytest.mark.parametrize("maze", ["umaze", "medium", "large"])
+def test_models_that_ship_are_small_finite_and_plan(maze):
+    folder = models.find(f"maze2d-{maze}")
+    assert sum(p.stat().st_size for p in folder.iterdir()) <= 4e6
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
+    planner = dfplan.load(f"maze2d-{maze}", dfplan.PlannerConfig(candidates=2, steps=2))
+    assert planner.model.config.task == f"maze2d-{maze}"
+    assert all(torch.isfinite(p).all() for p in planner.model.denoiser.parameters())
+    config = read_config(ROOT / "configs" / f"maze2d-{maze}.json", TrainConfig)
+    assert config == planner.model.config, "trained with other settings than configs/ now says"
+    plan = planner.plan([1.0, 1.0, 0.0, 0.0], seed=0)
+    assert np.isfinite(plan.observations).all() and plan.observations.shape[1] == 4
+    np.testing.assert_allclose(plan.observations[0, :2], 1.0, atol=1e-3)
