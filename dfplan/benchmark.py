@@ -54,6 +54,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Fixed-goal scores, method -> maze -> score, published and ours, for a picture."""
+    out = {name: dict(zip(MAZES, values[0], strict=True)) for name, values in PUBLISHED.items()}
+    out["dfplan"] = {r["task"].removeprefix("maze2d-"): r["score"] for r in rows if r["goal"] == "fixed"}
+    return out
+
+
 def _median(run: Callable[[], object], repeats: int) -> float:
     run()
     times = []

@@ -209,7 +209,9 @@ def read_config(path: Path | str, cls: type[C], settings: Sequence[str] = ()) ->
     try:
         values = json.loads(Path(path).read_text())
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); expected the fields of {cls.__name__}") from error
+        raise ValueError(
+            f"{path}: not valid JSON ({error}); expected the fields of {cls.__name__}"
+        ) from error
     for item in settings:
         key, equals, text = item.partition("=")
         if not equals:

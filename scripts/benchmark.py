@@ -1,4 +1,4 @@
-"""Print the table of scores and speeds: python scripts/benchmark.py [--episodes 300] [--json out.json]."""
+"""Print the table of scores and speeds: python scripts/benchmark.py [--episodes 300] [--json out.json] [--picture scores.png]."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dfplan import benchmark
+from dfplan import benchmark, plot
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path, help="bars of the fixed-goal scores")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = [
@@ -25,6 +26,8 @@ def main() -> None:
     speeds = benchmark.speeds()
     print(benchmark.table(rows))
     print("\n".join(f"{name:<62} {value:>12,.2f} {unit}" for name, value, unit in speeds))
+    if args.picture and rows:
+        plot.save(plot.bars_figure(benchmark.bars(rows), ours="dfplan"), args.picture)
     if args.json:
         args.json.write_text(json.dumps({"scores": rows, "speeds": speeds}, indent=1) + "\n")
 

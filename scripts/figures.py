@@ -8,6 +8,7 @@ import torch
 
 import dfplan
 from dfplan import plot, schedules
+from dfplan.demo import demo
 from dfplan.envs import get_maze
 
 
@@ -25,6 +26,7 @@ def main() -> None:
         )
         horizon = planner.model.config.horizon
         rows[name] = (schedules.make(name, horizon, planner.config.steps, 1.0), planner.plan(start, seed=0))
+    demo("maze2d-large", dfplan.load("maze2d-large"), start[:2], None, 0, out)
     plot.save(plot.schedule_plans_figure(rows, walls, planner.goal), out / "schedule-plans.png")
 
 

@@ -77,7 +77,9 @@ def test_the_installed_command_says_what_it_can_do():
     assert script.exists(), "the package is not installed; run: pip install -e ."
     done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
-    done = subprocess.run([sys.executable, "-m", "dfplan.cli", "plan", "maze2d-huge"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dfplan.cli", "plan", "maze2d-huge"], capture_output=True, text=True
+    )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("dfplan: ") and done.stderr.count("\n") == 1
 
@@ -102,7 +104,10 @@ def test_data_generate_and_info(dfplan, demos):
 
 def test_data_generate_repeats_itself(dfplan):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert dfplan("data", "generate", "umaze", "--steps", 1000, "--seed", seed, "--out", f"{name}.hdf5").code == 0
+        assert (
+            dfplan("data", "generate", "umaze", "--steps", 1000, "--seed", seed, "--out", f"{name}.hdf5").code
+            == 0
+        )
     a, b, c = (h5py.File(f"{name}.hdf5")["actions"][:] for name in "abc")
     assert (a == b).all() and (a != c).any()
 
@@ -152,12 +157,26 @@ def test_train_refuses_to_overwrite_and_resumes_to_the_same_weights(dfplan, demo
     assert Path("again/checkpoint/training.safetensors").read_bytes() == before
     done = dfplan(*words, "--resume")
     assert done.code == 0 and "at step 4" in done.out
-    ours, whole = (load_file(folder / "checkpoint" / "training.safetensors") for folder in (Path("again"), run))
+    ours, whole = (
+        load_file(folder / "checkpoint" / "training.safetensors") for folder in (Path("again"), run)
+    )
     assert ours.keys() == whole.keys() and all((ours[k] == whole[k]).all() for k in whole)
 
 
 def test_train_exports_a_model_in_half_precision(dfplan, demos):
-    words = ["train", "maze2d-umaze", "--data", demos, "--out", "r", "--export", "small", "--set", *TINY, "steps=1"]
+    words = [
+        "train",
+        "maze2d-umaze",
+        "--data",
+        demos,
+        "--out",
+        "r",
+        "--export",
+        "small",
+        "--set",
+        *TINY,
+        "steps=1",
+    ]
     assert dfplan(*words).code == 0
     assert {p.name for p in Path("small").iterdir()} == {"config.json", "model.safetensors"}
     assert checkpoint.load("small").config.steps == 1
@@ -170,7 +189,9 @@ KEYS = {
 
 
 def evaluate(dfplan, run, *words):
-    got = dfplan("eval", "maze2d-umaze", "--checkpoint", run, "--episodes", 1, "--json", "e.json", *QUICK, *words)
+    got = dfplan(
+        "eval", "maze2d-umaze", "--checkpoint", run, "--episodes", 1, "--json", "e.json", *QUICK, *words
+    )
     assert got.code == 0, got.err
     return json.loads(Path("e.json").read_text())
 
@@ -203,7 +224,20 @@ def test_eval_with_random_goals_and_the_official_law(dfplan, run):
 
 
 def test_plan_draws_both_pictures(dfplan, run):
-    words = ["plan", "maze2d-umaze", "--checkpoint", run, "--start", 1, 1, "--goal", 3, 1, "--out", "pictures"]
+    words = [
+        "plan",
+        "maze2d-umaze",
+        "--checkpoint",
+        run,
+        "--start",
+        1,
+        1,
+        "--goal",
+        3,
+        1,
+        "--out",
+        "pictures",
+    ]
     got = dfplan(*words, "--json", "plan.json", *QUICK)
     assert got.code == 0, got.err
     assert Path("pictures/plan.png").read_bytes().startswith(b"\x89PNG")
@@ -247,8 +281,14 @@ BAD = {
     "unknown task": (["eval", "maze2d-huge", "--checkpoint", "RUN"], "did you mean"),
     "no episodes": (["eval", "maze2d-umaze", "--checkpoint", "RUN", "--episodes", 0], "1 or more"),
     "negative seed": (["eval", "maze2d-umaze", "--checkpoint", "RUN", "--seed", -1], "0 or more"),
-    "no such starts": (["eval", "maze2d-umaze", "--checkpoint", "RUN", "--starts", "none.npz"], "start_state"),
-    "starts of another robot": (["eval", "maze2d-umaze", "--checkpoint", "RUN", "--starts", "six.npz"], "two finite"),
+    "no such starts": (
+        ["eval", "maze2d-umaze", "--checkpoint", "RUN", "--starts", "none.npz"],
+        "start_state",
+    ),
+    "starts of another robot": (
+        ["eval", "maze2d-umaze", "--checkpoint", "RUN", "--starts", "six.npz"],
+        "two finite",
+    ),
     "start in a wall": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--start", 0, 0], "wall"),
     "goal outside": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--goal", 90, 90], "90"),
     "negative seed of data": (["data", "generate", "umaze", "--steps", 9, "--seed", -1], "0 or more"),
@@ -264,7 +304,11 @@ def test_bad_input_is_one_line_with_the_fix_and_nothing_is_written(dfplan, demos
     Path("text.hdf5").write_text("hello")
     Path("list.json").write_text("[1, 2]")
     np.savez("six.npz", start_state=np.ones((1, 6)))
-    for name, lines in (("empty", None), ("young", ""), ("cut", '{"step": 1, "loss": 1, "grad_norm": 1, "lr": 1}\n{"st')):
+    for name, lines in (
+        ("empty", None),
+        ("young", ""),
+        ("cut", '{"step": 1, "loss": 1, "grad_norm": 1, "lr": 1}\n{"st'),
+    ):
         Path(name).mkdir()
         if lines is not None:
             (Path(name) / "metrics.jsonl").write_text(lines)

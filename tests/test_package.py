@@ -15,7 +15,12 @@ from dfplan import models
 from dfplan.config import TrainConfig, read_config
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"dfplan": "dfplan", "envs": "dfplan/envs", "policies": "dfplan/policies", "configs": "dfplan/configs"}
+FOLDERS = {
+    "dfplan": "dfplan",
+    "envs": "dfplan/envs",
+    "policies": "dfplan/policies",
+    "configs": "dfplan/configs",
+}
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 HEAVY = ["h5py", "matplotlib", "gymnasium", "mujoco", "tyro", "tensorboard", "minari"]
 LOOK = """

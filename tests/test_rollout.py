@@ -142,7 +142,9 @@ def test_starts_refuse_other_arrays(tmp_path, arrays, what):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
-@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut short", b"\x89HDF\r\n\x1a\n cut short"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not an archive", b"PK\x03\x04 cut short", b"\x89HDF\r\n\x1a\n cut short"]
+)
 def test_starts_refuse_other_files(tmp_path, suffix, content):
     path = tmp_path / f"starts{suffix}"
     path.write_bytes(content)
