@@ -15,49 +15,59 @@ PUBLISHED = {
     "Diffusion Forcing (2407.01392), unit unclear": ((116.7, 149.4, 159.0), (119.1, 152.3, 167.1)),
     "HorizonFlow (2026 preprint)": ((137.5, 154.8, 205.2), (145.1, 170.5, 216.5)),
 }
+EXPERT = "D4RL's controller, new path each episode"
 MAZES = ("umaze", "medium", "large")
 
 
 def scores(maze: str, episodes: int, seed: int) -> list[dict[str, Any]]:
-    """Evaluate a shipped model with the fixed and with random goals; nothing for 0 episodes."""
+    """Evaluate D4RL's controller and a shipped model, fixed and random goals; nothing for 0 episodes."""
     from dfplan import envs, policies, rollout
     from dfplan.models import load
     from dfplan.progress import progress
 
-    rows = []
+    task, rows = f"maze2d-{maze}", []
+    actors: dict[str, rollout.Policy] = {
+        EXPERT: envs.WaypointExpert(maze),
+        "dfplan": policies.receding(load(task)),
+    }
     for goal in ("fixed", "random") if episodes else ():
-        task = f"maze2d-{maze}"
-        policy = policies.receding(load(task))
-        done = []
-        with progress(episodes, f"{task}, {goal} goal", "episode") as bar:
-            for episode in rollout.run(envs.make(task, goal=goal), policy, episodes, seed):
-                done.append(episode)
-                bar.update()
-        rows.append(rollout.summary(task, seed, done) | {"goal": goal})
+        for name, policy in actors.items():
+            done = []
+            with progress(episodes, f"{name}, {task}, {goal} goal", "episode") as bar:
+                for episode in rollout.run(envs.make(task, goal=goal), policy, episodes, seed):
+                    done.append(episode)
+                    bar.update()
+            rows.append(rollout.summary(task, seed, done) | {"goal": goal, "method": name})
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table: published scores, then ours, with reach rate."""
+    """A Markdown table: published scores, D4RL's controller, then ours, with reach rate."""
     lines = ["| method | goal | umaze | medium | large |", "|---|---|---|---|---|"]
     for i, goal in enumerate(("fixed", "random")):
         for name, values in PUBLISHED.items():
             lines.append(f"| {name} | {goal} | " + " | ".join(f"{v:.1f}" for v in values[i]) + " |")
-        ours = {r["task"].removeprefix("maze2d-"): r for r in rows if r["goal"] == goal}
-        cells = [
-            f"{r['score']:.1f} ± {r['score_se']:.1f} ({100 * r['success']:.1f} % reach)"
-            if (r := ours.get(m))
-            else "-"
-            for m in MAZES
-        ]
-        lines.append(f"| **dfplan** | {goal} | " + " | ".join(cells) + " |")
+        for method in (EXPERT, "dfplan"):
+            ours = {r["task"]: r for r in rows if r["goal"] == goal and r["method"] == method}
+            cells = [_cell(ours.get(f"maze2d-{maze}")) for maze in MAZES]
+            lines.append(f"| **{method}** | {goal} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    return f"{row['score']:.1f} ± {row['score_se']:.1f} ({100 * row['success']:.1f} % reach)"
 
 
 def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Fixed-goal scores, method -> maze -> score, published and ours, for a picture."""
     out = {name: dict(zip(MAZES, values[0], strict=True)) for name, values in PUBLISHED.items()}
-    out["dfplan"] = {r["task"].removeprefix("maze2d-"): r["score"] for r in rows if r["goal"] == "fixed"}
+    out["dfplan"] = {
+        r["task"].removeprefix("maze2d-"): r["score"]
+        for r in rows
+        if r["goal"] == "fixed" and r["method"] == "dfplan"
+    }
     return out
 
 

@@ -18,9 +18,7 @@ Array = NDArray[np.float64]
 
 
 class Policy(Protocol):
-    """What acts. `plans` holds the plans of the episode so far."""
-
-    plans: list[Plan]
+    """What acts. One that plans keeps the plans of the episode so far in `plans`."""
 
     def reset(self, seed: int | None = None, goal: ArrayLike | None = None) -> None:
         """Begin an episode."""
@@ -104,7 +102,7 @@ def run_episode(env: Any, policy: Policy, seed: int, options: dict[str, Any] | N
         over = terminated or truncated
     return Episode(
         np.asarray(seen), np.asarray(info["goal"]), total, bool(info["success"]), info["first_reach"],
-        info["normalized_score"], list(policy.plans),
+        info["normalized_score"], list(getattr(policy, "plans", ())),
     )  # fmt: skip
 
 
@@ -143,8 +141,8 @@ def summary(task: str, seed: int, episodes: Sequence[Episode]) -> dict[str, Any]
         "success": float(np.mean([e.success for e in episodes])),
         "first_reach_mean": float(np.mean(reached)) if reached else None,
         "network_calls_mean": float(np.mean(calls)),
-        "plan_ms_p50": float(1e3 * np.quantile(seconds, 0.5)),
-        "plan_ms_p99": float(1e3 * np.quantile(seconds, 0.99)),
+        "plan_ms_p50": float(1e3 * np.quantile(seconds, 0.5)) if len(seconds) else None,
+        "plan_ms_p99": float(1e3 * np.quantile(seconds, 0.99)) if len(seconds) else None,
         "hardware": hardware(),
     }
 
