@@ -187,7 +187,7 @@ def _config_path(name: str) -> Path:
 
     folder = Path(str(resources.files("dfplan.configs")))
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     names = sorted(p.stem for p in folder.glob("*.json"))
     return folder / f"{one_of('configuration (no such file either)', name, names)}.json"

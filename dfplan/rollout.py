@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ class Starts:
             )
         try:
             arrays = _read_arrays(path)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{path}: cannot be read ({error}); expected an .npz or .hdf5 of plain arrays"
             ) from error

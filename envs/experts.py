@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from .ball import Ball
+from .ball import DT, Ball
 from .controller import GridPaths, Point, WaypointController
 from .mazes import Maze, get_maze, resolve
 
@@ -200,7 +200,9 @@ def generate(
     partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with h5py.File(partial, "w") as file:
-            file.attrs.update({"generator": "dfplan", "version": __version__, "seed": seed, "noise": noise})
+            file.attrs.update(
+                {"generator": "dfplan", "version": __version__, "seed": seed, "noise": noise, "dt": DT}
+            )
             file.attrs["maze"] = maze.text
             for key, values in data.items():
                 file.create_dataset(key, data=values, compression="gzip")

@@ -63,6 +63,8 @@ class Receding:
             raise ValueError(
                 f"got observation of shape {state.shape}, expected ({self.planner.spec.observation_size},)"
             )
+        if not np.isfinite(state).all():
+            raise ValueError(f"got observation {state.tolist()}, expected finite numbers; check the sensors")
         size = len(state) // 2
         position, velocity = state[:size], state[size:]
         if self._stale(position):

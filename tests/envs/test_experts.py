@@ -96,7 +96,7 @@ def test_generate_writes_d4rl_layout(tmp_path) -> None:
     expected = collect("umaze", 3000, seed=5, progress=False)
     with h5py.File(path) as file:
         assert dict(file.attrs) == {
-            "generator": "dfplan", "version": dfplan.__version__, "seed": 5, "noise": 0.5,
+            "generator": "dfplan", "version": dfplan.__version__, "seed": 5, "noise": 0.5, "dt": 0.01,
             "maze": MAZES["umaze"].text,
         }  # fmt: skip
         for key, value in expected.items():
