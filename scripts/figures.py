@@ -19,7 +19,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     walls = np.array([[tile == "#" for tile in row] for row in get_maze("large").rows])
-    start, rows = [1.0, 10.0, 0.0, 0.0], {}
+    start, rows = [1.0, 1.0, 0.0, 0.0], {}
     for name in ("full", "pyramid", "trapezoid", "autoregressive"):
         planner = dfplan.load(
             "maze2d-large", dfplan.PlannerConfig(schedule=name, uncertainty=1.0, candidates=8)
