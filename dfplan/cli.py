@@ -15,8 +15,6 @@ from dfplan.errors import one_of
 from dfplan.planner import Planner, PlannerConfig
 
 if TYPE_CHECKING:
-    from dfplan.config import TrainConfig
-    from dfplan.data import Episodes
     from dfplan.rollout import Starts
 
 app = tyro.extras.SubcommandApp()
@@ -111,24 +109,9 @@ def data(
 
         _at_least(0, seed=seed)
         path = generate(name, out or Path(f"{name}.hdf5"), steps, seed)
-        _report({"path": str(path)} | _describe(library.load(path, dt=0.01)), json)
+        _report({"path": str(path)} | library.load(path).summary(), json)
     else:
-        _report(_describe(library.load(name, generators=_generators())), json)
-
-
-def _describe(episodes: Episodes) -> dict[str, Any]:
-    import numpy as np
-
-    lengths = np.diff(episodes.ends, prepend=0)
-    out: dict[str, Any] = {
-        "name": episodes.name, "steps": episodes.steps, "episodes": len(episodes), "dt": episodes.dt,
-        "episode_steps": f"min {lengths.min()}, mean {lengths.mean():.1f}, max {lengths.max()}",
-    }  # fmt: skip
-    for key, array in episodes.arrays.items():
-        flat = np.asarray(array).reshape(len(array), -1)
-        if flat.dtype.kind == "f":
-            out[key] = f"mean {np.round(flat.mean(0), 4).tolist()} std {np.round(flat.std(0), 4).tolist()}"
-    return out
+        _report(library.load(name, generators=_generators()).summary(), json)
 
 
 @app.command(name="train")
@@ -165,6 +148,7 @@ def train(
     from dfplan import checkpoint
     from dfplan.config import TrainConfig, read_config
     from dfplan.data import load
+    from dfplan.metrics import train_logged
     from dfplan.train import Trainer
 
     _use(device, threads)
@@ -173,7 +157,7 @@ def train(
         raise ValueError(f"{out} holds a run; pass --resume to go on with it, or choose another --out")
     episodes = load(data or f"{settings.task}-v1", generators=_generators())
     trainer = Trainer(settings, episodes, out / "checkpoint", device, resume)
-    _progress(trainer, out)
+    train_logged(trainer, out)
     if export is not None:
         checkpoint.export(out / "checkpoint", export)
     print(
@@ -191,30 +175,6 @@ def _config_path(name: str) -> Path:
         return path
     names = sorted(p.stem for p in folder.glob("*.json"))
     return folder / f"{one_of('configuration (no such file either)', name, names)}.json"
-
-
-def _progress(trainer: Any, out: Path) -> None:
-    """Run to the end with a progress bar; log to TensorBoard and metrics.jsonl."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    from dfplan.progress import progress
-
-    config: TrainConfig = trainer.config
-    with (
-        SummaryWriter(str(out / "tensorboard"), purge_step=trainer.step) as writer,
-        open(out / "metrics.jsonl", "a") as lines,
-        progress(config.steps, config.task or "train", "step", trainer.step) as bar,
-    ):
-
-        def log(step: int, values: dict[str, float]) -> None:
-            for key, value in values.items():
-                writer.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
-            lines.write(json.dumps({"step": step} | values) + "\n")
-            lines.flush()
-            bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
-
-        for step in trainer.run(log):
-            bar.update(step - bar.n)
 
 
 @app.command(name="plan")
@@ -331,13 +291,14 @@ def plot(
     """
     from dfplan import plot as pictures
     from dfplan import schedules
+    from dfplan.metrics import read_metrics
 
     if what == "curves":
         if run is None or not (run / "metrics.jsonl").exists():
             raise ValueError(
                 f"got run folder {run}, expected one with metrics.jsonl, as `dfplan train` writes it"
             )
-        rows = _metrics(run / "metrics.jsonl")
+        rows = read_metrics(run / "metrics.jsonl")
         steps = sorted(rows)
         figure = pictures.curves_figure(
             steps, {k: [rows[s][k] for s in steps] for k in ("loss", "grad_norm", "lr")}
@@ -348,22 +309,6 @@ def plot(
         figure, target = pictures.schedule_figure(names), out or Path("schedules.png")
     pictures.save(figure, target)
     print(target)
-
-
-def _metrics(path: Path) -> dict[int, dict[str, float]]:
-    """Step -> values; a step that was trained again after a resume counts once."""
-    rows = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            rows[row["step"]] = {"loss": row["loss"], "grad_norm": row["grad_norm"], "lr": row["lr"]}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path}, line {number}: not a line of `dfplan train` ({error!r}); remove that line"
-            ) from error
-    if not rows:
-        raise ValueError(f"{path} is empty; train for at least log_every steps first")
-    return rows
 
 
 def main() -> None:

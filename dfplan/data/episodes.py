@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,3 +70,21 @@ class Episodes:
     def starts(self) -> NDArray[np.int64]:
         """(E,) first env step of each episode."""
         return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])
+
+    def summary(self) -> dict[str, Any]:
+        """Sizes, episode lengths, and mean and standard deviation of each column, for printing."""
+        lengths = np.diff(self.ends, prepend=0)
+        out: dict[str, Any] = {
+            "name": self.name,
+            "steps": self.steps,
+            "episodes": len(self),
+            "dt": self.dt,
+            "episode_steps": f"min {lengths.min()}, mean {lengths.mean():.1f}, max {lengths.max()}",
+        }
+        for key, array in self.arrays.items():
+            flat = np.asarray(array).reshape(len(array), -1)
+            if flat.dtype.kind == "f":
+                out[key] = (
+                    f"mean {np.round(flat.mean(0), 4).tolist()} std {np.round(flat.std(0), 4).tolist()}"
+                )
+        return out
