@@ -62,7 +62,7 @@ def _cell(row: dict[str, Any] | None) -> str:
 
 def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Fixed-goal scores, method -> maze -> score, published and ours, for a picture."""
-    out = {name: dict(zip(MAZES, values[0], strict=True)) for name, values in PUBLISHED.items()}
+    out = {name.split(" (")[0]: dict(zip(MAZES, v[0], strict=True)) for name, v in PUBLISHED.items()}
     out["dfplan"] = {
         r["task"].removeprefix("maze2d-"): r["score"]
         for r in rows

@@ -24,7 +24,8 @@ def main() -> None:
         for row in benchmark.scores(maze, args.episodes, args.seed)
     ]
     speeds = benchmark.speeds()
-    print(benchmark.table(rows))
+    if rows:
+        print(benchmark.table(rows))
     print("\n".join(f"{name:<62} {value:>12,.2f} {unit}" for name, value, unit in speeds))
     if args.picture and rows:
         plot.save(plot.bars_figure(benchmark.bars(rows), ours="dfplan"), args.picture)
