@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         for method in (EXPERT, "dfplan"):
             ours = {r["task"]: r for r in rows if r["goal"] == goal and r["method"] == method}
             cells = [_cell(ours.get(f"maze2d-{maze}")) for maze in MAZES]
-            lines.append(f"| **{method}** | {goal} | " + " | ".join(cells) + " |")
+            name = f"**{method}**" if method == "dfplan" else f"{method}, run here"
+            lines.append(f"| {name} | {goal} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -129,7 +131,7 @@ def planning(repeats: int = 7) -> list[tuple[str, float, str]]:
         planner = load("maze2d-large", PlannerConfig(schedule=schedule, uncertainty=uncertainty))
         plan = planner.plan([1.0, 1.0, 0.0, 0.0], seed=0)
         slow = schedule == "autoregressive"
-        value = _median(lambda p=planner: p.plan([1.0, 1.0, 0.0, 0.0], seed=0), 1 if slow else repeats)  # type: ignore[misc]
+        value = _median(partial(planner.plan, [1.0, 1.0, 0.0, 0.0], seed=0), 1 if slow else repeats)
         name = f"plan, {schedule}" + (f" {uncertainty}" if uncertainty else "")
         out.append((f"{name}, {plan.network_calls} network calls", 1e3 * value, "ms"))
     return out

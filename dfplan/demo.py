@@ -45,7 +45,7 @@ def demo(
     policy = policies.receding(planner)
     episode = rollout.run_episode(env, policy, seed, options)
     plan = episode.plans[0]
-    chosen, frames = _denoising(planner, episode.observations[0], episode.goal, seed)
+    frames = _denoising(planner, episode.observations[0], episode.goal, plan.seed)
     walls = np.array([[tile == "#" for tile in row] for row in envs.get_maze(task).rows])
     out.mkdir(parents=True, exist_ok=True)
     score = None if episode.score is None else 100 * episode.score
@@ -62,7 +62,7 @@ def demo(
     begin = episode.observations[0, :2]
     levels = matrix.levels[1:].clone()
     levels[:, [0, -1]] = 0.0  # start and goal are known
-    plot.denoise_gif(out / "denoise.gif", frames, levels, walls, episode.goal, begin, chosen=chosen)
+    plot.denoise_gif(out / "denoise.gif", frames, levels, walls, episode.goal, begin, chosen=plan.chosen)
     return {
         "start": str(np.round(episode.observations[0, :2], 2).tolist()),
         "goal": str(np.round(episode.goal, 2).tolist()),
@@ -77,11 +77,12 @@ def demo(
     }
 
 
-def _denoising(planner: Planner, observation: Any, goal: Any, seed: int) -> tuple[int, list[Any]]:
-    """The chosen candidate, and the positions (K, S, 2) of all candidates after each network call."""
+def _denoising(planner: Planner, observation: Any, goal: Any, seed: int | None) -> list[Any]:
+    """Positions (K, S, 2) of all candidates after each network call of the plan that `seed` gives."""
     frames = []
 
     def keep(_row: int, x: Tensor, _x0: Tensor) -> None:
-        frames.append(planner.model.normalizer.unnormalize(x)[..., :2].cpu().numpy())
+        frames.append(planner.goal_values(planner.model.normalizer.unnormalize(x)))
 
-    return planner.plan(observation, goal, seed=seed, callback=keep).chosen, frames
+    planner.plan(observation, goal, seed=seed, callback=keep)
+    return frames

@@ -22,7 +22,7 @@ def train_logged(trainer: Trainer, out: Path) -> None:
 
         def log(step: int, values: dict[str, float]) -> None:
             for key, value in values.items():
-                writer.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
+                writer.add_scalar(key, value, step)
             lines.write(json.dumps({"step": step} | values) + "\n")
             lines.flush()
             bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)

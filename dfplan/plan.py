@@ -77,6 +77,7 @@ class Plan:
         seconds: wall time it took.
         tokens: (K, T, D) normalised, what a warm start begins from.
         history: steps of history in the tokens, the present included.
+        seed: gives this plan again, from the same question; None where a generator was given.
     """
 
     observations: Array
@@ -92,6 +93,7 @@ class Plan:
     seconds: float
     tokens: Tensor = field(repr=False)
     history: int = 1
+    seed: int | None = None
 
     def best(self) -> Array:
         """(H, O): the chosen candidate, cut where it has arrived."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,10 @@ class Planner:
         past, target, steps, count, by = self._check(history, goal, cost, horizon, candidates, arrivals)
         self._check_start(warm, elapsed, history_level)
         if generator is None:
-            generator = torch.Generator(self.device).manual_seed(
-                int(torch.randint(2**31, ())) if seed is None else seed
-            )
+            seed = int(torch.randint(2**31, ())) if seed is None else seed
+            generator = torch.Generator(self.device).manual_seed(seed)
+        else:
+            seed = None
         known = self._known(past, target, steps, count, by, history_level)
         matrix, x = self._start(steps, count, warm, elapsed, len(past), generator)
         denoiser = self.model.denoiser
@@ -99,7 +101,8 @@ class Planner:
                 known=known, step=STEPS[self.config.step], generator=generator, callback=callback,
             )  # fmt: skip
             futures = 1 if cost is None or self.config.futures == 1 else 1 + self.config.futures
-            return self._choose(x0, known, past, target, cost, matrix.calls * futures, generator, began)
+            plan = self._choose(x0, known, past, target, cost, matrix.calls * futures, generator, began)
+        return replace(plan, seed=seed)
 
     def _check(
         self, history: ArrayLike, goal: ArrayLike | None, cost: Cost | None, horizon: int | None,
@@ -211,7 +214,7 @@ class Planner:
         calls += 6
         errors = (error / limit.get("self_error", float("inf"))).double().cpu().numpy()
         physical = model.normalizer.unnormalize(x0)
-        place = self._goal_values(physical)
+        place = self.goal_values(physical)
         feasible = errors <= self.config.tolerance
         longest = np.linalg.norm(np.diff(place, axis=1), axis=-1).max(1)
         feasible &= longest <= 1.5 * limit.get("step", float("inf"))  # a little faster than the data is fine
@@ -230,8 +233,8 @@ class Planner:
             arrivals, errors, costs, calls, time.perf_counter() - began, x0.cpu(), len(past),
         )  # fmt: skip
 
-    def _goal_values(self, physical: Tensor) -> Array:
-        """(K, S, C): the goal token's channels, last frame of each step."""
+    def goal_values(self, physical: Tensor) -> Array:
+        """(K, T, D) tokens, physical units -> (K, S, C): the goal token's channels, last frame of each step."""
         mask = self.spec.token_mask(self.model.config.goal_token).repeat(
             physical.shape[1] // self.spec.group_size
         )

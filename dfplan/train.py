@@ -152,7 +152,7 @@ class Trainer:
         ):
             loss = denoising_loss(self.model, x, level, noise, scored, config.weight)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
         self.step += 1

@@ -43,7 +43,7 @@ class Recurrent(nn.Module):
         for mlp in self.mlps:
             h = h + mlp(h)
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(h.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+            return self.head(h.to(self.head.weight.dtype))
 
     def advance(self, x: Tensor, level: Tensor, state: Tensor | None = None) -> Tensor:
         """State (B, width) after seeing tokens x (B, T, D) at `level` (B, T), from `state` or from nothing."""

@@ -95,4 +95,4 @@ class Transformer(nn.Module):
             h = block(h)
         h = self.norm(h)
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(h.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+            return self.head(h.to(self.head.weight.dtype))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny import Echo, action_spec, checkpoint, config, position_spec, state_spec, walks
 
+import dfplan
 from dfplan.config import ModelConfig
 from dfplan.denoiser import Denoiser
 from dfplan.guidance import goal as goal_cost
@@ -376,3 +377,11 @@ def test_a_trained_checkpoint_plans_from_its_folder(tmp_path, kind):
     again = Planner.load(tmp_path / "run", PlannerConfig(steps=4, candidates=3)).plan(PRESENT, seed=0)
     assert (plan.candidates == again.candidates).all() and plan.chosen == again.chosen
     assert np.isfinite(plan.errors).all() and (plan.errors > 0).all()
+
+
+def test_a_plans_seed_gives_it_again(tmp_path):
+    planner = dfplan.load("maze2d-umaze")
+    plan = planner.plan([3.0, 1.0, 0.0, 0.0], candidates=2)
+    again = planner.plan([3.0, 1.0, 0.0, 0.0], candidates=2, seed=plan.seed)
+    np.testing.assert_array_equal(again.candidates, plan.candidates)
+    assert planner.plan([3.0, 1.0, 0.0, 0.0], candidates=2, generator=torch.Generator()).seed is None

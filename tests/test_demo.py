@@ -1,0 +1,50 @@
+"""The demo's two pictures show one plan, whatever the tokens are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dfplan
+from dfplan import plot
+from dfplan.config import TrainConfig, read_config
+from dfplan.data import Episodes
+from dfplan.demo import demo
+from dfplan.train import Trainer
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+TINY = ("steps=1", "batch=4", "model.width=16", "model.layers=1", "horizon=6")
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What is given to the two pictures."""
+    got = {}
+    still, moving = plot.plan_figure, plot.denoise_gif
+    monkeypatch.setattr(plot, "plan_figure", lambda plan, *a: got.update(plan=plan) or still(plan, *a))
+    monkeypatch.setattr(
+        plot,
+        "denoise_gif",
+        lambda path, frames, *a, **k: got.update(frames=frames) or moving(path, frames, *a, **k),
+    )
+    return got
+
+
+def test_the_animation_ends_in_the_plan_of_the_picture(seen, tmp_path):
+    demo("maze2d-umaze", dfplan.load("maze2d-umaze"), (3, 1), None, 0, tmp_path)
+    np.testing.assert_allclose(seen["frames"][-1], seen["plan"].candidates[..., :2], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["maze2d-large-actions", "maze2d-large-stacked"])
+def test_several_tokens_and_stacks_are_drawn(name, seen, tmp_path):
+    rng = np.random.default_rng(0)
+    walk = {
+        "observations": rng.normal(size=(400, 4)).astype("f4"),
+        "actions": rng.normal(size=(400, 2)).astype("f4"),
+    }
+    config = read_config(CONFIGS / f"{name}.json", TrainConfig, TINY)
+    list(Trainer(config, Episodes(walk, np.arange(100, 401, 100), 0.01), tmp_path / "run").run())
+    planner = dfplan.load(tmp_path / "run", dfplan.PlannerConfig(candidates=2, steps=2))
+    demo("maze2d-umaze", planner, (3, 1), None, 0, tmp_path)
+    assert np.shape(seen["frames"]) == (2, 2, 6, 2)
+    assert (tmp_path / "denoise.gif").stat().st_size > 0
