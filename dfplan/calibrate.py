@@ -60,8 +60,12 @@ def calibrate(
     Returns:
         `self_error`: 99 % quantile of `self_error` with start and end known; `step`: 99.9 % quantile of the distance
         between the goal token's values at consecutive steps (physical units); `dynamics`: see `fit_point_mass`,
-        None where observations are not positions and velocities.
+        None where observations are not positions and velocities. For a policy (no goal token) `actions`: the range of
+        the demonstrations' actions.
     """
+    if not config.goal_token:
+        actions = np.asarray(windows.episodes.arrays["actions"], np.float64)
+        return {"actions": {"low": actions.min(0).tolist(), "high": actions.max(0).tolist()}}
     rng, generator = np.random.default_rng(config.seed), torch.Generator(device).manual_seed(config.seed)
     errors, moves = [], []
     group = [t.name for t in config.spec.tokens].index(config.goal_token)

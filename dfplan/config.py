@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import torch
+from torch import nn
+
 from dfplan.denoiser import PARAMETERISATIONS, Denoiser
 from dfplan.errors import one_of
 from dfplan.losses import WEIGHTS, Levels
+from dfplan.nets.mlp import Perceptron
 from dfplan.nets.recurrent import Recurrent
 from dfplan.nets.transformer import Transformer
 from dfplan.noise import NoiseSchedule
@@ -25,9 +29,9 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        kind: `transformer` or `recurrent`.
-        width: size of a token inside.
-        layers: blocks (transformer) or read-out layers (recurrent).
+        kind: `transformer`, `recurrent`, or `perceptron` (short windows of state; several times less arithmetic).
+        width: size of a token inside; of the whole window (perceptron).
+        layers: blocks, or read-out layers (recurrent).
         heads: attention heads (transformer).
         causal: a token sees only its past (transformer; a recurrent network always is).
         parameterisation: what the output means: `x0`, `eps` or `v`.
@@ -44,7 +48,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse unknown names and sizes below 1."""
-        one_of("model kind", self.kind, ("transformer", "recurrent"))
+        one_of("model kind", self.kind, ("transformer", "recurrent", "perceptron"))
         one_of("parameterisation", self.parameterisation, PARAMETERISATIONS)
         _above_zero(self, "width", "layers", "heads")
         if self.kind == "transformer" and self.width % self.heads:
@@ -53,7 +57,9 @@ class ModelConfig:
     def build(self, spec: TrajectorySpec, horizon: int) -> Denoiser:
         """An untrained denoiser for `horizon` steps of `spec`."""
         if self.kind == "recurrent":
-            backbone: Transformer | Recurrent = Recurrent(spec.width, self.width, self.layers)
+            backbone: nn.Module = Recurrent(spec.width, self.width, self.layers)
+        elif self.kind == "perceptron":
+            backbone = Perceptron(torch.from_numpy(spec.valid).repeat(horizon, 1), self.width, self.layers)
         else:
             tokens = horizon * spec.group_size
             backbone = Transformer(
@@ -71,7 +77,7 @@ class TrainConfig:
         horizon: S, steps in a window.
         task: task the model is for, such as `maze2d-large`; where a plan's goal and scores come from.
         goal: default goal in the units of the goal token, or None.
-        goal_token: name of the token a goal fixes.
+        goal_token: name of the token a goal fixes; empty for a policy, which has no goal token.
         model: the network.
         levels: how noise levels are drawn.
         weight: loss weight: `uniform`, `min_snr` or `fused_snr`.
@@ -86,6 +92,7 @@ class TrainConfig:
         precision: `fp32` or `bf16` (autocast; weights stay fp32).
         seed: of weights, windows, levels and noise.
         save_every: steps between checkpoints.
+        keep_every: steps between weights that are kept for use, in kept/STEP; 0 keeps none but the last.
         log_every: steps between log lines.
     """
 
@@ -108,6 +115,7 @@ class TrainConfig:
     precision: str = "bf16"
     seed: int = 0
     save_every: int = 1000
+    keep_every: int = 0
     log_every: int = 50
 
     def __post_init__(self) -> None:
@@ -119,11 +127,13 @@ class TrainConfig:
         one_of("loss weight", self.weight, WEIGHTS)
         one_of("precision", self.precision, ("fp32", "bf16"))
         _above_zero(self, "horizon", "steps", "batch", "longest_of", "lr", "clip", "save_every", "log_every")
-        for name in ("warmup", "weight_decay"):
+        for name in ("warmup", "weight_decay", "keep_every"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")
         if not 0 <= self.ema < 1:
             raise ValueError(f"got ema={self.ema}, expected a decay from 0 to below 1, such as 0.999")
+        if not self.goal_token and self.goal is None:
+            return
         token = one_of("goal_token", self.goal_token, [t.name for t in self.spec.tokens])
         size = next(len(t.channels) for t in self.spec.tokens if t.name == token)
         if self.goal is not None and len(self.goal) != size:
@@ -195,23 +205,22 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def read_config(path: Path | str, cls: type[C], settings: Sequence[str] = ()) -> C:
-    """Read a JSON file into `cls`.
+def read_values(path: Path | str, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a JSON file and change some of its settings.
 
     Args:
         path: the file.
-        cls: the dataclass.
         settings: changes such as `steps=100` or `model.width=64`; values are JSON, or else text.
 
     Raises:
-        ValueError: when it is not JSON or does not fit, naming the file and the key.
+        ValueError: when it is not JSON, or a setting is not key=value, naming it.
     """
     try:
         values = json.loads(Path(path).read_text())
     except ValueError as error:
-        raise ValueError(
-            f"{path}: not valid JSON ({error}); expected the fields of {cls.__name__}"
-        ) from error
+        raise ValueError(f"{path}: not valid JSON ({error}); expected a table of settings") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: got {str(values)[:40]}, expected a table of settings")
     for item in settings:
         key, equals, text = item.partition("=")
         if not equals:
@@ -226,7 +235,16 @@ def read_config(path: Path | str, cls: type[C], settings: Sequence[str] = ()) ->
             table[last] = json.loads(text)
         except json.JSONDecodeError:
             table[last] = text
-    return from_dict(cls, values, str(path))
+    return values
 
 
-__all__ = ["Channel", "ModelConfig", "Token", "TrainConfig", "from_dict", "read_config", "to_dict"]
+def read_config(path: Path | str, cls: type[C], settings: Sequence[str] = ()) -> C:
+    """Read a JSON file into `cls`, some of its settings changed as by `read_values`.
+
+    Raises:
+        ValueError: when it is not JSON or does not fit, naming the file and the key.
+    """
+    return from_dict(cls, read_values(path, settings), str(path))
+
+
+__all__ = ["Channel", "ModelConfig", "Token", "TrainConfig", "from_dict", "read_config", "read_values", "to_dict"]

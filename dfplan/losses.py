@@ -39,7 +39,18 @@ def next_token(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
     return torch.where(index < current, 0.0, torch.where(index == current, level, 1.0))
 
 
-SAMPLERS = {"independent": independent, "shared": shared, "pyramid": pyramid, "next_token": next_token}
+def masked(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """(B, S) levels of 1: nothing but what is known is shown (regression; with `history`, behaviour cloning)."""
+    return torch.ones(shape)
+
+
+SAMPLERS = {
+    "independent": independent,
+    "shared": shared,
+    "pyramid": pyramid,
+    "next_token": next_token,
+    "masked": masked,
+}
 
 
 @dataclass(frozen=True)
@@ -47,27 +58,38 @@ class Levels:
     """How levels are drawn at training: a mixture of samplers, then what is known.
 
     `Levels()` is Diffusion Forcing; `Levels(independent=0, shared=1)` full-sequence diffusion;
-    `Levels(independent=0, next_token=1)` teacher forcing.
+    `Levels(independent=0, next_token=1)` teacher forcing. With `history=1`, `shared` is Diffusion Policy
+    (arXiv 2303.04137) and `masked` behaviour cloning.
 
     Attributes:
         independent: weight of i.i.d. levels in the mixture.
         shared: weight of one level for the whole sequence.
         pyramid: weight of levels rising with time.
-        next_token: weight of clean past, one noisy step, masked future.
+        next_token: weight of clean past, one noisy step (token, where a step has several), masked future.
+        masked: weight of level 1 everywhere.
         start_known: probability that the first step is shown clean.
         goal_known: probability that the last step is shown clean; half of these show a random part of the held
             tail as well, so that a plan can be asked to arrive by a given step.
         masked_tail: probability that all steps from a random one on are masked (level 1) and not scored, so that
             shorter horizons can be asked for.
+        history: probability that everything up to a random step is shown clean, that step's last token (the action,
+            which the policy is to find) excepted.
+        memory: most steps so shown; 0 is any number.
+        doubt: probability that, in such a window, the history of one kind of token is noisy over a random span: a
+            sensor that is not to be trusted.
     """
 
     independent: float = 1.0
     shared: float = 0.0
     pyramid: float = 0.0
     next_token: float = 0.0
+    masked: float = 0.0
     start_known: float = 0.5
     goal_known: float = 0.0
     masked_tail: float = 0.0
+    history: float = 0.0
+    memory: int = 0
+    doubt: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse weights and probabilities out of range."""
@@ -76,9 +98,11 @@ class Levels:
             raise ValueError(
                 f"got mixture weights {dict(zip(SAMPLERS, weights, strict=True))}, expected some above 0, none below"
             )
-        for name in ("start_known", "goal_known", "masked_tail"):
+        for name in ("start_known", "goal_known", "masked_tail", "history", "doubt"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a probability from 0 to 1")
+        if self.memory < 0:
+            raise ValueError(f"got memory={self.memory}, expected steps, or 0 for any number")
 
     def sample(self, inside: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw levels for a batch.
@@ -111,6 +135,26 @@ class Levels:
         if self.next_token:
             scored = scored & ((choice != list(SAMPLERS).index("next_token")) | (level < 1) & (level > 0))
         return level, scored
+
+    def present(self, batch: int, steps: int, generator: torch.Generator) -> Tensor:
+        """(B,) the step that is the present: the last one `history` shows; the first one where it is not used."""
+        if not self.history:
+            return torch.zeros(batch, dtype=torch.long)
+        return torch.randint(min(self.memory or steps, steps), (batch,), generator=generator)
+
+    def remember(self, level: Tensor, present: Tensor, group: int, generator: torch.Generator) -> Tensor:
+        """Show the past: levels (B, S*G) -> the same with `history` and `doubt` applied."""
+        if not self.history:
+            return level
+        batch, tokens = level.shape
+        draw = torch.rand(6, batch, 1, generator=generator)
+        now, index = present[:, None], torch.arange(tokens)
+        known = (draw[0] < self.history) & (index < now * group + max(1, group - 1))
+        span = draw[1:3].sort(0).values * (now + 1)
+        inside = (index // group + 1 > span[0]) & (index // group < span[1])
+        kind = index % group == (draw[3] * group).long()
+        doubt = (draw[4] < self.doubt) & inside & kind
+        return torch.where(known, torch.where(doubt, draw[5], 0.0), level)
 
 
 def weight(
@@ -150,9 +194,9 @@ def denoising_loss(
         x: (B, T, D) clean normalised tokens.
         level: (B, T).
         noise: (B, T, D) standard normal.
-        scored: (B, T, D) 1 where the error counts, 0 elsewhere.
+        scored: (B, T, D) how much the error of each number counts, 0 not at all.
         kind: one of `WEIGHTS`.
     """
     x0 = denoiser(denoiser.schedule.add_noise(x, level, noise), level)
     w = weight(kind, level, denoiser.schedule, denoiser.parameterisation)[..., None] * scored
-    return (w * (x0.float() - x).square()).sum() / scored.sum().clamp_min(1)
+    return (w * (x0.float() - x).square()).sum() / scored.sum().clamp_min(1e-6)

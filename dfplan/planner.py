@@ -34,6 +34,11 @@ class Planner:
         self.model, self.config = model, config or PlannerConfig()
         self.spec, self.goal = model.config.spec, model.config.goal
         self.device = next(model.denoiser.parameters()).device
+        if not model.config.goal_token or self.spec.relative:
+            raise ValueError(
+                "got the checkpoint of a policy (no goal token, or relative channels), which does not plan; load it "
+                "with dfplan.policies.Imitation.load"
+            )
         self._goal_size = next(len(t.channels) for t in self.spec.tokens if t.name == model.config.goal_token)
 
     @classmethod

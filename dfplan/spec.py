@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +22,16 @@ class Channel:
         unit: physical unit, such as `m`.
         source: array of `Episodes` it comes from.
         index: column in that array.
+        reference: name of the observation channel that it is told relative to: values are differences from that
+            channel in the present (the last frame of the last known step). A commanded position relative to the
+            measured one is small and precise. Empty: absolute.
     """
 
     name: str
     unit: str = ""
     source: str = "observations"
     index: int = 0
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,13 @@ class Token:
         name: unique name, such as `position`.
         channels: names of the channels, in order.
         lag: env steps added to the step's index; -1 on actions gives the action that led to the observation.
+        weight: how much its error counts in the loss; a token counts the same however many channels it has.
     """
 
     name: str
     channels: tuple[str, ...]
     lag: int = 0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ class TrajectorySpec:
         if not self.dt > 0:
             raise ValueError(f"got dt={self.dt}, expected seconds above 0")
         for token in self.tokens:
+            if not token.weight > 0:
+                raise ValueError(f"token '{token.name}' has weight {token.weight}, expected a number above 0")
             if len({self.channel(c).source for c in token.channels}) != 1:
                 raise ValueError(
                     f"token '{token.name}' mixes sources; put observations and actions in tokens of their own"
@@ -102,6 +111,11 @@ class TrajectorySpec:
             if size is not None and c.index >= size:
                 raise ValueError(
                     f"channel '{c.name}' is column {c.index} of {c.source}, which has {size} columns"
+                )
+            if c.reference and (self.channel(c.reference).source != "observations" or c.source == "observations"):
+                raise ValueError(
+                    f"channel '{c.name}' is relative to '{c.reference}'; only a channel of another array can be "
+                    "relative, and only to a channel of the observations"
                 )
         self._where.update(
             {name: (g, i) for g, t in enumerate(self.tokens) for i, name in enumerate(t.channels)}
@@ -129,6 +143,23 @@ class TrajectorySpec:
         """(G, D) True where a token really has a channel."""
         rows = [np.arange(self.width) < len(t.channels) * self.stack for t in self.tokens]
         return np.stack(rows)
+
+    @cached_property
+    def weight(self) -> NDArray[np.float32]:
+        """(G, D) share of each number in the loss: a token's weight over its channels, and again over its padding."""
+        count = np.where(self.valid, self.valid.sum(1, keepdims=True), self.width)
+        return (np.array([[t.weight] for t in self.tokens]) / count).astype(np.float32)
+
+    def origin(self, token: str, observation: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """What a token's values are relative to: present observations (..., O) -> (..., C), 0 where absolute."""
+        channels = [self.channel(c) for c in next(t for t in self.tokens if t.name == token).channels]
+        columns = [self.channel(c.reference).index if c.reference else 0 for c in channels]
+        return observation[..., columns] * np.array([bool(c.reference) for c in channels])
+
+    @cached_property
+    def relative(self) -> tuple[str, ...]:
+        """Names of the tokens that have a relative channel."""
+        return tuple(t.name for t in self.tokens if any(self.channel(c).reference for c in t.channels))
 
     def frames(self, steps: int) -> NDArray[np.int64]:
         """(S, stack) env-step offset of each frame, 0 the start; negative where a stack reaches before it."""

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dfplan import checkpoint
 from dfplan.calibrate import calibrate
 from dfplan.config import TrainConfig, from_dict, to_dict
 from dfplan.data.episodes import Episodes
-from dfplan.data.windows import Windows
+from dfplan.data.windows import Batch, Windows
 from dfplan.losses import denoising_loss
 from dfplan.normalize import Normalizer
 from dfplan.spec import TrajectorySpec
@@ -42,19 +43,53 @@ class TokenWindows:
                     f"tokens from '{source}' have lags {lags[source]} and {token.lag}; give them one lag"
                 )
         self.windows = Windows(episodes, spec.frames(horizon), tuple(lags), tuple(lags.values()))
+        if spec.relative:
+            self._fit_relative(normalizer)
 
-    def draw(
-        self, rng: np.random.Generator, batch: int, longest_of: int = 1
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens x (B, T, D) normalised, inside (B, S), valid (B, T, D) where a value was recorded."""
-        starts = rng.integers(0, len(self.windows), size=(longest_of, batch))
-        left = self.episodes.ends[np.searchsorted(self.episodes.ends, starts, side="right")] - starts
-        starts = np.take_along_axis(starts, left.argmax(0)[None], 0)[0]
-        got = self.windows.gather(starts)
+    def _fit_relative(self, normalizer: Normalizer) -> None:
+        """Fit relative tokens, whose values depend on the window, on 16,384 of them; also in `normalizer`."""
+        rng, spec = np.random.default_rng(0), self.spec
+        steps = len(self.windows.frames)
+        got = self.windows.gather(rng.integers(0, len(self.windows), 16384))
+        parts, _ = self._parts(got, rng.integers(0, steps, 16384))
+        for g, token in enumerate(spec.tokens):
+            if token.name in spec.relative:
+                values = parts[token.name].reshape(-1, len(token.channels))
+                mean, std = values.mean(0), np.maximum(values.std(0), 1e-6)
+                for n in (normalizer, self.normalizer):
+                    n.mean[g, spec.valid[g]] = torch.from_numpy(np.tile(mean, spec.stack)).to(n.mean)
+                    n.scale[g, spec.valid[g]] = torch.from_numpy(np.tile(std, spec.stack)).to(n.scale)
+
+    def _parts(
+        self, got: Batch, present: NDArray[np.integer[Any]] | int
+    ) -> tuple[dict[str, NDArray[np.float32]], list[NDArray[np.bool_]]]:
+        """Values (B, S, F, C) of each token, relative ones as differences from step `present`, and where valid."""
         parts, valid = {}, []
         for token, source, columns in zip(self.spec.tokens, self.sources, self.columns, strict=True):
             parts[token.name] = got.arrays[source][..., columns]
             valid.append(got.valid[source].all(-1))
+            if token.name in self.spec.relative:
+                seen = got.arrays["observations"]
+                now = seen[np.arange(len(seen)), present, -1]
+                parts[token.name] -= self.spec.origin(token.name, now)[:, None, None]
+        return parts, valid
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        batch: int,
+        longest_of: int = 1,
+        present: NDArray[np.integer[Any]] | int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens x (B, T, D) normalised, inside (B, S), valid (B, T, D) where a value was recorded.
+
+        `present` (B,) is the step that relative channels refer to.
+        """
+        starts = rng.integers(0, len(self.windows), size=(longest_of, batch))
+        left = self.episodes.ends[np.searchsorted(self.episodes.ends, starts, side="right")] - starts
+        starts = np.take_along_axis(starts, left.argmax(0)[None], 0)[0]
+        got = self.windows.gather(starts)
+        parts, valid = self._parts(got, present)
         x = self.normalizer.normalize(torch.from_numpy(self.spec.pack(parts)))
         mask = torch.from_numpy(np.stack(valid, 2))[..., None] & torch.from_numpy(self.spec.valid)
         mask = mask.flatten(1, 2)
@@ -113,20 +148,27 @@ class Trainer:
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x, level, noise, scored: one batch on the device."""
-        x, inside, valid = self.windows.draw(self.rng, self.config.batch, self.config.longest_of)
-        level, scored = self.config.levels.sample(inside, self.generator)
+        levels, group = self.config.levels, self.config.spec.group_size
+        present = levels.present(self.config.batch, self.config.horizon, self.generator)
+        x, inside, valid = self.windows.draw(
+            self.rng, self.config.batch, self.config.longest_of, present.numpy()
+        )
+        each = 1 if levels.next_token else group  # the next token is one token of a step
+        level, scored = levels.sample(inside.repeat_interleave(group // each, 1), self.generator)
+        scored = scored.repeat_interleave(each, 1)
         noise = torch.randn(x.shape, generator=self.generator)
-        group = self.config.spec.group_size
-        if group > 1 and self.config.levels.independent:  # tokens of one step get levels of their own
+        if each > 1 and levels.independent:  # tokens of one step get levels of their own
             level = self._split(level, group)
         else:
-            level = level.repeat_interleave(group, 1)
+            level = level.repeat_interleave(each, 1)
+        level = levels.remember(level, present, group, self.generator)
         padding = ~torch.from_numpy(self.config.spec.valid).repeat(self.config.horizon, 1)
         valid = valid | (
             padding & valid.any(-1, keepdim=True)
         )  # padding is trained to be 0: sampling feeds it back
-        mask = valid & scored.repeat_interleave(group, 1)[..., None]
-        return x.to(self.device), level.to(self.device), noise.to(self.device), mask.float().to(self.device)
+        share = torch.from_numpy(self.config.spec.weight).repeat(self.config.horizon, 1)
+        mask = (valid & scored[..., None]) * share
+        return x.to(self.device), level.to(self.device), noise.to(self.device), mask.to(self.device)
 
     def _split(self, level: Tensor, group: int) -> Tensor:
         """(B, S) -> (B, S*G): half the steps get a fresh level for each of their tokens.
@@ -173,11 +215,23 @@ class Trainer:
                 log(self.step, {**values, "steps_per_s": (self.step - first) / (time.perf_counter() - began)})
             if self.step % self.config.save_every == 0 or self.step == self.config.steps:
                 self.save()
+            if self.config.keep_every and self.step % self.config.keep_every == 0:
+                self.keep()
             yield self.step
+
+    def _calibrate(self) -> dict[str, Any]:
+        return calibrate(self.average, self.normalizer, self.windows, self.config, self.device)
+
+    def keep(self) -> None:
+        """Write what use needs into `kept/STEP` beside the checkpoint: for scores over several checkpoints."""
+        checkpoint.write_folder(
+            self.folder.parent / "kept" / f"{self.step:07d}",
+            {"model.safetensors": checkpoint.model_tensors(self.average, self.normalizer)},
+            {"config.json": checkpoint.header(self.config, self._calibrate())},
+        )
 
     def save(self) -> None:
         """Write the checkpoint folder, ready for use and for resuming."""
-        calibration = calibrate(self.average, self.normalizer, self.windows, self.config, self.device)
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for i, slot in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{i}.{k}": v for k, v in slot.items()}
@@ -189,7 +243,7 @@ class Trainer:
                 "training.safetensors": state,
             },
             {
-                "config.json": checkpoint.header(self.config, calibration),
+                "config.json": checkpoint.header(self.config, self._calibrate()),
                 "training.json": {"step": self.step, "rng": self.rng.bit_generator.state},
             },
         )

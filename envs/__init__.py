@@ -1,7 +1,8 @@
-"""Gymnasium environments: Maze2D with D4RL's exact physics, its expert and its data sets.
+"""Gymnasium environments: Maze2D with D4RL's exact physics and its expert, and tasks of a robot arm.
 
-Importing this module registers `dfplan/Maze2D-UMaze-v1`, `-Medium-v1`, `-Large-v1` and the evaluation layouts
-`dfplan/Maze2D-UMazeEval-v1`, `-MediumEval-v1`, `-LargeEval-v1`. MuJoCo is loaded when one is made.
+Importing this module registers `dfplan/Maze2D-UMaze-v1`, `-Medium-v1`, `-Large-v1`, the evaluation layouts
+`dfplan/Maze2D-UMazeEval-v1`, `-MediumEval-v1`, `-LargeEval-v1`, and the arm's `dfplan/ArmReach-v1` and
+`dfplan/ArmPick-v1` (see `dfplan.envs.arm`). MuJoCo is loaded when one is made.
 """
 
 from __future__ import annotations
@@ -10,15 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from dfplan.errors import one_of
+
 from .mazes import MAZES, Maze, get_maze, resolve
 
 if TYPE_CHECKING:
+    from .arm.pick import ArmPickEnv
+    from .arm.reach import ArmReachEnv
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
 
 __all__ = [
+    "ARM_IDS",
     "ENV_IDS",
     "MAZES",
+    "ArmPickEnv",
+    "ArmReachEnv",
     "Maze",
     "Maze2DEnv",
     "WaypointExpert",
@@ -29,6 +37,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "ArmPickEnv": "arm.pick",
+    "ArmReachEnv": "arm.reach",
     "Maze2DEnv": "maze2d",
     "WaypointExpert": "experts",
     "collect": "experts",
@@ -54,20 +64,31 @@ for _layout, _id in ENV_IDS.items():
             kwargs={"maze": _layout},
         )
 
+ARM_IDS: dict[str, str] = {"arm-reach": "dfplan/ArmReach-v1", "arm-pick": "dfplan/ArmPick-v1"}
+"""Arm task -> Gymnasium id."""
+
+for _task, _part, _steps in (("arm-reach", "reach:ArmReachEnv", 150), ("arm-pick", "pick:ArmPickEnv", 300)):
+    if ARM_IDS[_task] not in gym.registry:
+        gym.register(id=ARM_IDS[_task], entry_point=f"{__name__}.arm.{_part}", max_episode_steps=_steps)
+
 
 def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
-    """Maze2D with its time limit, by D4RL's name, a short name, a text maze or our own id.
+    """An environment with its time limit: Maze2D by D4RL's name, a short name or a text maze; an arm task.
 
     Args:
         name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze, a
-            `Maze` or one of `ENV_IDS`' ids.
-        **kwargs: passed to `gymnasium.make`: `goal`, `reward`, `render_mode`, `max_episode_steps`, ...
+            `Maze`; `arm-reach`, `arm-pick`; or one of the ids in `ENV_IDS` and `ARM_IDS`.
+        **kwargs: passed to `gymnasium.make`: `goal`, `reward` (mazes), `action`, `disturb` (arm),
+            `render_mode`, `max_episode_steps`, ...
 
     Raises:
         ValueError: for an unknown name, with the nearest one, or a reward that the name contradicts.
     """
-    if isinstance(name, str) and name in ENV_IDS.values():
-        return gym.make(name, **kwargs)
+    if isinstance(name, str):
+        if name in ENV_IDS.values() or name in ARM_IDS.values():
+            return gym.make(name, **kwargs)
+        if name in ARM_IDS or name.startswith("arm"):
+            return gym.make(ARM_IDS[one_of("arm task", name, ARM_IDS)], **kwargs)
     maze, _ = resolve(name)
     kwargs.setdefault("max_episode_steps", maze.episode_steps)
     return gym.make(ENV_IDS.get(maze.name, ENV_IDS["large"]), maze=name, **kwargs)

@@ -1,6 +1,16 @@
-"""Policies: what turns plans into actions."""
+"""Policies: what turns plans and demonstrations into actions."""
 
+from .imitation import Imitation, ImitationConfig
 from .receding import Receding, receding
 from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
 
-__all__ = ["LookAhead", "PointMass", "ProportionalDerivative", "Receding", "Tracker", "receding"]
+__all__ = [
+    "Imitation",
+    "ImitationConfig",
+    "LookAhead",
+    "PointMass",
+    "ProportionalDerivative",
+    "Receding",
+    "Tracker",
+    "receding",
+]

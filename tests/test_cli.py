@@ -113,7 +113,7 @@ def test_data_generate_repeats_itself(dfplan):
 
 
 def test_data_get_says_how_it_came_by_the_file(dfplan, demos, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_generate", lambda name, path: path.write_bytes(demos.read_bytes()))
+    monkeypatch.setattr(cli.common, "_generate", lambda name, path: path.write_bytes(demos.read_bytes()))
     first = dfplan("data", "get", "maze2d-umaze-v1", "--no-download", "--json", "got.json")
     assert first.code == 0 and "generating it instead" in first.out
     got = json.loads(Path("got.json").read_text())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.episodes import Episodes
 from dfplan.data.hdf5 import children, damaged, find, open_hdf5, read_column, read_flags, read_numbers
-from dfplan.data.sources import d4rl_name, time_step
+from dfplan.data.sources import UnknownTimeStep, d4rl_name, time_step
 
 if TYPE_CHECKING:
     import h5py
@@ -139,7 +139,5 @@ def _time_step(path: Path, file: h5py.File, name: str) -> float:
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise damaged(path, "attribute 'dt' (seconds)", error) from error
     if step is None:
-        raise ValueError(
-            f"{path}: the time step of '{name}' is not known; pass dt=, seconds between env steps"
-        )
+        raise UnknownTimeStep(path, name)
     return step

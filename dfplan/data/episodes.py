@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,18 @@ class Episodes:
         ends: (E,) int64, exclusive end of each episode; strictly increasing; the last one is N.
         dt: seconds between two env steps.
         name: what the data are called in messages and checkpoints.
+        info: what else the source says, as JSON values. Readers set what they know of: `format`, `version`,
+            `fps`, `names` {array: one name per column}, `units` (likewise), `groups` {source key: [start,
+            stop] columns of `observations`}, `tasks` (texts that an array `task_index` counts), `masks`
+            {name: episode names}, `episodes` (one mapping per episode: `name`, ...), `env_args`, `left_out`
+            (keys of images and the like that were not read) and `notes` (sentences for the user).
     """
 
     arrays: Mapping[str, NDArray[np.generic]]
     ends: NDArray[np.int64]
     dt: float
     name: str = "episodes"
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a set of episodes.
@@ -56,6 +62,29 @@ class Episodes:
         if not 0 < self.dt < float("inf"):
             raise ValueError(f"{self.name}: got dt={self.dt}, expected seconds between env steps, above 0")
         object.__setattr__(self, "ends", ends.astype(np.int64))
+        self._check_info()
+
+    def _check_info(self) -> None:
+        """Raise unless what `info` says about columns and episodes fits the arrays."""
+        for kind in ("names", "units"):
+            for key, words in self.info.get(kind, {}).items():
+                columns = int(np.prod(self.arrays[key].shape[1:])) if key in self.arrays else len(words)
+                if len(words) != columns:
+                    raise ValueError(
+                        f"{self.name}: info['{kind}']['{key}'] has {len(words)} entries, the array has {columns} columns"
+                    )
+        columns = int(np.prod(self.arrays["observations"].shape[1:]))
+        for key, (start, stop) in self.info.get("groups", {}).items():
+            if not 0 <= start < stop <= columns:
+                raise ValueError(
+                    f"{self.name}: info['groups']['{key}'] is [{start}, {stop}], expected a span of the "
+                    f"{columns} columns of 'observations'"
+                )
+        described = self.info.get("episodes")
+        if described is not None and len(described) != len(self.ends):
+            raise ValueError(
+                f"{self.name}: info['episodes'] describes {len(described)} episodes, there are {len(self.ends)}"
+            )
 
     def __len__(self) -> int:
         """Number of episodes."""
@@ -70,6 +99,32 @@ class Episodes:
     def starts(self) -> NDArray[np.int64]:
         """(E,) first env step of each episode."""
         return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])
+
+    def select(self, episodes: ArrayLike) -> Episodes:
+        """Some of the episodes, in the order given; what `info` says of single episodes and masks follows.
+
+        Args:
+            episodes: (K,) episode numbers, each once.
+
+        Raises:
+            ValueError: no number, one that is not there, or one given twice.
+        """
+        index = np.asarray(episodes)
+        whole = index.ndim == 1 and len(index) > 0 and index.dtype.kind in "iu"
+        if not whole or index.min() < 0 or index.max() >= len(self) or len(np.unique(index)) != len(index):
+            raise ValueError(
+                f"{self.name}: got episodes {str(index)[:80]}, expected different numbers from 0 to {len(self) - 1}"
+            )
+        starts, lengths = self.starts[index], (self.ends - self.starts)[index]
+        rows = np.concatenate([np.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)])
+        arrays = {key: np.asarray(array)[rows] for key, array in self.arrays.items()}
+        info = dict(self.info)
+        if "episodes" in info:
+            info["episodes"] = [info["episodes"][i] for i in index]
+            kept = {episode.get("name") for episode in info["episodes"]}
+            masks = {key: [n for n in names if n in kept] for key, names in info.get("masks", {}).items()}
+            info |= {"masks": masks} if masks else {}
+        return replace(self, arrays=arrays, ends=np.cumsum(lengths), info=info)
 
     def summary(self) -> dict[str, Any]:
         """Sizes, episode lengths, and mean and standard deviation of each column, for printing."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ROWS = 1 << 16
+_DEFLATE, _PAGE = 1100, 4096  # deflate shrinks at most 1,032 times
 _DAMAGE = (OSError, RuntimeError, KeyError)
 """What h5py raises for a damaged file: reads, handles and link look-ups differ."""
 
@@ -90,6 +91,19 @@ def find(path: Path, group: Any, key: str) -> Any:
     return group
 
 
+def require_typed(path: Path, item: h5py.Dataset, key: str) -> h5py.Dataset:
+    """`item`, whose type and shape can be read.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    try:
+        _ = item.dtype, item.shape
+    except (*_DAMAGE, ValueError, TypeError) as error:
+        raise damaged(path, f"the type of '{key}'", error) from error
+    return item
+
+
 def require_array(path: Path, item: Any, key: str, dims: tuple[int, ...], rows: int | None) -> h5py.Dataset:
     """`item` as a numeric data set of `rows` rows whose number of axes is in `dims`.
 
@@ -98,10 +112,10 @@ def require_array(path: Path, item: Any, key: str, dims: tuple[int, ...], rows: 
     """
     import h5py
 
-    layout = " or ".join({1: "(N,)", 2: "(N, C)"}[n] for n in dims)
+    layout = " or ".join({1: "(N,)", 2: "(N, C)", 3: "(N, K, C)"}[n] for n in dims)
     if not isinstance(item, h5py.Dataset):
         raise ValueError(f"{path}: '{key}' is a group, expected an array {layout}")
-    if item.dtype.kind not in "fiub":
+    if require_typed(path, item, key).dtype.kind not in "fiub":
         raise ValueError(f"{path}: '{key}' has dtype {item.dtype}, expected numbers (float, int or bool)")
     shape = item.shape
     if shape is None or len(shape) not in dims or 0 in shape[1:]:
@@ -113,16 +127,28 @@ def require_array(path: Path, item: Any, key: str, dims: tuple[int, ...], rows: 
         raise ValueError(f"{path}: '{key}' has 0 rows, expected at least 1 env step")
     if rows is not None and shape[0] != rows:
         raise ValueError(f"{path}: '{key}' has {shape[0]} rows, expected {rows}: one row per env step")
+    declared, stored = item.size * item.dtype.itemsize, item.id.get_storage_size()
+    if declared > _DEFLATE * (stored + _PAGE):
+        raise ValueError(
+            f"{path}: '{key}' has shape {shape} but only {stored} bytes stored, so most rows were never written; "
+            "fetch or record it again"
+        )
     return item
 
 
 def read_into(
-    path: Path, item: h5py.Dataset, key: str, out: NDArray[np.float32], rows: int | None = None
+    path: Path,
+    item: h5py.Dataset,
+    key: str,
+    out: NDArray[Any],
+    rows: int | None = None,
+    *,
+    finite: bool = True,
 ) -> None:
-    """Fill `out` with the first `rows` (default all) rows of `item`, as finite float32, in blocks.
+    """Fill `out` with the first `rows` (default all) rows of `item`, in `out`'s type, in blocks.
 
     Raises:
-        ValueError: a row is damaged, NaN, infinite, or too large for float32.
+        ValueError: a row is damaged or, where they must be `finite`, NaN, infinite or too large for the type.
     """
     rows = item.shape[0] if rows is None else rows
     for begin in range(0, rows, _ROWS):
@@ -133,7 +159,7 @@ def read_into(
                 block[...] = item[begin:end].reshape(block.shape)
         except _DAMAGE as error:
             raise damaged(path, f"'{key}' rows {begin} to {end - 1}", error) from error
-        if not np.isfinite(block).all():
+        if finite and not np.isfinite(block).all():
             row = int(np.flatnonzero(~np.isfinite(block).reshape(len(block), -1).all(1))[0])
             raise ValueError(
                 f"{path}: '{key}' row {begin + row} is {np.atleast_1d(block[row])[:8]}, expected finite "

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from dfplan.data.d4rl import read_d4rl
 from dfplan.data.episodes import Episodes
+from dfplan.data.formats import FORMATS, detect, read_as
 from dfplan.data.get import Generator, get
-from dfplan.data.hdf5 import children, open_hdf5
-from dfplan.data.minari import minari_file, read_minari
 from dfplan.data.sources import D4RL_URLS
 
 
@@ -19,43 +18,56 @@ def load(
     *,
     dt: float | None = None,
     generators: Mapping[str, Generator] | None = None,
+    **options: Any,
 ) -> Episodes:
-    """Read episodes from an HDF5 file, a Minari folder, a D4RL name or a Minari id.
+    """Read episodes from a file or folder of any format, a D4RL name or a Minari id.
 
-    A path that exists is read; a name goes through `get`, which may download or generate it. The format is
-    told by what the file holds. For a reader's own options call `read_d4rl` or `read_minari`.
+    A path that exists is read; a name goes through `get`, which may download or generate it. The format
+    (D4RL, Minari, robomimic, LeRobot, zarr, npz, npy) is told by what is there.
 
     Args:
-        path_or_name: e.g. `runs/mine.hdf5`, `maze2d-large-v1` or `D4RL/pointmaze/large-v2`.
+        path_or_name: e.g. `runs/mine.hdf5`, `pusht.zarr.zip`, `maze2d-large-v1` or `D4RL/pointmaze/large-v2`.
         dt: seconds between env steps, where the data set does not say and its task is not known.
         generators: what can make a named set that is neither here nor downloadable; see `get`.
+        options: of the format's reader, e.g. `obs=`, `action=`, `mask=`; see `read_robomimic` and the others.
 
     Returns:
         the episodes.
 
     Raises:
         FileNotFoundError: no such file, or a named set that cannot be had.
-        ValueError: an unknown name, a format that is not read, or contents that are refused.
+        ValueError: an unknown name or option, a format that is not read, or contents that are refused.
+    """
+    options |= {} if dt is None else {"dt": dt}
+    path, name = locate(path_or_name, generators)
+    form = detect(path)
+    if name is not None and "name" not in options:
+        options["name"] = name
+    return read_as(form, path, options)
+
+
+def locate(
+    path_or_name: str | os.PathLike[str], generators: Mapping[str, Generator] | None = None
+) -> tuple[Path, str | None]:
+    """The file or folder of a path or name, and what the data are called where that was a name.
+
+    Raises:
+        FileNotFoundError: a named set that cannot be had.
+        ValueError: an unknown name.
     """
     text = os.fspath(path_or_name)
     path = Path(text).expanduser()
-    if path.is_dir() and text not in D4RL_URLS:
-        return read_minari(minari_file(path), dt=dt)
     looks_like_path = isinstance(path_or_name, Path) or text.startswith((".", "~", os.sep))
-    if path.is_file() or looks_like_path or path.suffix in (".hdf5", ".h5"):
-        return _read(path, dt, None)
-    return _read(get(text, generators=generators).path, dt, text)
-
-
-def _read(path: Path, dt: float | None, name: str | None) -> Episodes:
-    """Read a file by what it holds."""
-    with open_hdf5(path) as file:
-        names = children(path, file)
-    if "observations" in names:
-        return read_d4rl(path, dt=dt, name=name)
-    if any(key.startswith("episode_") for key in names):
-        return read_minari(path, dt=dt, name=name)
-    raise ValueError(
-        f"{path}: holds {names[:8]}, expected D4RL's layout (observations, actions, ...) or Minari's "
-        "(episode_0, ...); other formats are not read"
+    endings = tuple(ending for form in FORMATS.values() for ending in form.suffixes) + (
+        ".npy",
+        ".pickle",
+        ".pkl",
     )
+    if (
+        path.is_file()
+        or looks_like_path
+        or path.name.endswith(endings)
+        or (path.is_dir() and text not in D4RL_URLS)
+    ):
+        return path, None
+    return get(text, generators=generators).path, text

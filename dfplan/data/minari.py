@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.episodes import Episodes
 from dfplan.data.hdf5 import children, find, open_hdf5, read_column, read_flags, read_into, require_array
-from dfplan.data.sources import time_step
+from dfplan.data.sources import UnknownTimeStep, time_step
 
 if TYPE_CHECKING:
     import h5py
@@ -101,9 +101,7 @@ def read_minari(
     name = _dataset_id(path) if name is None else name
     step = time_step(name, minari=True) if dt is None else dt
     if step is None:
-        raise ValueError(
-            f"{path}: the time step of '{name}' is not known; pass dt=, seconds between env steps"
-        )
+        raise UnknownTimeStep(path, name)
     with open_hdf5(path) as file:
         keys = _episode_keys(path, file)
         first = find(path, file, keys[0])

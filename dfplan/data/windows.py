@@ -32,10 +32,12 @@ class Windows:
     """Every window over a set of episodes: one starts at each env step, none crosses a segment's end.
 
     A frame reads env step `start + max(offset, 0)`: a stack that reaches before the window repeats its
-    first env step. A frame past the segment's end is held at the segment's last env step. A key's lag is
-    added after that, so lag -1 of `actions` is the action that led to the frame's observation (for a held
-    frame: to the last observation); what a lag pushes out of the segment is zero and not `valid`. Zero is
-    in the data's units: a caller that wants zero after normalisation masks with `valid`.
+    first env step. A frame past the segment's end is held at the segment's last env step. A positive lag is
+    added to the offset before that, so lag 3 of `actions` in a stack of 4 is the action at the stack's first
+    frame and the three after it. A negative lag is added after that, so lag -1 of `actions` is the action that
+    led to the frame's observation (for a held frame: to the last observation); what it pushes out of the
+    segment is zero and not `valid`. Zero is in the data's units: a caller that wants zero after normalisation
+    masks with `valid`.
 
     Attributes:
         episodes: what is read.
@@ -107,11 +109,11 @@ class Windows:
         begin = self.episodes.starts[segment][:, None, None]
         last = self.episodes.ends[segment][:, None, None] - 1
         inside = first[:, None] + np.maximum(self.frames[:, -1], 0) <= last[:, :, 0]
-        held = np.minimum(first[:, None, None] + np.maximum(self.frames, 0), last)
         arrays: dict[str, NDArray[np.float32]] = {}
         valid: dict[str, NDArray[np.bool_]] = {}
         for key, lag in zip(self.keys, self.lags, strict=True):
-            index = held + lag
+            ahead = np.maximum(self.frames + max(lag, 0), 0)
+            index = np.minimum(first[:, None, None] + ahead, last) + min(lag, 0)
             valid[key] = (index >= begin) & (index <= last)
             arrays[key] = _read(self.episodes.arrays[key], index, valid[key])
         return Batch(arrays, valid, inside)

@@ -33,6 +33,18 @@ def find(name: str | os.PathLike[str]) -> Path:
     return _HERE / one_of("model (no such folder either)", str(name), shipped())
 
 
+def kept(run: str | os.PathLike[str], last: int) -> list[Path]:
+    """The last checkpoints a run kept (`keep_every`), oldest first.
+
+    Raises:
+        ValueError: when it kept fewer.
+    """
+    found = sorted(Path(run).expanduser().glob("kept/*/config.json"))
+    if len(found) < last:
+        raise ValueError(f"{run} kept {len(found)} checkpoints, asked for {last}; train with --set keep_every=STEPS")
+    return [p.parent for p in found[-last:]]
+
+
 def load(name: str | os.PathLike[str], config: PlannerConfig | None = None, device: str = "cpu") -> Planner:
     """A planner from a shipped model (`maze2d-large`), a run folder or a checkpoint folder.
 

@@ -218,6 +218,6 @@ def test_refuses_another_storage_format_bad_metadata_and_nothing(cache):
 
 def test_load_refuses_other_layouts(tmp_path):
     with h5py.File(tmp_path / "demo.hdf5", "w") as file:
-        file.create_group("data/demo_0")
-    with pytest.raises(ValueError, match=r"demo.hdf5: holds \['data'\], expected D4RL's layout"):
+        file.create_group("action/demo_0")
+    with pytest.raises(ValueError, match=r"demo.hdf5: holds \['action'\], expected D4RL's layout"):
         load(tmp_path / "demo.hdf5")

@@ -43,7 +43,7 @@ def test_gather_equals_the_definition_and_never_crosses_a_segment(case):
             assert batch.inside[b, s] == (start + max(offsets[-1], 0) <= last)
             for f, offset in enumerate(offsets):
                 for key, lag in zip(("observations", "actions"), lags, strict=True):
-                    row = min(start + max(offset, 0), last) + lag
+                    row = min(start + max(offset + max(lag, 0), 0), last) + min(lag, 0)
                     ok = begin <= row <= last
                     assert batch.valid[key][b, s, f] == ok
                     expected = data.arrays[key][row] if ok else 0.0

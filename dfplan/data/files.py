@@ -1,0 +1,97 @@
+"""Files: JSON that is checked, and new files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+
+def read_json(path: Path, text: str | bytes, what: str) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        ValueError: naming the file and what in it is not a JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {what} is not JSON ({error}); the file is damaged, fetch it again"
+        ) from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: {what} is {value!r:.80}, expected a JSON object")
+    return value
+
+
+def require_path(path: str | PathLike[str]) -> Path:
+    """`path`, if there is something.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+    """
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise FileNotFoundError(f"{found}: no such file or folder; check the path")
+    return found
+
+
+ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeDecodeError,
+)
+"""What zipfile raises for a damaged archive: the directory, entries and their data differ."""
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip for reading.
+
+    Raises:
+        ValueError: it is none, or is cut short or damaged.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except ZIP_DAMAGE as error:
+        raise ValueError(f"{path}: a zip that is cut short or damaged ({error}); fetch it again") from error
+
+
+@contextmanager
+def new_file(path: str | PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path` to write a file or folder to; it takes the name once it is complete.
+
+    Raises:
+        FileExistsError: `path` is there already.
+    """
+    target = Path(path).expanduser()
+    refuse_existing(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield part
+        refuse_existing(target)
+        part.rename(target)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise if there is something at `path`."""
+    if path.exists():
+        raise FileExistsError(
+            f"{path}: is there already and is not overwritten; move it or choose another name"
+        )

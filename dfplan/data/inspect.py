@@ -1,0 +1,233 @@
+"""What is in a data set, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfplan.data.episodes import Episodes
+from dfplan.data.formats import FORMATS, detect, options_of, read_as
+from dfplan.data.get import Generator
+from dfplan.data.inspect_checks import GUESSES, PROBLEMS, columns_of, left_out
+from dfplan.data.load import locate
+from dfplan.data.sources import UnknownTimeStep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BINS = 24
+
+
+@dataclass(frozen=True)
+class Column:
+    """An array of the data.
+
+    Attributes:
+        key: its name.
+        shape: of one env step.
+        dtype: numpy's name of its type.
+        names: of its columns.
+        low: least value of each column, NaN passed over.
+        high: greatest value of each column.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `inspect` found.
+
+    Attributes:
+        path: what was looked at.
+        format: e.g. `robomimic`; 'none' where it could not be told.
+        version: of the format, where it has one.
+        name: what the data are called.
+        dt: seconds between env steps; None where nothing says.
+        lengths: env steps of each episode.
+        arrays: what there is per env step.
+        problems: what is wrong, most serious first; empty if nothing was found.
+        guesses: conventions that the numbers suggest.
+        notes: what the reader did or left out.
+        episodes: the data; None where they could not be read.
+    """
+
+    path: str
+    format: str
+    version: str
+    name: str
+    dt: float | None
+    lengths: tuple[int, ...]
+    arrays: tuple[Column, ...]
+    problems: tuple[str, ...]
+    guesses: tuple[str, ...]
+    notes: tuple[str, ...]
+    episodes: Episodes | None = field(default=None, repr=False, compare=False)
+
+    def lines(self) -> list[str]:
+        """Text for a terminal."""
+        head = f"{self.path}: {self.format} {self.version}".rstrip()
+        out = [f"{head}, '{self.name}'" if self.name else head]
+        if self.lengths:
+            rate = f"{1 / self.dt:.6g} Hz" if self.dt else "rate not stated"
+            low, mid, high = min(self.lengths), np.median(self.lengths), max(self.lengths)
+            out.append(
+                f"  {len(self.lengths)} episodes, {sum(self.lengths)} env steps, {rate}; episode length min {low}, "
+                f"median {mid:g}, max {high}"
+            )
+        for array in self.arrays:
+            out.append(f"  {array.key} {array.shape} {array.dtype}")
+            rows = zip(array.names, array.low, array.high, strict=True)
+            out += [f"    {name}: {low:.6g} to {high:.6g}" for name, low, high in rows]
+        for title, words in (("problem", self.problems), ("guess", self.guesses), ("note", self.notes)):
+            out += [f"  {title}: {sentence}" for sentence in words]
+        return out if self.problems else [*out, "  no problem found"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the data, as JSON values."""
+        kept = {
+            key: getattr(self, key) for key in self.__dataclass_fields__ if key not in ("episodes", "arrays")
+        }
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()} | {
+            "arrays": [
+                {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(array).items()}
+                for array in self.arrays
+            ]
+        }
+
+
+def inspect(
+    source: str | os.PathLike[str] | Episodes,
+    *,
+    generators: Mapping[str, Generator] | None = None,
+    **options: Any,
+) -> Report:
+    """Look at a data set: what it holds, and what is wrong with it.
+
+    Contents that a reader refuses are a problem in the report, not an exception.
+
+    Args:
+        source: a path or name, as `load` takes it, or episodes.
+        generators: as in `load`.
+        options: of the format's reader.
+
+    Returns:
+        the report.
+
+    Raises:
+        FileNotFoundError: there is nothing to look at.
+        ValueError: an unknown name or option.
+        ImportError: the format needs a package that is not installed.
+    """
+    if isinstance(source, Episodes):
+        return _report(source.name, source, str(source.info.get("format", "episodes")), [], True)
+    path, name = locate(source, generators)
+    text = str(name or path)
+    try:
+        form = detect(path)
+    except ValueError as error:
+        return Report(text, "none", "", "", None, (), (), (str(error),), (), ())
+    if "allow_nan" in options_of(FORMATS[form].read):
+        options.setdefault("allow_nan", True)
+    timed, problems = True, []
+    try:
+        try:
+            episodes = read_as(form, path, options)
+        except UnknownTimeStep as error:
+            timed, problems = False, [str(error)]
+            episodes = read_as(form, path, {**options, "dt": 1.0})
+    except ValueError as error:
+        if "option for" in str(error):
+            raise
+        return Report(text, form, "", "", None, (), (), (str(error),), (), ())
+    return _report(text, episodes, form, problems, timed)
+
+
+def _report(text: str, episodes: Episodes, form: str, problems: list[str], timed: bool) -> Report:
+    """Check what was read."""
+    info = episodes.info
+    arrays = []
+    for key, array in episodes.arrays.items():
+        if np.asarray(array).dtype.kind not in "fiub":
+            continue
+        rows, names = columns_of(episodes, key)
+        finite = np.isfinite(rows)
+        low, high = np.where(finite, rows, np.inf).min(0), np.where(finite, rows, -np.inf).max(0)
+        shape = tuple(np.asarray(array).shape[1:])
+        arrays.append(
+            Column(key, shape, str(array.dtype), tuple(names), tuple(low.tolist()), tuple(high.tolist()))
+        )
+    found = [*problems, *info.get("warnings", ()), *(line for check in PROBLEMS for line in check(episodes))]
+    return Report(
+        text,
+        form,
+        str(info.get("version", "")),
+        episodes.name,
+        episodes.dt if timed else None,
+        tuple((episodes.ends - episodes.starts).tolist()),
+        tuple(arrays),
+        tuple(found),
+        tuple(line for check in GUESSES for line in check(episodes)),
+        (*info.get("notes", ()), *left_out(episodes)),
+        episodes,
+    )
+
+
+def inspect_figure(source: Report | Episodes, episode: int = 0) -> Figure:
+    """Lengths of the episodes, the range of each observation and action column, and one episode over time.
+
+    Args:
+        source: a report whose data could be read, or episodes.
+        episode: number of the one to draw.
+
+    Raises:
+        ValueError: there are no data, or no such episode.
+    """
+    from dfplan.plot_base import BLUE, INK, ORANGE, new_figure, plain
+
+    episodes = source.episodes if isinstance(source, Report) else source
+    if episodes is None:
+        raise ValueError(f"{source.path}: nothing was read, so nothing can be drawn; see its problems")  # type: ignore[union-attr]
+    if not 0 <= episode < len(episodes):
+        raise ValueError(f"got episode {episode}, expected 0 to {len(episodes) - 1}")
+    timed = not isinstance(source, Report) or source.dt is not None
+    keys = [key for key in ("observations", "actions") if key in episodes.arrays]
+    figure = new_figure(10.0, 3.2 + 2.4 * len(keys))
+    panels = figure.subplots(1 + len(keys), 2, squeeze=False)
+    lengths = episodes.ends - episodes.starts
+    panels[0, 0].hist(lengths, bins=min(_BINS, len(np.unique(lengths))), color=BLUE)
+    panels[0, 0].set(title="Episode length", xlabel="env steps", ylabel="episodes")
+    total = np.sort(lengths)[::-1].cumsum() / lengths.sum()
+    panels[0, 1].plot(np.arange(1, len(total) + 1), 100 * total, color=BLUE)
+    panels[0, 1].set(
+        title="Share of the longest episodes", xlabel="episodes", ylabel="% of all env steps", ylim=(0, 102)
+    )
+    begin, end = int(episodes.starts[episode]), int(episodes.ends[episode])
+    time = np.arange(end - begin) * (episodes.dt if timed else 1)
+    for row, key in enumerate(keys, 1):
+        rows, names = columns_of(episodes, key)
+        low, first, last, high = np.nanquantile(
+            np.where(np.isfinite(rows), rows, np.nan), [0, 0.01, 0.99, 1], axis=0
+        )
+        at = np.arange(len(names))
+        panels[row, 0].vlines(at, low, high, color=ORANGE, lw=1)
+        panels[row, 0].vlines(at, first, last, color=BLUE, lw=4)
+        panels[row, 0].set(title=f"{key}: all, and 98 % of rows (thick)", xlabel="column")
+        if len(names) <= 8:
+            panels[row, 0].set_xticks(at, names, rotation=20, ha="right")
+        drawn = np.asarray(episodes.arrays[key][begin:end]).reshape(end - begin, -1)
+        panels[row, 1].plot(time, drawn, lw=1)
+        panels[row, 1].set(title=f"{key}: episode {episode}", xlabel="time (s)" if timed else "env step")
+    for axes in panels.ravel():
+        axes.title.set(color=INK, fontsize=10)
+        plain(axes)
+    return figure

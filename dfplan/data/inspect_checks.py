@@ -1,0 +1,232 @@
+"""What can be wrong with demonstrations, and guesses at their conventions. Each check yields sentences."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplan.data.assemble import column_names
+from dfplan.data.episodes import Episodes
+
+Floats = NDArray[np.float64]
+Check = Callable[[Episodes], Iterator[str]]
+_ROWS = 200_000
+_LISTED = 4
+
+
+def columns_of(episodes: Episodes, key: str) -> tuple[Floats, list[str]]:
+    """Up to 200,000 first rows of an array as (N, C) float64, and its columns' names."""
+    array = np.asarray(episodes.arrays[key])
+    names = episodes.info.get("names", {}).get(key) or column_names(key, array.shape)
+    return array[:_ROWS].reshape(min(len(array), _ROWS), -1).astype(np.float64), list(names)
+
+
+def inside_steps(episodes: Episodes, rows: int) -> NDArray[np.bool_]:
+    """(rows - 1,) True where env step t and t + 1 are of the same episode."""
+    inside = np.ones(max(rows - 1, 0), np.bool_)
+    inside[[end - 1 for end in episodes.ends.tolist() if end < rows]] = False
+    return inside
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def not_finite(episodes: Episodes) -> Iterator[str]:
+    """NaN and infinity."""
+    for key, array in episodes.arrays.items():
+        if np.asarray(array).dtype.kind == "f":
+            bad = ~np.isfinite(np.asarray(array).reshape(len(array), -1)).all(1)
+            if bad.any():
+                yield f"{key}: {int(bad.sum())} rows hold NaN or infinity, first row {int(np.argmax(bad))}"
+
+
+def constant(episodes: Episodes) -> Iterator[str]:
+    """Columns that never change."""
+    for key in ("observations", "actions"):
+        if key in episodes.arrays and episodes.steps > 1:
+            rows, names = columns_of(episodes, key)
+            still = [name for name, flat in zip(names, np.ptp(rows, 0) == 0, strict=True) if flat]
+            if still:
+                yield f"{key}: {len(still)} of {len(names)} columns never change ({_some(still)})"
+
+
+def action_range(episodes: Episodes) -> Iterator[str]:
+    """robomimic's actions outside [-1, 1]."""
+    if episodes.info.get("format") != "robomimic" or "actions" not in episodes.arrays:
+        return
+    rows, names = columns_of(episodes, "actions")
+    largest = np.abs(rows).max(0).tolist()
+    worst = [f"{name} to {most:.4g}" for name, most in zip(names, largest, strict=True) if most > 1]
+    if worst:
+        yield f"actions: {len(worst)} of {len(names)} columns leave [-1, 1], which robomimic needs ({_some(worst)})"
+
+
+def lengths(episodes: Episodes) -> Iterator[str]:
+    """Episodes too short to learn from."""
+    short = np.flatnonzero(episodes.ends - episodes.starts == 1)
+    if len(short):
+        yield f"{len(short)} of {len(episodes)} episodes have a single env step, first episode {short[0]}"
+
+
+def duplicates(episodes: Episodes) -> Iterator[str]:
+    """Episodes that are the same row for row."""
+    seen: dict[str, int] = {}
+    pairs = []
+    for number, (begin, end) in enumerate(zip(episodes.starts, episodes.ends, strict=True)):
+        digest = hashlib.sha256()
+        for key in ("observations", "actions"):
+            if key in episodes.arrays:
+                digest.update(np.ascontiguousarray(episodes.arrays[key][begin:end]).tobytes())
+        first = seen.setdefault(digest.hexdigest(), number)
+        if first != number:
+            pairs.append(f"{number} repeats {first}")
+    if pairs:
+        yield f"{len(pairs)} episodes repeat another one row for row ({_some(pairs)})"
+
+
+def steps_between(episodes: Episodes) -> Iterator[str]:
+    """Angles that wrap, and single steps far beyond all others (a lost tracker, a cut that no end marks)."""
+    rows, names = columns_of(episodes, "observations")
+    moves = np.abs(np.diff(rows, axis=0))[inside_steps(episodes, len(rows))]
+    if len(moves) < 100:
+        return
+    usual = np.quantile(moves, 0.999, axis=0)
+    middle = np.quantile(moves, 0.9, axis=0)
+    turn = (moves > 2 * math.pi - 0.7) & (moves < 2 * math.pi + 0.1) & (np.abs(rows).max(0) < 7)
+    wraps = [
+        f"{n} ({int(k)} times)"
+        for n, k in zip(names, turn.sum(0), strict=True)
+        if k and _angle(rows, names, n)
+    ]
+    if wraps:
+        yield f"observations: angles wrap by 2 pi inside episodes ({_some(wraps)}); give sine and cosine instead"
+    far = (moves > 10 * np.maximum(usual, 5 * middle)) & (moves > 1e-6) & ~turn
+    jumps = [
+        f"{n} in row {_row(episodes, far[:, i], len(rows))}" for i, n in enumerate(names) if far[:, i].any()
+    ]
+    if jumps:
+        yield f"observations: {len(jumps)} columns jump inside an episode, over 10 times any usual step ({_some(jumps)})"
+
+
+def _angle(rows: Floats, names: Sequence[str], name: str) -> bool:
+    """True if a column spans one turn, near enough to be an angle."""
+    span = float(np.ptp(rows[:, list(names).index(name)]))
+    return 0.9 * 2 * math.pi < span < 1.05 * 2 * math.pi
+
+
+def _row(episodes: Episodes, found: NDArray[np.bool_], rows: int) -> int:
+    """Row of the array in which the first found step ends."""
+    return int(np.flatnonzero(inside_steps(episodes, rows))[int(np.argmax(found))]) + 1
+
+
+def quaternions(episodes: Episodes) -> Iterator[str]:
+    """Four columns called quat: unit length, and no change of sign between env steps."""
+    rows, _ = columns_of(episodes, "observations")
+    inside = inside_steps(episodes, len(rows))
+    for key, (start, stop) in episodes.info.get("groups", {}).items():
+        if "quat" not in key.lower() or stop - start != 4:
+            continue
+        quat = rows[:, start:stop]
+        off = np.abs(np.linalg.norm(quat, axis=1) - 1)
+        if (off > 1e-2).any():
+            yield f"{key}: not of unit length in {int((off > 1e-2).sum())} rows, first row {int(np.argmax(off > 1e-2))}"
+        flips = ((quat[1:] * quat[:-1]).sum(1) < 0) & inside
+        if flips.any():
+            yield (
+                f"{key}: the sign flips {int(flips.sum())} times inside episodes, first in row "
+                f"{int(np.argmax(flips)) + 1}; q and -q are the same rotation, keep one sign or use 6 numbers"
+            )
+
+
+def left_out(episodes: Episodes) -> Iterator[str]:
+    """Videos and pictures in the source."""
+    keys = episodes.info.get("left_out")
+    if keys:
+        yield f"not read: {_some(list(keys))} (pictures, video, text, or rows that do not match)"
+
+
+def action_kind(episodes: Episodes) -> Iterator[str]:
+    """Whether actions are targets (near the next observation) or steps (along its change): a guess."""
+    if "action_mode" in episodes.info:
+        yield f"the file's controller takes {episodes.info['action_mode']} actions (stated, not guessed)"
+        return
+    if "actions" not in episodes.arrays or episodes.steps < 50:
+        return
+    (seen, _), (acts, labels) = columns_of(episodes, "observations"), columns_of(episodes, "actions")
+    inside = inside_steps(episodes, len(seen))
+    after, change, acts = seen[1:][inside], np.diff(seen, axis=0)[inside], acts[:-1][inside]
+    if not all(np.isfinite(part).all() for part in (after, change, acts)) or len(acts) < 50:
+        return
+    same = [
+        n for i, n in enumerate(labels) if np.ptp(acts[:, i]) and (after == acts[:, i : i + 1]).all(0).any()
+    ]
+    if same:
+        yield f"{len(same)} action columns equal a column of the next observation exactly ({_some(same)}): targets"
+        return
+    scale = np.maximum(after.std(0), 1e-12)
+    near = [i for i in range(acts.shape[1]) if (_distance(acts[:, i], after) / scale < 0.5).any()]
+    along = _correlation(acts, change)
+    moved = [i for i in range(acts.shape[1]) if i not in near and along[i].max(initial=0) > 0.7]
+    # A force or a velocity command shows in the change of the state too, so this stays a guess.
+    kinds = {
+        "targets (absolute): near": near,
+        "steps (delta), forces or velocities: along the change of": moved,
+    }
+    kind, found = max(kinds.items(), key=lambda item: len(item[1]))
+    if 2 * len(found) >= len(labels):
+        which = _some([labels[i] for i in found])
+        yield f"actions look like {kind} the observation in {len(found)} of {len(labels)} columns ({which})"
+
+
+def _distance(action: Floats, after: Floats) -> Floats:
+    """(C,) root mean square between an action column and each column of the next observation."""
+    out: Floats = np.sqrt(((after - action[:, None]) ** 2).mean(0))
+    return out
+
+
+def _correlation(a: Floats, b: Floats) -> Floats:
+    """(A, C) size of the correlation of each pair of columns; 0 for columns that do not change."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    size = np.outer(np.linalg.norm(a, axis=0), np.linalg.norm(b, axis=0))
+    out: Floats = np.abs(np.divide(a.T @ b, size, out=np.zeros_like(size), where=size > 1e-9))
+    return out
+
+
+def gripper(episodes: Episodes) -> Iterator[str]:
+    """Guess which action column is a gripper, and its sign."""
+    if "actions" not in episodes.arrays:
+        return
+    acts, labels = columns_of(episodes, "actions")
+    opening = [s for key, s in episodes.info.get("groups", {}).items() if "gripper_qpos" in key]
+    rows, _ = columns_of(episodes, "observations")
+    inside = inside_steps(episodes, len(rows))
+    for column, label in enumerate(labels):
+        values = np.unique(acts[:1000, column])
+        if not set(values) <= {-1.0, 0.0, 1.0} or len(values) < 2:
+            continue
+        sign = "robosuite's convention is -1 to open, +1 to close"
+        if opening:
+            start, stop = opening[0]
+            width = np.abs(rows[:, start:stop]).sum(1)
+            trend = float((np.diff(width) * acts[:-1, column])[inside].sum())
+            sign = f"+1 {'opens' if trend > 0 else 'closes'} it in these data"
+        yield f"{label} takes only the values {values.tolist()}: a gripper; {sign}"
+
+
+PROBLEMS: tuple[Check, ...] = (
+    not_finite,
+    constant,
+    action_range,
+    lengths,
+    duplicates,
+    steps_between,
+    quaternions,
+)
+GUESSES: tuple[Check, ...] = (action_kind, gripper)

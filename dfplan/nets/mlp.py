@@ -1,0 +1,47 @@
+"""Residual perceptron over a whole window: for short windows of state, the most learning per second."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dfplan.nets.embeddings import LevelEmbedding
+
+LEVEL = 8
+"""Numbers that tell a token's level."""
+
+
+class Perceptron(nn.Module):
+    """All tokens and their levels as one vector, through pre-norm residual blocks.
+
+    Args:
+        valid: (T, D) True where a token has a channel; the window has exactly these tokens.
+        width: size of the vector inside; blocks widen it twice.
+        layers: residual blocks.
+    """
+
+    where: Tensor
+
+    def __init__(self, valid: Tensor, width: int, layers: int) -> None:
+        super().__init__()
+        self.tokens, self.level = len(valid), LevelEmbedding(LEVEL)
+        self.register_buffer("where", valid.flatten().nonzero()[:, 0], persistent=False)
+        self.enter = nn.Linear(len(self.where) + self.tokens * LEVEL, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+            for _ in range(layers)
+        )
+        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(self.where)))
+        for block in self.blocks:
+            nn.init.zeros_(block[-1].weight)  # type: ignore[index, arg-type]
+
+    def forward(self, x: Tensor, level: Tensor, cond: Tensor | None = None) -> Tensor:
+        """x (B, T, D) at level (B, T) -> (B, T, D)."""
+        if x.shape[1] != self.tokens:
+            raise ValueError(f"got {x.shape[1]} tokens, this network was built for exactly {self.tokens}")
+        seen = x.flatten(1)[:, self.where]
+        h = self.enter(torch.cat([seen, self.level(level).flatten(1).to(x.dtype)], 1))
+        for block in self.blocks:
+            h = h + block(h)
+        out: Tensor = self.leave(h)
+        return out.new_zeros(len(x), x[0].numel()).index_copy(1, self.where, out).reshape(x.shape)

@@ -1,0 +1,165 @@
+"""Scripted experts by name, and demonstrations recorded with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplan.data import Episodes
+from dfplan.errors import one_of
+
+from . import kinematics as kin
+from .control import LEAD
+from .model import DT
+from .motion import ArmExpert
+
+if TYPE_CHECKING:
+    from .base import ArmEnv
+
+Array = NDArray[np.float64]
+
+TASKS = ("arm-reach", "arm-pick")
+_STEPS = {"arm-reach": 150, "arm-pick": 300}
+_HOLD = 10
+"""Control steps that a demonstration stays at success."""
+
+
+class _Shaker:
+    """Short spells in which the arm does something else than commanded.
+
+    The tool drifts off by a few cm; and in half of the episodes the gripper opens once while it is closed.
+    """
+
+    def __init__(self, rng: np.random.Generator, steps: int) -> None:
+        self._rng, self._spells = rng, []
+        self._slips = int(rng.integers(2))
+        self._slip_until = 0
+        for start in rng.integers(5, steps, 3):
+            direction = rng.standard_normal(3)
+            direction[2] = 0.6 * abs(direction[2])
+            speed = rng.uniform(0.05, 0.14) / np.linalg.norm(direction)
+            self._spells.append((int(start), int(rng.integers(8, 15)), direction * speed))
+
+    def shake(self, env: ArmEnv, command: Array, step: int) -> Array:
+        """The command to execute instead of `command` (8,) in control step `step`."""
+        for start, length, velocity in self._spells:
+            if start <= step < start + length:
+                bump = np.sin(np.pi * (step - start + 0.5) / length)
+                twist = np.append(LEAD * bump * velocity, np.zeros(3))
+                q, command = env.physics.q, command.copy()
+                command[:7] += kin.joint_step(kin.frames(q), q, twist, q, 0.0)
+        closed = command[7] < 0.02 and env.physics.opening < 0.045
+        if self._slips and closed and self._rng.random() < 0.04:
+            self._slips, self._slip_until = 0, step + int(self._rng.integers(3, 9))
+        if step < self._slip_until:
+            command = np.append(command[:7], 0.08)
+        return command
+
+
+def _task(name: str) -> str:
+    return one_of("task", name if name.startswith("arm-") else f"arm-{name}", TASKS)
+
+
+def _make(task: str) -> ArmEnv:
+    if task == "arm-reach":
+        from .reach import ArmReachEnv
+
+        return ArmReachEnv(terminate_on_success=False)
+    from .pick import ArmPickEnv
+
+    return ArmPickEnv(terminate_on_success=False)
+
+
+def expert(task: str, env: gym.Env[Any, Any], seed: int) -> ArmExpert:
+    """Scripted expert of a task, for one episode.
+
+    Args:
+        task: `arm-reach` or `arm-pick`.
+        env: an environment of that task, already reset; wrappers are looked through.
+        seed: of the episode's manner.
+
+    Returns:
+        an object with `act() -> (8,)` joint targets (rad) and gripper opening (m).
+
+    Raises:
+        ValueError: for an unknown task, or an environment of another one.
+    """
+    task, inner = _task(task), env.unwrapped
+    if type(inner).__name__ != {"arm-reach": "ArmReachEnv", "arm-pick": "ArmPickEnv"}[task]:
+        raise ValueError(f"got task '{task}' with a {type(inner).__name__}; make it with make('{task}')")
+    return inner.make_expert(seed)  # type: ignore[attr-defined, no-any-return]
+
+
+def demonstrate(env: ArmEnv, seed: int, steps: int) -> dict[str, Array] | None:
+    """One demonstration, in more than half of the cases with disturbances to recover from.
+
+    Args:
+        env: made with `terminate_on_success=False`.
+        seed: of the episode.
+        steps: give up after this many control steps.
+
+    Returns:
+        `observations` (n, O), `actions` (n, 8), `rewards` (n,), ending half a second after success; None if
+        the expert failed or, in reaching, touched something.
+    """
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(["", "shake", "push", "move"], p=[0.35, 0.35, 0.1, 0.2])
+    options = {"disturb": str(kind)} if kind in ("push", "move") else {}
+    observation, _ = env.reset(seed=int(rng.integers(2**31)), options=options)
+    driver = env.make_expert(int(rng.integers(2**31)))
+    shaker = _Shaker(rng, 90) if kind == "shake" else None
+    rows: list[tuple[Any, Array, float]] = []
+    lasted = 0
+    for step in range(steps):
+        command = driver.act()
+        executed = command if shaker is None else shaker.shake(env, command, step)
+        following, reward, _, _, info = env.step(executed)
+        rows.append((observation, command, reward))
+        observation = following
+        lasted = lasted + 1 if info["success"] else 0
+        if lasted >= _HOLD:
+            keys = ("observations", "actions", "rewards")
+            return {key: np.array(part) for key, part in zip(keys, zip(*rows, strict=True), strict=True)}
+        if info["collided"] and "obstacle" in env.sensors:
+            return None
+    return None
+
+
+def collect(
+    task: str, episodes: int, seed: int = 0, progress: Callable[[int], None] | None = None
+) -> Episodes:
+    """Demonstrations of a task by its expert; only successful ones are kept.
+
+    Args:
+        task: `arm-reach` or `arm-pick`.
+        episodes: how many to return, exactly.
+        seed: the same seed gives the same data.
+        progress: called after each kept episode with the number kept so far.
+
+    Returns:
+        `observations` (N, O), `actions` (N, 8) the expert's commands (also where something else was
+        executed), `rewards` (N,) of the step from there on; float32.
+
+    Raises:
+        ValueError: for an unknown task or episodes below 1.
+    """
+    task = _task(task)
+    if episodes < 1:
+        raise ValueError(f"got episodes={episodes}, expected 1 or more")
+    env, attempt = _make(task), 0
+    kept: list[dict[str, Array]] = []
+    while len(kept) < episodes:
+        child = np.random.SeedSequence([seed, attempt]).generate_state(1, np.uint64)[0]
+        attempt += 1
+        demo = demonstrate(env, int(child), _STEPS[task])
+        if demo is not None:
+            kept.append(demo)
+            if progress is not None:
+                progress(len(kept))
+    arrays = {key: np.concatenate([demo[key] for demo in kept]).astype(np.float32) for key in kept[0]}
+    ends = np.cumsum([len(demo["rewards"]) for demo in kept])
+    return Episodes(arrays, ends, DT, task)

@@ -1,0 +1,165 @@
+"""The imitation policy sees in use exactly what it was trained on, and obeys its contract."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dfplan import checkpoint
+from dfplan.data import Episodes
+from dfplan.imitate import imitation_config
+from dfplan.policies import Imitation, ImitationConfig
+from dfplan.train import TokenWindows, Trainer
+
+SPAN, HORIZON = 2, 5
+
+
+def demos(lengths=(23, 31), seed=0):
+    rng = np.random.default_rng(seed)
+    rows = sum(lengths)
+    walk = rng.normal(size=(rows, 3)).cumsum(0)
+    info = {
+        "names": {"observations": ["x", "y", "lamp"], "actions": ["x target", "y target"]},
+        "groups": {"robot": [0, 2], "lamp": [2, 3]},
+        "relative": {"x target": "x"},
+    }
+    arrays = {"observations": walk.astype(np.float32), "actions": (walk[:, :2] + 0.3).astype(np.float32)}
+    return Episodes(arrays, np.cumsum(lengths), 0.1, "walks", info)
+
+
+@pytest.fixture(scope="module", params=["perceptron", "transformer"])
+def model(request, tmp_path_factory):
+    levels = {"independent": 0.3, "shared": 0.7, "history": 0.9, "memory": 3, "start_known": 0, "doubt": 0.3}
+    config = imitation_config(
+        demos(), span=SPAN, horizon=HORIZON, steps=3, batch=8, warmup=1, save_every=3, levels=levels,
+        model={"kind": request.param, "width": 32, "layers": 1, "heads": 2}, precision="fp32",
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("model") / "checkpoint"
+    for _ in Trainer(config, demos(), folder).run():
+        pass
+    return checkpoint.load(folder)
+
+
+def play(policy, observations, seed=0, **kwargs):
+    policy.reset(seed)
+    return np.stack([policy.act(o, **kwargs) for o in observations])
+
+
+@pytest.mark.parametrize("present", [0, 1, 2])
+def test_history_in_use_is_history_in_training(model, present):
+    data = demos()
+    windows = TokenWindows(model.config.spec, HORIZON, data, model.normalizer)
+    policy = Imitation(model, ImitationConfig(memory=present + 1, chunk=SPAN))
+    start, steps = 4, present * SPAN + 1
+    policy.reset(0)
+    for i in range(start + steps):  # the episode up to the present, with the demonstration's own actions
+        policy._observe(data.arrays["observations"][i], ())
+        if i < start + steps - 1:
+            policy._done.append(np.asarray(data.arrays["actions"][i : i + 1], np.float64))
+    got = windows.windows.gather([start])
+    parts, _ = windows._parts(got, np.array([present]))
+    expected = model.normalizer.normalize(torch.from_numpy(model.config.spec.pack(parts)))
+    expected = expected * torch.from_numpy(model.config.spec.valid).repeat(HORIZON, 1)
+    known = policy._known(present + 1)
+    assert known.mask[0].tolist() == [t < present * 3 + 2 for t in range(HORIZON * 3)]
+    torch.testing.assert_close(known.values[known.mask], expected[known.mask])
+
+
+def test_same_seed_same_actions_and_each_robot_has_its_own_noise(model):
+    rows = demos().arrays["observations"][:12]
+    one = play(Imitation(model), rows, seed=3)
+    np.testing.assert_array_equal(one, play(Imitation(model), rows, seed=3))
+    assert np.abs(one - play(Imitation(model), rows, seed=4)).max() > 1e-4
+    both = Imitation(model)
+    both.reset([5, 3])
+    got = np.stack([both.act(np.stack([o * 0.5, o])) for o in rows])
+    np.testing.assert_allclose(got[:, 1], one, atol=1e-4)  # alone or beside another robot
+
+
+def test_a_chunk_is_executed_as_predicted_and_then_decided_anew(model):
+    rows = demos().arrays["observations"][:9]
+    policy, other = Imitation(model, ImitationConfig(chunk=4, steps=3)), Imitation(model, ImitationConfig(chunk=4, steps=3))
+    policy.reset(0)
+    other.reset(0)
+    chunk = other.predict(rows[0])
+    acted = np.stack([policy.act(o) for o in rows])
+    np.testing.assert_array_equal(acted[:4], chunk)
+    assert chunk.shape == (4, 2) and len(policy.seconds) == 3 and policy.calls == 9
+
+
+def test_streaming_makes_one_network_call_for_each_token(model):
+    policy = Imitation(model, ImitationConfig(stream=True, memory=2))
+    rows = demos().arrays["observations"][:11]
+    first = play(policy, rows)
+    ahead = HORIZON - 2 + 1
+    assert len(policy.seconds) == 6 and policy.calls == ahead + 6  # once from noise to the ramp, then one each
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(first, play(policy, rows))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_sensor_that_is_left_out_has_no_influence(model, stream):
+    policy = Imitation(model, ImitationConfig(doubt=1.0, stream=stream))
+    rows = demos().arrays["observations"][:10].copy()
+    broken = rows.copy()
+    broken[:, 2] = [np.nan, 1e6, -1e6, 0, 7] * 2
+    np.testing.assert_array_equal(play(policy, rows, doubtful=["lamp"]), play(policy, broken, doubtful=["lamp"]))
+    believed = Imitation(model, ImitationConfig(doubt=0.0, stream=stream))
+    broken[0, 2] = 3
+    assert np.abs(play(believed, rows) - play(believed, broken, doubtful=["lamp"])).max() > 1e-3
+
+
+def test_actions_are_clipped_and_counted(model):
+    rows = demos().arrays["observations"][:8]
+    free = Imitation(model, limits=(-np.inf, np.inf))
+    wanted = play(free, rows)
+    assert free.clipped == 0
+    tight = Imitation(model, limits=(-0.1, [0.1, 0.2]))
+    got = play(tight, rows)
+    assert (got >= np.float32(-0.1)).all() and (got <= np.float32([0.1, 0.2])).all()
+    assert 0 < tight.clipped <= 1 and np.abs(wanted).max() > 0.2
+    seen = demos().arrays["actions"]
+    assert np.allclose(Imitation(model).high, seen.max(0)) and np.allclose(Imitation(model).low, seen.min(0))
+
+
+def test_shifting_the_world_shifts_a_relative_action(model):
+    spec = model.config.spec
+    assert spec.relative == ("action",)
+    np.testing.assert_array_equal(spec.origin("action", np.array([[4.0, 5.0, 6.0]])), [[4.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    "observation, doubtful, message",
+    [
+        (np.zeros(2), (), r"shape \(2,\), expected \(3,\)"),
+        (np.zeros((2, 3)), (), "reset with a seed each"),
+        (np.array([0, np.nan, 0]), (), "NaN or infinity"),
+        (np.zeros(3), ["lmap"], "did you mean 'lamp'"),
+    ],
+)
+def test_bad_readings_are_refused(model, observation, doubtful, message):
+    policy = Imitation(model)
+    with pytest.raises(ValueError, match=message):
+        policy.act(observation, doubtful)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"memory": -1}, "memory=-1"), ({"steps": 0}, "steps=0"), ({"doubt": 1.5}, "doubt=1.5"),
+        ({"schedule": "ful"}, "did you mean 'full'"), ({"step": "dim"}, "did you mean 'ddim'"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ImitationConfig(**settings)
+
+
+def test_a_chunk_that_cuts_a_token_and_a_planner_checkpoint_are_refused(model):
+    with pytest.raises(ValueError, match="multiple of the model's 2"):
+        Imitation(model, ImitationConfig(chunk=3))
+    spec = dataclasses.replace(model.config.spec, stack=1)
+    config = dataclasses.replace(model.config, spec=spec)
+    with pytest.raises(ValueError, match="stack = stride"):
+        Imitation(dataclasses.replace(model, config=config))
