@@ -48,4 +48,6 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV); the first time takes some minutes"
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps robomimic==0.3.0  # with its dependencies it would replace torch; reading data needs these alone
+	$(PIP) psutil six tensorboardX termcolor imageio
 	@touch $(VENV)/.installed $@

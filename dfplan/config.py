@@ -247,4 +247,13 @@ def read_config(path: Path | str, cls: type[C], settings: Sequence[str] = ()) ->
     return from_dict(cls, read_values(path, settings), str(path))
 
 
-__all__ = ["Channel", "ModelConfig", "Token", "TrainConfig", "from_dict", "read_config", "read_values", "to_dict"]
+__all__ = [
+    "Channel",
+    "ModelConfig",
+    "Token",
+    "TrainConfig",
+    "from_dict",
+    "read_config",
+    "read_values",
+    "to_dict",
+]

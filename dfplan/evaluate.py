@@ -128,18 +128,18 @@ class Job:
     pictures: int = 0
 
 
-def make_env(task: str, disturb: str | None = None, render: bool = False) -> Any:
-    """The environment of a policy task."""
+def make_env(task: str, disturb: str | None = None, render: bool = False, actions: int = 8) -> Any:
+    """The environment of a policy task; with the arm 8 actions are joint targets, 10 the hand's pose."""
     mode = "rgb_array" if render else None
     if task == "pusht":
         if disturb is not None:
             raise ValueError(f"got disturb='{disturb}' with pusht, which has no disturbances; leave it out")
-        from dfplan.envs.pusht import PushT
+        from dfplan.envs import PushT
 
         return PushT(mode)
     from dfplan import envs
 
-    return envs.make(task, render_mode=mode, disturb=disturb)
+    return envs.make(task, render_mode=mode, disturb=disturb, action="ee" if actions == 10 else "joint")
 
 
 def _share(job: Job, seeds: Sequence[int], done: Callable[[int], object] | None = None) -> _Share:
@@ -148,13 +148,15 @@ def _share(job: Job, seeds: Sequence[int], done: Callable[[int], object] | None 
     from dfplan.policies import Imitation
 
     torch.set_num_threads(1)
-    probe = make_env(job.task, job.disturb)
-    limits = (probe.action_space.low, probe.action_space.high)
-    probe.close()
-    policy = Imitation(checkpoint.load(job.folder, job.device), job.config, limits)
+    model = checkpoint.load(job.folder, job.device)
 
     def make() -> Any:
-        return make_env(job.task, job.disturb, job.pictures > 0)
+        return make_env(job.task, job.disturb, job.pictures > 0, model.config.spec.action_size)
+
+    probe = make()
+    limits = (probe.action_space.low, probe.action_space.high)
+    probe.close()
+    policy = Imitation(model, job.config, limits)
 
     outcomes = run_together(make, policy, seeds, job.pictures, done)
     return outcomes, [s / len(seeds) for s in policy.seconds], policy.calls, policy.clipped

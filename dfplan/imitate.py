@@ -15,11 +15,12 @@ from dfplan.spec import Channel, Token, TrajectorySpec
 DEFAULTS: dict[str, Any] = {
     "goal_token": "",
     "horizon": 6,
-    "model": {"width": 256, "layers": 4, "heads": 4},
+    "model": {"kind": "perceptron", "width": 512, "layers": 3},
     "levels": {
-        "independent": 0.2, "shared": 0.5, "pyramid": 0.3, "start_known": 0.0, "history": 0.9, "doubt": 0.2,
+        "independent": 0.1, "shared": 0.6, "pyramid": 0.3, "start_known": 0.0, "history": 0.95, "memory": 3, "doubt": 0.2,
     },
-    "lr": 6e-4,
+    "steps": 8000,
+    "batch": 1024,
     "weight_decay": 0.05,
 }  # fmt: skip
 """What an imitation run starts from; a configuration's own settings replace these."""
@@ -41,8 +42,8 @@ def imitation_spec(
             `info["names"]` the columns, as the readers fill them.
         span: env steps in one token.
         tokens: token -> sensors in it; None: one token per sensor up to four sensors, else one for all.
-        relative: action column -> observation column that measures what it commands, such as a joint's target and
-            the joint; the action is then learned relative to the present measurement. None: `info["relative"]`, or
+        relative: column -> observation column, such as a joint's target and the joint, or the object's x and the
+            hand's: the first is then learned relative to the second as measured now. None: `info["relative"]`, or
             none.
 
     Raises:
@@ -54,28 +55,33 @@ def imitation_spec(
             "of the demonstrations"
         )
     size = {key: int(np.prod(episodes.arrays[key].shape[1:])) for key in ("observations", "actions")}
-    groups: dict[str, list[int]] = dict(episodes.info.get("groups") or {"observation": [0, size["observations"]]})
+    groups: dict[str, list[int]] = dict(
+        episodes.info.get("groups") or {"observation": [0, size["observations"]]}
+    )
     if tokens is None:
         tokens = {key: (key,) for key in groups} if len(groups) <= 4 else {"observation": tuple(groups)}
     names = _names(episodes, size)
     units = episodes.info.get("units") or {}
+    pairs = dict(episodes.info.get("relative") or {}) if relative is None else dict(relative)
+    for name in pairs:
+        one_of("relative column", name, [*names["observations"], *names["actions"]])
     channels, made = [], []
     for token, sensors in tokens.items():
         columns = [i for s in sensors for i in range(*groups[one_of("sensor", s, groups)])]
         made.append(Token(token, tuple(names["observations"][i] for i in columns), weight=0.2))
         unit = units.get("observations") or [""] * size["observations"]
-        channels += [Channel(names["observations"][i], unit[i], "observations", i) for i in columns]
+        channels += [(names["observations"][i], unit[i], "observations", i) for i in columns]
     unit = units.get("actions") or [""] * size["actions"]
-    pairs = dict(episodes.info.get("relative") or {}) if relative is None else dict(relative)
-    for name in pairs:
-        one_of("relative action", name, names["actions"])
-    channels += [
-        Channel(n, u, "actions", i, pairs.get(n, ""))
-        for i, (n, u) in enumerate(zip(names["actions"], unit, strict=True))
-    ]
+    channels += [(n, u, "actions", i) for i, (n, u) in enumerate(zip(names["actions"], unit, strict=True))]
     made.append(Token("action", tuple(names["actions"]), span - 1))
     return TrajectorySpec(
-        tuple(channels), tuple(made), episodes.dt, span, span, size["observations"], size["actions"]
+        tuple(Channel(*c, pairs.get(c[0], "")) for c in channels),
+        tuple(made),
+        episodes.dt,
+        span,
+        span,
+        size["observations"],
+        size["actions"],
     )
 
 
@@ -117,5 +123,6 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
         raise ValueError(f"got span={span!r}, expected env steps per token, 1 or more")
     spec = imitation_spec(episodes, span, tokens, relative)
     merged = {**DEFAULTS, **values, "spec": to_dict(spec)}
-    merged["model"] = {**DEFAULTS["model"], **values.get("model", {})}
+    for table in ("model", "levels"):
+        merged[table] = {**DEFAULTS[table], **values.get(table, {})}
     return merged

@@ -24,7 +24,7 @@ class Channel:
         index: column in that array.
         reference: name of the observation channel that it is told relative to: values are differences from that
             channel in the present (the last frame of the last known step). A commanded position relative to the
-            measured one is small and precise. Empty: absolute.
+            measured one, or an object relative to the hand, is small and precise. Empty: absolute.
     """
 
     name: str
@@ -112,10 +112,10 @@ class TrajectorySpec:
                 raise ValueError(
                     f"channel '{c.name}' is column {c.index} of {c.source}, which has {size} columns"
                 )
-            if c.reference and (self.channel(c.reference).source != "observations" or c.source == "observations"):
+            if c.reference and (self.channel(c.reference).source != "observations" or c.reference == c.name):
                 raise ValueError(
-                    f"channel '{c.name}' is relative to '{c.reference}'; only a channel of another array can be "
-                    "relative, and only to a channel of the observations"
+                    f"channel '{c.name}' is relative to '{c.reference}'; a channel can be relative only to another one, "
+                    "of the observations"
                 )
         self._where.update(
             {name: (g, i) for g, t in enumerate(self.tokens) for i, name in enumerate(t.channels)}

@@ -64,10 +64,11 @@ class TokenWindows:
         self, got: Batch, present: NDArray[np.integer[Any]] | int
     ) -> tuple[dict[str, NDArray[np.float32]], list[NDArray[np.bool_]]]:
         """Values (B, S, F, C) of each token, relative ones as differences from step `present`, and where valid."""
-        parts, valid = {}, []
+        parts: dict[str, NDArray[np.float32]] = {}
+        valid: list[NDArray[np.bool_]] = []
         for token, source, columns in zip(self.spec.tokens, self.sources, self.columns, strict=True):
             parts[token.name] = got.arrays[source][..., columns]
-            valid.append(got.valid[source].all(-1))
+            valid.append(np.asarray(got.valid[source].all(-1)))
             if token.name in self.spec.relative:
                 seen = got.arrays["observations"]
                 now = seen[np.arange(len(seen)), present, -1]

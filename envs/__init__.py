@@ -16,10 +16,12 @@ from dfplan.errors import one_of
 from .mazes import MAZES, Maze, get_maze, resolve
 
 if TYPE_CHECKING:
+    from .arm.experts import generate_arm
     from .arm.pick import ArmPickEnv
     from .arm.reach import ArmReachEnv
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
+    from .pusht import PushT, prepare_pusht
 
 __all__ = [
     "ARM_IDS",
@@ -29,11 +31,14 @@ __all__ = [
     "ArmReachEnv",
     "Maze",
     "Maze2DEnv",
+    "PushT",
     "WaypointExpert",
     "collect",
     "generate",
+    "generate_arm",
     "get_maze",
     "make",
+    "prepare_pusht",
 ]
 
 _LAZY = {
@@ -42,7 +47,10 @@ _LAZY = {
     "Maze2DEnv": "maze2d",
     "WaypointExpert": "experts",
     "collect": "experts",
+    "PushT": "pusht",
     "generate": "experts",
+    "generate_arm": "arm.experts",
+    "prepare_pusht": "pusht",
 }
 _PARTS = {"umaze": "UMaze", "medium": "Medium", "large": "Large"}
 

@@ -49,7 +49,7 @@ def mirror(state: ArrayLike) -> Array:
     )  # fmt: skip
 
 
-def prepare(episodes: Episodes) -> Episodes:
+def prepare_pusht(episodes: Episodes) -> Episodes:
     """Recorded states -> what the policy sees, each demonstration followed by its mirror image.
 
     Args:
@@ -94,17 +94,23 @@ class PushT(gym.Wrapper[NDArray[np.float32], NDArray[np.float32], Any, Any]):
         del module  # importing it registers the environment
         super().__init__(gym.make("gym_pusht/PushT-v0", render_mode=render_mode, disable_env_checker=True))
         self.observation_space = gym.spaces.Box(-SIZE, 2 * SIZE, (18,), np.float32)
-        self._best, self._step, self._first = 0.0, 0, None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._best, self._step = 0.0, 0
+        self._first: int | None = None
 
     def reset(self, **kwargs: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """A random start by the seed."""
         state, info = self.env.reset(**kwargs)
-        self._best, self._step, self._first = 0.0, 0, None
+        self._begin()
         return features(state).astype(np.float32), self._info(info, 0.0)
 
-    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Action (2,): target position of the agent."""
-        target = np.asarray(action, np.float64)
+        target: Any = np.asarray(action, np.float64)
         state, reward, terminated, truncated, info = self.env.step(target)
         self._step += 1
         if info["is_success"] and self._first is None:
@@ -115,7 +121,7 @@ class PushT(gym.Wrapper[NDArray[np.float32], NDArray[np.float32], Any, Any]):
         )  # fmt: skip
 
     def _info(self, info: dict[str, Any], reward: float) -> dict[str, Any]:
-        self._best: float = max(self._best, reward)
+        self._best = max(self._best, reward)
         return info | {
             "success": bool(info["is_success"]),
             "progress": self._best,

@@ -17,7 +17,9 @@ def _join(observation: Mapping[str, Any], keys: Sequence[str], size: int) -> NDA
     """Named readings (..., d) -> (..., O) in the order of `keys`."""
     missing = [k for k in keys if k not in observation]
     if missing:
-        raise ValueError(f"got an observation with {sorted(observation)}, expected '{missing[0]}' among them too")
+        raise ValueError(
+            f"got an observation with {sorted(observation)}, expected '{missing[0]}' among them too"
+        )
     parts = [np.asarray(observation[k], np.float64) for k in keys]
     joined = np.concatenate(parts, -1)
     if joined.shape[-1] != size:
@@ -49,11 +51,17 @@ class RobomimicPolicy:
     def __call__(
         self, ob: Mapping[str, ArrayLike], goal: object = None, batched_ob: bool = False
     ) -> NDArray[np.float32]:
-        """Observation by key -> action (A,). With `batched_ob` keys and action have a leading axis of 1."""
+        """Observation by key, (d,) each -> action (A,); with `batched_ob` both have a leading axis of robots."""
         if goal is not None:
             raise ValueError("got a goal; these policies take none, put it among the observations")
         now = _join(ob, self.keys, self.policy.spec.observation_size)
-        return self.policy.act(now)[None] if not batched_ob and now.ndim == 2 else self.policy.act(now)
+        if now.ndim != 1 + batched_ob:
+            raise ValueError(
+                f"got readings of shape {now.shape} with batched_ob={batched_ob}; give one step, unstacked"
+            )
+        if batched_ob and len(self.policy.generators) != len(now):
+            self.policy.reset(range(self.seed, self.seed + len(now)))
+        return self.policy.act(now)
 
 
 class LeRobotPolicy:

@@ -123,7 +123,8 @@ class Imitation:
         """Begin an episode, or B of them with a seed each. `goal` is not used: demonstrations carry their own."""
         seeds = [seed] if seed is None or isinstance(seed, int) else list(seed)
         self.generators = [
-            torch.Generator().manual_seed(int(torch.randint(2**31, ())) if s is None else int(s)) for s in seeds
+            torch.Generator().manual_seed(int(torch.randint(2**31, ())) if s is None else int(s))
+            for s in seeds
         ]
         past = (self.memory - 1) * self.spec.stride
         self._seen: deque[Array] = deque(maxlen=past + 1)
@@ -228,8 +229,9 @@ class Imitation:
             executed = list(self._done)[-(past - 1) * stride :]
             done[:, : past - 1] = np.stack(executed, 1).reshape(batch, past - 1, stride, -1)
         columns = [spec.channel(c).index for c in spec.tokens[-1].channels]
-        origin = spec.origin(spec.tokens[-1].name, self._seen[-1])
-        parts[spec.tokens[-1].name] = (done[..., columns] - origin[:, None, None]).astype(np.float32)
+        parts[spec.tokens[-1].name] = done[..., columns]
+        for name in spec.relative:
+            parts[name] = parts[name] - spec.origin(name, self._seen[-1])[:, None, None].astype(np.float32)
         tokens = self.model.config.horizon * group
         values = torch.zeros(batch, tokens, spec.width)
         x = self.model.normalizer.normalize(torch.from_numpy(spec.pack(parts)).to(self.device)).cpu()
@@ -249,7 +251,10 @@ class Imitation:
         """Down the rows of `levels` (M+1, S); doubtful readings get the noise of their level."""
         model, device = self.model.denoiser, self.device
         assert known.level is not None
-        alpha, sigma = model.schedule.alpha(known.level)[..., None], model.schedule.sigma(known.level)[..., None]
+        alpha, sigma = (
+            model.schedule.alpha(known.level)[..., None],
+            model.schedule.sigma(known.level)[..., None],
+        )
         values = known.values + x * sigma / alpha.clamp_min(1e-3)
         given = Known(values.to(device), known.mask.to(device), known.level.to(device))
         matrix = ScheduleMatrix(levels).repeat(self.spec.group_size)

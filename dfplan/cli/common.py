@@ -12,17 +12,29 @@ import tyro
 
 from dfplan.planner import Planner, PlannerConfig
 
-POLICY_TASKS = ("arm-reach", "arm-pick", "pusht")
 if TYPE_CHECKING:
     from dfplan.data import Episodes
 
+ARM_TASKS = ("arm-reach", "arm-pick")
+POLICY_TASKS = (*ARM_TASKS, "pusht")
 app = tyro.extras.SubcommandApp()
 
 
 def generators() -> dict[str, Callable[[Path], None]]:
+    """What can make a data set that is neither here nor downloadable, by name."""
     from dfplan.envs import MAZES
 
-    return {f"maze2d-{name}-v1": partial(_generate, name) for name in MAZES if not name.endswith("eval")}
+    made: dict[str, Callable[[Path], None]] = {
+        f"{task}-v1": partial(_demonstrate, task) for task in ARM_TASKS
+    }
+    mazes = {f"maze2d-{name}-v1": partial(_generate, name) for name in MAZES if not name.endswith("eval")}
+    return made | mazes
+
+
+def _demonstrate(task: str, path: Path) -> None:
+    from dfplan.envs import generate_arm
+
+    generate_arm(task, path)
 
 
 def _generate(name: str, path: Path) -> None:
@@ -42,23 +54,40 @@ def report(values: dict[str, Any], path: Path | None, hide: tuple[str, ...] = ()
         path.write_text(json.dumps(values, indent=1) + "\n")
 
 
-def demonstrations(task: str, data: str | None) -> Episodes:
+def read_options(words: tuple[str, ...]) -> dict[str, Any]:
+    """Reader options from words such as `mask=train obs=a,b dt=0.05`; values are JSON, lists by comma, or text."""
+    out: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(
+                f"got option '{word}', expected key=value, such as mask=train or obs=object,robot0_eef_pos"
+            )
+        try:
+            out[key] = json.loads(value)
+        except json.JSONDecodeError:
+            out[key] = tuple(value.split(",")) if "," in value or key == "obs" else value
+    return out
+
+
+def demonstrations(task: str, data: str | None, read: tuple[str, ...] = ()) -> Episodes:
     """The demonstrations to train on: `data`, or the task's own, in the form its environment is seen in."""
     from dfplan.data import load
 
-    if data is None and task in POLICY_TASKS and not task.startswith("arm"):
+    if data is None and task in POLICY_TASKS and task not in ARM_TASKS:
         raise ValueError(f"{task} has no demonstrations of its own here; pass --data, see docs/imitation.md")
     if data is None and not task:
         raise ValueError("no data given; pass --data with a file, a folder or the name of a data set")
-    episodes = load(data or f"{task}-v1", generators=generators())
+    episodes = load(data or f"{task}-v1", generators=generators(), **read_options(read))
     if task == "pusht":
-        from dfplan.envs.pusht import prepare
+        from dfplan.envs import prepare_pusht
 
-        return prepare(episodes)
+        return prepare_pusht(episodes)
     return episodes
 
 
 def load_planner(name: str, planner: PlannerConfig, device: str, threads: int) -> Planner:
+    """A planner from a shipped name or a folder."""
     from dfplan.models import load
 
     use_device(device, threads)
@@ -66,12 +95,14 @@ def load_planner(name: str, planner: PlannerConfig, device: str, threads: int) -
 
 
 def at_least(low: int, **values: int) -> None:
+    """Raise where a value is below `low`."""
     for name, value in values.items():
         if value < low:
             raise ValueError(f"got {name}={value}, expected {low} or more")
 
 
 def use_device(device: str, threads: int) -> None:
+    """Set the threads; raise where torch cannot use the device."""
     import torch
 
     at_least(1, threads=threads)

@@ -7,46 +7,112 @@ from typing import Literal
 
 import tyro
 
-from dfplan.cli.common import app, at_least, generators, report
+from dfplan.cli.common import ARM_TASKS, app, at_least, generators, read_options, report
 
 
 @app.command(name="data")
 def data(
-    action: tyro.conf.Positional[Literal["get", "generate", "info"]],
+    action: tyro.conf.Positional[Literal["get", "generate", "info", "inspect", "convert"]],
     name: tyro.conf.Positional[str],
+    target: tyro.conf.Positional[Path | None] = None,
     out: Path | None = None,
     steps: int | None = None,
+    episodes: int | None = None,
     seed: int = 0,
+    action_mode: Literal["joint", "ee"] = "joint",
+    read: tuple[str, ...] = (),
+    format: str | None = None,
     download: bool = True,
     json: Path | None = None,
 ) -> None:
-    """Get, generate or look at demonstration data.
+    """Get, generate, look at or convert demonstration data.
 
     dfplan data get maze2d-large-v1 (found, downloaded or generated; it says which)
 
     dfplan data generate maze2d-umaze-v1 --steps 100000 --seed 1 --out umaze.hdf5
 
+    dfplan data generate arm-pick --episodes 200 --seed 0 --out pick.hdf5
+
+    dfplan data inspect demos.hdf5 --out demos.png (what it holds, what looks wrong, and a picture)
+
+    dfplan data convert demos.hdf5 dataset --format lerobot --read mask=train obs=object,robot0_eef_pos
+
     dfplan data info umaze.hdf5
 
     Args:
         action: what to do.
-        name: data set name (D4RL's or Minari's), or a file for `info`.
-        out: folder for `get`, file for `generate`.
-        steps: env steps to generate; D4RL's number if left out.
+        name: data set name (D4RL's or Minari's), task, file or folder.
+        target: what `convert` writes; its format by the ending (.hdf5 robomimic, .zarr, .zarr.zip, .npz, none LeRobot).
+        out: folder for `get`, file for `generate`, picture for `inspect`.
+        steps: env steps to generate in a maze; D4RL's number if left out.
+        episodes: demonstrations to generate with the arm; 200 if left out.
         seed: of what is generated.
+        action_mode: arm: record joint targets, or the hand's pose.
+        read: options of the reader or writer, such as obs=object,robot0_eef_pos action=actions_abs mask=train dt=0.05.
+        format: what `convert` writes, where the ending does not say: robomimic, lerobot, zarr or npz.
         download: allow the network.
         json: write what is printed there as well.
     """
     from dfplan import data as library
 
+    if (target is None) == (action == "convert"):
+        raise ValueError(f"got target {target} with '{action}'; give one to convert, and to nothing else")
     if action == "get":
         found = library.get(name, folder=out, generators=generators(), download=download)
         report({"path": str(found.path), "how": found.how}, json)
     elif action == "generate":
+        at_least(0, seed=seed)
+        path = _generate(name, out, steps, episodes, seed, action_mode)
+        report({"path": str(path)} | library.load(path).summary(), json)
+    elif action == "inspect":
+        _inspect(name, read, out, json)
+    elif action == "convert":
+        assert target is not None
+        for note in library.convert(name, target, format, **read_options(read)):
+            print(f"  note: {note}")
+        print(target)
+    else:
+        options = read_options(read)
+        report(library.load(name, generators=generators(), **options).summary(), json)
+
+
+def _generate(
+    name: str,
+    out: Path | None,
+    steps: int | None,
+    episodes: int | None,
+    seed: int,
+    action: Literal["joint", "ee"],
+) -> Path:
+    task = name.removesuffix("-v1")
+    if task not in ARM_TASKS:
+        if episodes is not None:
+            raise ValueError(f"got episodes={episodes} for {name}, whose length is given in --steps")
         from dfplan.envs import generate
 
-        at_least(0, seed=seed)
-        path = generate(name, out or Path(f"{name}.hdf5"), steps, seed)
-        report({"path": str(path)} | library.load(path).summary(), json)
-    else:
-        report(library.load(name, generators=generators()).summary(), json)
+        return generate(name, out or Path(f"{name}.hdf5"), steps, seed)
+    if steps is not None:
+        raise ValueError(f"got steps={steps} for {name}, whose length is given in --episodes")
+    from dfplan.envs import generate_arm
+
+    count = 200 if episodes is None else episodes
+    at_least(1, episodes=count)
+    return generate_arm(task, out or Path(f"{name}.hdf5"), count, seed, action)
+
+
+def _inspect(name: str, read: tuple[str, ...], out: Path | None, json: Path | None) -> None:
+    import json as text
+
+    from dfplan import data as library
+    from dfplan.plot import save
+
+    found = library.inspect(name, generators=generators(), **read_options(read))
+    print("\n".join(found.lines()))
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_text(text.dumps(found.to_dict(), indent=1) + "\n")
+    if out is not None:
+        if found.episodes is None:
+            raise ValueError(f"{name} could not be read, so there is nothing to draw; see the problems above")
+        save(library.inspect_figure(found), out)
+        print(out)

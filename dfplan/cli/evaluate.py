@@ -67,9 +67,20 @@ def evaluate(
     at_least(1, episodes=episodes, workers=workers)
     at_least(0, seed=seed, last=last)
     if task in POLICY_TASKS:
-        only = {"goal": goal != "fixed", "starts": starts, "tracker": tracker != "look_ahead"}
+        only: dict[str, Any] = {"goal": goal != "fixed", "starts": starts, "tracker": tracker != "look_ahead"}
         _refuse(task, "mazes", only | {"planner": planner != PLANNER})
-        _policy(task, checkpoint, range(seed, seed + episodes), last, disturb, workers, video, json, device, policy)
+        _policy(
+            task,
+            checkpoint,
+            range(seed, seed + episodes),
+            last,
+            disturb,
+            workers,
+            video,
+            json,
+            device,
+            policy,
+        )
         return
     only = {"disturb": disturb != "none", "last": last, "workers": workers > 1, "video": video}
     _refuse(task, "policies", only | {"policy": policy != POLICY})

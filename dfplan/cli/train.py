@@ -17,6 +17,7 @@ def train(
     data: str | None = None,
     device: str = "cpu",
     resume: bool = False,
+    read: tuple[str, ...] = (),
     set: tuple[str, ...] = (),
     export: Path | None = None,
     threads: int = 1,
@@ -39,6 +40,7 @@ def train(
         data: file or data set name; the task's own (TASK-v1) if left out.
         device: cpu, cuda, ...
         resume: go on with the run in `out`.
+        read: options of the data's reader, such as obs=object,robot0_eef_pos mask=train.
         set: settings to change, such as steps=100 model.width=64.
         export: write the finished model there in half precision, as models are shipped.
         threads: CPU threads.
@@ -56,7 +58,7 @@ def train(
         from_dict(TrainConfig, values, str(path))  # refuse it before the data are read
     if (out / "checkpoint").exists() and not resume:
         raise ValueError(f"{out} holds a run; pass --resume to go on with it, or choose another --out")
-    episodes = demonstrations(str(values.get("task", "")), data)
+    episodes = demonstrations(str(values.get("task", "")), data, read)
     settings = from_dict(TrainConfig, complete(values, episodes), str(path))
     trainer = Trainer(settings, episodes, out / "checkpoint", device, resume)
     train_logged(trainer, out)

@@ -63,18 +63,7 @@ def read_lerobot(
     }
     chosen = obs is not None or action is not None
     carried = {} if chosen else meta.carried
-    given = [one_of(f"feature for {path}", key, numbers) for key in obs or carried.get("obs", ())]
-    observed = given or [key for key in numbers if key.startswith("observation")]
-    if not observed:
-        raise ValueError(
-            f"{path}: none of the features {list(meta.features)} is a numeric observation; pass obs=, the "
-            "features that make it"
-        )
-    acts = (
-        [one_of(f"feature for {path}", action, numbers)]
-        if action
-        else [k for k in ("action",) if k in numbers]
-    )
+    observed, acts = _choose(path, numbers, obs or carried.get("obs"), action)
     arrays, index = _read_data(path, meta, numbers)
     info = dict(meta.info)
     info["episodes"] = meta.carried.get("info", {}).get("episodes", info["episodes"])
@@ -86,17 +75,30 @@ def read_lerobot(
     for key in carried.get("single", ()):
         if key in arrays:
             arrays[key] = arrays[key].reshape(-1, 1)
-    own = {
-        key: name
-        for key, name in {**ARRAYS, **meta.carried.get("arrays", {})}.items()
-        if key not in (*observed, *acts)
-    }
+    known = {**ARRAYS, **meta.carried.get("arrays", {})}
+    own = {key: name for key, name in known.items() if key not in (*observed, *acts)}
     arrays = {own.get(key, key): array for key, array in arrays.items()}
     names = {own.get(key, key): feature.names for key, feature in numbers.items() if feature.names}
     raw = Raw(
         path, arrays, meta.ends, 1.0 / meta.fps, path.name, info, observed, acts, names, meta.carried, chosen
     )
     return assemble(raw, dt=dt, name=name, allow_nan=allow_nan)
+
+
+def _choose(
+    path: Path, numbers: dict[str, Feature], obs: Sequence[str] | None, action: str | None
+) -> tuple[list[str], list[str]]:
+    """Features that make the observation, and the action."""
+    given = [one_of(f"feature for {path}", key, numbers) for key in obs or ()]
+    observed = given or [key for key in numbers if key.startswith("observation")]
+    if not observed:
+        raise ValueError(
+            f"{path}: no numeric feature's name begins with 'observation', there are {list(numbers)}; pass obs=, the "
+            "features that make it"
+        )
+    if action is not None:
+        return observed, [one_of(f"feature for {path}", action, numbers)]
+    return observed, [key for key in ("action",) if key in numbers]
 
 
 def _read_data(path: Path, meta: Meta, numbers: dict[str, Feature]) -> tuple[Arrays, Arrays]:

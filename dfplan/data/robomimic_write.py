@@ -61,34 +61,39 @@ def write_robomimic(
     if scale is not None:
         parts["actions"] = np.divide(parts["actions"], scale)
     names = _demo_names(episodes, notes)
-    env = (
-        env_args or episodes.info.get("env_args") or {"env_name": episodes.name, "type": 2, "env_kwargs": {}}
-    )
+    env = env_args or episodes.info.get("env_args")
+    if not env:
+        env = {"env_name": episodes.name, "type": 2, "env_kwargs": {}}
+        notes.append(
+            f"env_args names a gym environment '{episodes.name}', a guess; pass env_args= to roll out"
+        )
     with new_file(path) as part, h5py.File(part, "w") as file:
         data = file.create_group("data")
         described = episodes.info.get("episodes") or [{}] * len(episodes)
         for name, extra, begin, end in zip(names, described, episodes.starts, episodes.ends, strict=True):
             demo = data.create_group(name)
-            for key, value in extra.get("attrs", {}).items():
-                demo.attrs[key] = value
             own = {key: value for key, value in extra.items() if key != "attrs"}
+            demo.attrs.update(extra.get("attrs", {}))
             if own not in ({}, {"name": name}):
                 demo.attrs["dfplan"] = json.dumps(own)
             demo.attrs["num_samples"] = int(end - begin)
-            for key, array in parts.items():
-                rows = array[begin:end]
-                demo.create_dataset(key, data=rows, compression=compression)
-                if next_obs and key.startswith("obs/"):
-                    shifted = np.concatenate([rows[1:], rows[-1:]])
-                    demo.create_dataset(f"next_{key}", data=shifted, compression=compression)
+            _write_arrays(demo, {k: array[begin:end] for k, array in parts.items()}, next_obs, compression)
         for key, members in _masks(episodes, names).items():
             file[f"mask/{key}"] = np.array([name.encode() for name in members], dtype="S")
-        for key, value in episodes.info.get("attrs", {}).items():
-            data.attrs[key] = value
+        data.attrs.update(episodes.info.get("attrs", {}))
         data.attrs["env_args"] = json.dumps(env, indent=4)
         data.attrs["dfplan"] = json.dumps(_carried(episodes, arrays, scale))
         data.attrs["total"] = episodes.steps
     return tuple(notes)
+
+
+def _write_arrays(demo: Any, arrays: Arrays, next_obs: bool, compression: str | None) -> None:
+    """Write one demonstration's rows, and the observation after each."""
+    for key, rows in arrays.items():
+        demo.create_dataset(key, data=rows, compression=compression)
+        if next_obs and key.startswith("obs/"):
+            after = np.concatenate([rows[1:], rows[-1:]])
+            demo.create_dataset(f"next_{key}", data=after, compression=compression)
 
 
 def _file_arrays(episodes: Episodes, arrays: Arrays) -> Arrays:

@@ -172,16 +172,10 @@ def read_header(store: Store, key: str) -> Header:
         raise bad("compressor", "null or an object with an 'id'")
     if not isinstance(filters, list) or not all(isinstance(f, dict) and "id" in f for f in filters):
         raise bad("filters", "null or a list of objects with an 'id'")
+    separator = raw.get("dimension_separator", ".")
+    shape, chunks = tuple(raw["shape"]), tuple(raw["chunks"])
     return Header(
-        key,
-        tuple(raw["shape"]),
-        tuple(raw["chunks"]),
-        dtype,
-        compressor,
-        tuple(filters),
-        raw.get("fill_value"),
-        raw["order"],
-        raw.get("dimension_separator", "."),
+        key, shape, chunks, dtype, compressor, tuple(filters), raw.get("fill_value"), raw["order"], separator
     )
 
 

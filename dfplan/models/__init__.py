@@ -41,7 +41,9 @@ def kept(run: str | os.PathLike[str], last: int) -> list[Path]:
     """
     found = sorted(Path(run).expanduser().glob("kept/*/config.json"))
     if len(found) < last:
-        raise ValueError(f"{run} kept {len(found)} checkpoints, asked for {last}; train with --set keep_every=STEPS")
+        raise ValueError(
+            f"{run} kept {len(found)} checkpoints, asked for {last}; train with --set keep_every=STEPS"
+        )
     return [p.parent for p in found[-last:]]
 
 

@@ -28,7 +28,9 @@ class Perceptron(nn.Module):
         self.register_buffer("where", valid.flatten().nonzero()[:, 0], persistent=False)
         self.enter = nn.Linear(len(self.where) + self.tokens * LEVEL, width)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+            nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+            )
             for _ in range(layers)
         )
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(self.where)))

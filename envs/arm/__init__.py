@@ -9,7 +9,7 @@ from .model import DT, GRIPPER_OPEN, PANDA, Limits
 
 if TYPE_CHECKING:
     from .base import ArmEnv
-    from .experts import collect, expert
+    from .experts import collect, expert, generate_arm
     from .motion import ArmExpert
     from .pick import ArmPickEnv
     from .reach import ArmReachEnv
@@ -27,6 +27,7 @@ __all__ = [
     "Limits",
     "collect",
     "expert",
+    "generate_arm",
 ]
 
 _LAZY = {
@@ -36,6 +37,7 @@ _LAZY = {
     "ArmReachEnv": "reach",
     "collect": "experts",
     "expert": "experts",
+    "generate_arm": "experts",
 }
 
 

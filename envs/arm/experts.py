@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.data import Episodes
+from dfplan.data import Episodes, write_robomimic
+from dfplan.data.files import refuse_existing
 from dfplan.errors import one_of
+from dfplan.progress import progress as progress_bar
 
 from . import kinematics as kin
 from .control import LEAD
@@ -130,7 +134,11 @@ def demonstrate(env: ArmEnv, seed: int, steps: int) -> dict[str, Array] | None:
 
 
 def collect(
-    task: str, episodes: int, seed: int = 0, progress: Callable[[int], None] | None = None
+    task: str,
+    episodes: int,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+    action: Literal["joint", "ee"] = "joint",
 ) -> Episodes:
     """Demonstrations of a task by its expert; only successful ones are kept.
 
@@ -139,10 +147,12 @@ def collect(
         episodes: how many to return, exactly.
         seed: the same seed gives the same data.
         progress: called after each kept episode with the number kept so far.
+        action: what is recorded as the action: `joint` targets, or the `ee` pose they stand for.
 
     Returns:
-        `observations` (N, O), `actions` (N, 8) the expert's commands (also where something else was
-        executed), `rewards` (N,) of the step from there on; float32.
+        `observations` (N, O), `actions` (N, A) the expert's commands (also where something else was
+        executed), `rewards` (N,) of the step from there on; float32. Their `info` names sensors, columns and units,
+        and says which column is told relative to which.
 
     Raises:
         ValueError: for an unknown task or episodes below 1.
@@ -161,5 +171,47 @@ def collect(
             if progress is not None:
                 progress(len(kept))
     arrays = {key: np.concatenate([demo[key] for demo in kept]).astype(np.float32) for key in kept[0]}
+    if action == "ee":
+        arrays["actions"] = np.stack([_pose(command) for command in arrays["actions"]]).astype(np.float32)
     ends = np.cumsum([len(demo["rewards"]) for demo in kept])
-    return Episodes(arrays, ends, DT, task)
+    return Episodes(arrays, ends, DT, task, _info(env, action))
+
+
+def _pose(command: Array) -> Array:
+    """Joint targets and opening (8,) -> TCP position, 6D rotation and opening (10,)."""
+    position, rotation = kin.forward(command[:7])
+    return np.concatenate([position, kin.rot6d(rotation), command[7:]])
+
+
+def _info(env: ArmEnv, action: str) -> dict[str, Any]:
+    """What the columns are; positions of things are told relative to the hand, commands to what they move."""
+    names, units = list(env.channel_names), list(env.units)
+    part = slice(0, 7) if action == "joint" else env.sensors["ee"]
+    moved = [*names[part], "gripper"]
+    relative = {f"{name} target": name for name in moved[:-1]}
+    for sensor in env.task_sensors:
+        relative |= {
+            f"{sensor.name}_{axis}": f"ee_{axis}" for axis in "xyz" if f"{sensor.name}_{axis}" in names
+        }
+    return {
+        "names": {"observations": names, "actions": [f"{name} target" for name in moved]},
+        "units": {"observations": units, "actions": [*units[part], "m"]},
+        "groups": {key: [where.start, where.stop] for key, where in env.sensors.items()},
+        "relative": relative,
+        "env_args": {"env_name": f"dfplan/{type(env).__name__.removesuffix('Env')}-v1", "type": 2,
+                     "env_kwargs": {"action": action}},
+    }  # fmt: skip
+
+
+def generate_arm(
+    task: str, path: str | os.PathLike[str], episodes: int = 200, seed: int = 0,
+    action: Literal["joint", "ee"] = "joint",
+) -> Path:  # fmt: skip
+    """Write demonstrations in robomimic's layout; see `collect`. The file appears whole or not at all."""
+    task, target = _task(task), Path(path)
+    refuse_existing(target)
+    with progress_bar(episodes, f"generate {task}", "episode") as bar:
+        data = collect(task, episodes, seed, lambda done: bar.update(done - bar.n), action)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_robomimic(data, target, rescale=True)
+    return target

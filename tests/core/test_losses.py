@@ -220,3 +220,46 @@ def test_loss_does_not_change_with_padding_channels_or_steps(kind):
 def test_nothing_scored_is_zero_not_nan():
     denoiser, x, level, noise, scored = batch()
     assert denoising_loss(denoiser, x, level, noise, 0 * scored) == 0
+
+
+def remember(levels, steps=6, group=3, batch=4000, base=0.7):
+    generator = torch.Generator().manual_seed(1)
+    present = levels.present(batch, steps, generator)
+    level = torch.full((batch, steps * group), base)
+    return levels.remember(level, present, group, generator), present
+
+
+@pytest.mark.parametrize("group", [1, 2, 3])
+def test_history_is_clean_up_to_the_present_and_its_action_is_not(group):
+    level, present = remember(only("shared", history=1.0, memory=4), group=group)
+    index = torch.arange(6 * group)
+    known = index < present[:, None] * group + max(1, group - 1)
+    assert (level[known] == 0).all() and (level[~known] == 0.7).all()
+    assert present.unique().tolist() == [0, 1, 2, 3]
+
+
+def test_a_doubtful_sensor_is_noisy_over_a_span_of_the_history_alone():
+    level, present = remember(only("shared", history=1.0, doubt=1.0))
+    index = torch.arange(18)
+    known = index < present[:, None] * 3 + 2
+    assert (level[~known] == 0.7).all()
+    raised = (level > 0) & known
+    kinds = torch.stack([raised[:, g::3].any(1) for g in range(3)], 1)
+    assert (kinds.sum(1) <= 1).all() and (kinds.float().mean(0) > 0.1).all()
+    for row in raised[kinds.any(1)][:200]:
+        steps = (row.nonzero()[:, 0] // 3).tolist()
+        assert steps == list(range(steps[0], steps[-1] + 1))  # a span without holes
+    values = level[raised]
+    assert 0 < values.min() and values.max() <= 1 and abs(values.mean() - 0.5) < 0.05
+
+
+def test_history_is_shown_as_often_as_asked_and_not_at_all_by_default():
+    level, _ = remember(only("shared", history=0.3))
+    assert abs((level[:, 0] == 0).float().mean() - 0.3) < 0.03
+    level, present = remember(only("shared"))
+    assert (level == 0.7).all() and (present == 0).all()
+
+
+def test_masked_shows_nothing():
+    level, scored = draw(only("masked"))
+    assert (level == 1).all() and scored.all()

@@ -420,3 +420,26 @@ def test_nothing_huge_is_allocated():
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     assert peak < 4 << 30
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_changed_bytes_are_refused_or_read_and_never_another_error(tmp_path, form):
+    if form == "lerobot":
+        pytest.importorskip("pyarrow")
+    _, write, file = FORMATS[form]
+    path = tmp_path / file
+    write(sample(), path)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        item = files[rng.integers(len(files))]
+        whole = item.read_bytes()
+        damaged = bytearray(whole)
+        for place in rng.integers(len(whole), size=rng.choice([1, 4, 16])):
+            damaged[place] = rng.integers(256)
+        item.write_bytes(bytes(damaged))
+        try:
+            load(path)
+        except (ValueError, FileNotFoundError) as error:
+            assert str(path) in str(error)
+        item.write_bytes(whole)

@@ -22,7 +22,7 @@ def demos(lengths=(23, 31), seed=0):
     info = {
         "names": {"observations": ["x", "y", "lamp"], "actions": ["x target", "y target"]},
         "groups": {"robot": [0, 2], "lamp": [2, 3]},
-        "relative": {"x target": "x"},
+        "relative": {"x target": "x", "lamp": "y"},
     }
     arrays = {"observations": walk.astype(np.float32), "actions": (walk[:, :2] + 0.3).astype(np.float32)}
     return Episodes(arrays, np.cumsum(lengths), 0.1, "walks", info)
@@ -79,7 +79,10 @@ def test_same_seed_same_actions_and_each_robot_has_its_own_noise(model):
 
 def test_a_chunk_is_executed_as_predicted_and_then_decided_anew(model):
     rows = demos().arrays["observations"][:9]
-    policy, other = Imitation(model, ImitationConfig(chunk=4, steps=3)), Imitation(model, ImitationConfig(chunk=4, steps=3))
+    policy, other = (
+        Imitation(model, ImitationConfig(chunk=4, steps=3)),
+        Imitation(model, ImitationConfig(chunk=4, steps=3)),
+    )
     policy.reset(0)
     other.reset(0)
     chunk = other.predict(rows[0])
@@ -93,7 +96,9 @@ def test_streaming_makes_one_network_call_for_each_token(model):
     rows = demos().arrays["observations"][:11]
     first = play(policy, rows)
     ahead = HORIZON - 2 + 1
-    assert len(policy.seconds) == 6 and policy.calls == ahead + 6  # once from noise to the ramp, then one each
+    assert (
+        len(policy.seconds) == 6 and policy.calls == ahead + 6
+    )  # once from noise to the ramp, then one each
     assert np.isfinite(first).all()
     np.testing.assert_array_equal(first, play(policy, rows))
 
@@ -104,7 +109,9 @@ def test_a_sensor_that_is_left_out_has_no_influence(model, stream):
     rows = demos().arrays["observations"][:10].copy()
     broken = rows.copy()
     broken[:, 2] = [np.nan, 1e6, -1e6, 0, 7] * 2
-    np.testing.assert_array_equal(play(policy, rows, doubtful=["lamp"]), play(policy, broken, doubtful=["lamp"]))
+    np.testing.assert_array_equal(
+        play(policy, rows, doubtful=["lamp"]), play(policy, broken, doubtful=["lamp"])
+    )
     believed = Imitation(model, ImitationConfig(doubt=0.0, stream=stream))
     broken[0, 2] = 3
     assert np.abs(play(believed, rows) - play(believed, broken, doubtful=["lamp"])).max() > 1e-3
@@ -125,7 +132,7 @@ def test_actions_are_clipped_and_counted(model):
 
 def test_shifting_the_world_shifts_a_relative_action(model):
     spec = model.config.spec
-    assert spec.relative == ("action",)
+    assert spec.relative == ("lamp", "action")
     np.testing.assert_array_equal(spec.origin("action", np.array([[4.0, 5.0, 6.0]])), [[4.0, 0.0]])
 
 

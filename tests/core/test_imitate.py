@@ -1,0 +1,123 @@
+"""From demonstrations to tokens: sensors, names, relative actions, mistakes."""
+
+import numpy as np
+import pytest
+import torch
+
+from dfplan.data import Episodes
+from dfplan.imitate import imitation_config, imitation_spec
+from dfplan.train import TokenWindows, Trainer
+
+
+def demos(groups=None, relative=None, **info):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 5)).cumsum(0).astype(np.float32)
+    a = x[:, :2] + np.array([0.5, -2], np.float32) + rng.normal(size=(40, 2)).astype(np.float32) * 0.1
+    extra = {"groups": groups} if groups else {}
+    extra |= {"relative": relative} if relative else {}
+    return Episodes(
+        {"observations": x, "actions": a.astype(np.float32)}, np.array([17, 40]), 0.1, "toy", extra | info
+    )
+
+
+def test_a_token_for_each_sensor_then_the_actions():
+    spec = imitation_spec(demos({"arm": [0, 2], "cube": [2, 5]}), span=3)
+    assert [t.name for t in spec.tokens] == ["arm", "cube", "action"]
+    assert spec.tokens[1].channels == ("o2", "o3", "o4")
+    assert (spec.stride, spec.stack, spec.tokens[-1].lag) == (3, 3, 2)
+
+
+def test_many_sensors_share_a_token_unless_told_otherwise():
+    groups = {f"s{i}": [i, i + 1] for i in range(5)}
+    assert [t.name for t in imitation_spec(demos(groups)).tokens] == ["observation", "action"]
+    spec = imitation_spec(demos(groups), tokens={"a": ["s0", "s3"], "b": ["s4"]})
+    assert spec.tokens[0].channels == ("o0", "o3") and len(spec.channels) == 5  # s1 and s2 are left out
+
+
+def test_a_token_counts_the_same_however_wide():
+    weight = imitation_spec(demos({"arm": [0, 1], "cube": [1, 5]})).weight
+    np.testing.assert_allclose(weight.sum(1)[[0, 1]] / weight.sum(1)[[1, 0]], 1, rtol=1.0)
+    valid = imitation_spec(demos({"arm": [0, 1], "cube": [1, 5]})).valid
+    np.testing.assert_allclose([weight[g, valid[g]].sum() for g in range(3)], [0.2, 0.2, 1.0], rtol=1e-6)
+
+
+def test_relative_actions_are_differences_from_the_present_and_unit_scale():
+    data = demos(relative={"a0": "o0"})
+    config = imitation_config(data, span=2, horizon=4, batch=4, steps=1)
+    trainer = Trainer(config, data, "nowhere/checkpoint")
+    present = np.array([2, 1, 0])
+    starts = np.array([0, 18, 3])
+    got = trainer.windows.windows.gather(starts)
+    parts, _ = trainer.windows._parts(got, present)
+    for b in range(3):
+        now = data.arrays["observations"][starts[b] + 2 * present[b], 0]
+        np.testing.assert_allclose(
+            parts["action"][b, 1, :, 0],
+            data.arrays["actions"][starts[b] + 2 : starts[b] + 4, 0] - now,
+            rtol=1e-5,
+        )
+        np.testing.assert_allclose(
+            parts["action"][b, 1, :, 1], data.arrays["actions"][starts[b] + 2 : starts[b] + 4, 1]
+        )
+    x, _, _ = trainer.windows.draw(
+        np.random.default_rng(1), 2000, present=np.random.default_rng(2).integers(0, 4, 2000)
+    )
+    actions = x.unflatten(1, (4, 2))[:, :, 1]
+    assert abs(actions.mean()) < 0.3 and 0.6 < actions.std() < 1.4
+
+
+def test_the_relative_scale_is_what_a_checkpoint_stores(tmp_path):
+    data = demos(relative={"a0": "o0", "a1": "o1"})
+    config = imitation_config(
+        data,
+        span=2,
+        horizon=4,
+        batch=4,
+        steps=2,
+        save_every=1,
+        warmup=1,
+        model={"kind": "perceptron", "width": 8, "layers": 1},
+    )
+    runs = [Trainer(config, data, tmp_path / n / "checkpoint") for n in "ab"]
+    for _ in runs[0].run():
+        pass
+    next(runs[1].run())
+    resumed = Trainer(config, data, tmp_path / "b" / "checkpoint", resume=True)
+    torch.testing.assert_close(resumed.normalizer.scale, runs[0].normalizer.scale)
+    for _ in resumed.run():
+        pass
+    for a, b in zip(runs[0].model.parameters(), resumed.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"stepz": 3}, "did you mean 'steps'"),
+        ({"span": 0}, "span=0"),
+        ({"tokens": {"x": ["amr"]}}, "did you mean 'arm'"),
+        ({"relative": {"a9": "o0"}}, "relative column 'a9'"),
+        ({"relative": {"a0": "o9"}}, "channel 'o9'"),
+        ({"relative": {"a0": "a1"}}, "only to another one, of the observations"),
+    ],
+)
+def test_mistakes_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        imitation_config(demos({"arm": [0, 2], "cube": [2, 5]}), **settings)
+
+
+def test_demonstrations_without_actions_are_refused():
+    data = Episodes({"observations": np.zeros((4, 2))}, np.array([4]), 0.1, "mute")
+    with pytest.raises(ValueError, match="mute: no array 'actions'"):
+        imitation_config(data)
+
+
+def test_lags_read_ahead(tmp_path):
+    data = demos()
+    config = imitation_config(data, span=4, horizon=2, batch=4)
+    windows = TokenWindows(config.spec, 2, data, Trainer(config, data, tmp_path / "c").normalizer)
+    got = windows.windows.gather([3, 15])
+    np.testing.assert_array_equal(got.arrays["actions"][0, 0], data.arrays["actions"][3:7])
+    np.testing.assert_array_equal(
+        got.arrays["actions"][1, 0], data.arrays["actions"][[15, 16, 16, 16]]
+    )  # held
