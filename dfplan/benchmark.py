@@ -85,7 +85,7 @@ def _median(run: Callable[[], object], repeats: int) -> float:
 
 def speeds() -> list[tuple[str, float, str]]:
     """Environment, planning and training speed: (what, value, unit)."""
-    return environment() + planning() + training()
+    return environment() + planning() + acting() + training()
 
 
 def environment(steps: int = 20_000) -> list[tuple[str, float, str]]:
@@ -134,6 +134,33 @@ def planning(repeats: int = 7) -> list[tuple[str, float, str]]:
         value = _median(partial(planner.plan, [1.0, 1.0, 0.0, 0.0], seed=0), 1 if slow else repeats)
         name = f"plan, {schedule}" + (f" {uncertainty}" if uncertainty else "")
         out.append((f"{name}, {plan.network_calls} network calls", 1e3 * value, "ms"))
+    return out
+
+
+def acting(decisions: int = 40) -> list[tuple[str, float, str]]:
+    """Milliseconds of one decision of each policy that ships, one robot: in chunks, per env step, and streamed."""
+    from dfplan.policies import Imitation, ImitationConfig
+
+    out = []
+    for task in ("arm-reach", "arm-pick", "pusht"):
+        for name, stream in (("chunk", False), ("streaming", True)):
+            policy = Imitation.load(task, ImitationConfig(stream=stream))
+            policy.reset(seed=0)
+            still = policy.model.normalizer.mean[:-1].cpu()
+            now = np.zeros(policy.spec.observation_size)
+            for g, token in enumerate(policy.spec.tokens[:-1]):
+                for i, channel in enumerate(token.channels):
+                    if not policy.spec.channel(channel).reference:
+                        now[policy.spec.channel(channel).index] = still[g, i]
+            while len(policy.seconds) < decisions:
+                policy.act(now)
+            each = 1e3 * np.array(policy.seconds[5:])
+            steps = policy.spec.stride if stream else policy.chunk
+            for q in (0.5, 0.99):
+                out.append(
+                    (f"{task}, {name}, one decision, p{100 * q:.0f}", float(np.quantile(each, q)), "ms")
+                )
+            out.append((f"{task}, {name}, per env step", float(np.median(each)) / steps, "ms"))
     return out
 
 

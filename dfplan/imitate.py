@@ -15,7 +15,7 @@ from dfplan.spec import Channel, Token, TrajectorySpec
 DEFAULTS: dict[str, Any] = {
     "goal_token": "",
     "horizon": 6,
-    "model": {"kind": "perceptron", "width": 512, "layers": 3},
+    "model": {"kind": "perceptron", "width": 448, "layers": 3},
     "levels": {
         "independent": 0.1, "shared": 0.6, "pyramid": 0.3, "start_known": 0.0, "history": 0.95, "memory": 3, "doubt": 0.2,
     },
@@ -24,6 +24,14 @@ DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.05,
 }  # fmt: skip
 """What an imitation run starts from; a configuration's own settings replace these."""
+
+
+_EXAMPLE = {
+    "tokens": '{"robot": ["joints"]}',
+    "relative": '{"q1 target": "q1"}',
+    "model": '{"width": 512}',
+    "levels": '{"doubt": 0}',
+}
 
 
 def imitation_spec(
@@ -119,6 +127,15 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
     if "spec" in values:
         return values
     span, tokens, relative = values.pop("span", 4), values.pop("tokens", None), values.pop("relative", None)
+    tables = {
+        "tokens": tokens,
+        "relative": relative,
+        "model": values.get("model"),
+        "levels": values.get("levels"),
+    }
+    for key, table in tables.items():
+        if table is not None and not isinstance(table, dict):
+            raise ValueError(f"got {key}={table!r}, expected a table, such as {key}={_EXAMPLE[key]}")
     if not isinstance(span, int) or span < 1:
         raise ValueError(f"got span={span!r}, expected env steps per token, 1 or more")
     spec = imitation_spec(episodes, span, tokens, relative)

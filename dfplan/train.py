@@ -42,6 +42,8 @@ class TokenWindows:
                 raise ValueError(
                     f"tokens from '{source}' have lags {lags[source]} and {token.lag}; give them one lag"
                 )
+        if "actions" in lags and "executed" in episodes.arrays:
+            lags["executed"] = lags["actions"]  # where another command was carried out than the expert gave
         self.windows = Windows(episodes, spec.frames(horizon), tuple(lags), tuple(lags.values()))
         if spec.relative:
             self._fit_relative(normalizer)
@@ -63,11 +65,18 @@ class TokenWindows:
     def _parts(
         self, got: Batch, present: NDArray[np.integer[Any]] | int
     ) -> tuple[dict[str, NDArray[np.float32]], list[NDArray[np.bool_]]]:
-        """Values (B, S, F, C) of each token, relative ones as differences from step `present`, and where valid."""
+        """Values (B, S, F, C) of each token, relative ones as differences from step `present`, and where valid.
+
+        Actions before the present are the ones that were executed, as they are when a policy looks back.
+        """
         parts: dict[str, NDArray[np.float32]] = {}
         valid: list[NDArray[np.bool_]] = []
         for token, source, columns in zip(self.spec.tokens, self.sources, self.columns, strict=True):
             parts[token.name] = got.arrays[source][..., columns]
+            if source == "actions" and "executed" in got.arrays:
+                past = np.arange(parts[token.name].shape[1]) < np.reshape(present, (-1, 1))
+                executed = got.arrays["executed"][..., columns]
+                parts[token.name] = np.where(past[..., None, None], executed, parts[token.name])
             valid.append(np.asarray(got.valid[source].all(-1)))
             if token.name in self.spec.relative:
                 seen = got.arrays["observations"]

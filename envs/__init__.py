@@ -16,12 +16,14 @@ from dfplan.errors import one_of
 from .mazes import MAZES, Maze, get_maze, resolve
 
 if TYPE_CHECKING:
+    from dfplan.data import Episodes
+
     from .arm.experts import generate_arm
     from .arm.pick import ArmPickEnv
     from .arm.reach import ArmReachEnv
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
-    from .pusht import PushT, prepare_pusht
+    from .pusht import PushT
 
 __all__ = [
     "ARM_IDS",
@@ -38,7 +40,7 @@ __all__ = [
     "generate_arm",
     "get_maze",
     "make",
-    "prepare_pusht",
+    "prepare",
 ]
 
 _LAZY = {
@@ -50,7 +52,6 @@ _LAZY = {
     "PushT": "pusht",
     "generate": "experts",
     "generate_arm": "arm.experts",
-    "prepare_pusht": "pusht",
 }
 _PARTS = {"umaze": "UMaze", "medium": "Medium", "large": "Large"}
 
@@ -100,6 +101,27 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
     maze, _ = resolve(name)
     kwargs.setdefault("max_episode_steps", maze.episode_steps)
     return gym.make(ENV_IDS.get(maze.name, ENV_IDS["large"]), maze=name, **kwargs)
+
+
+def prepare(task: str, episodes: Episodes) -> Episodes:
+    """Demonstrations of a task as its policy is trained on them: seen as its environment shows them, and mirrored.
+
+    Args:
+        task: `arm-reach`, `arm-pick`, `pusht`; those of any other task come back as they are.
+        episodes: as recorded or generated.
+
+    Raises:
+        ValueError: they are not of this task.
+    """
+    if task == "pusht":
+        from .pusht import prepare_pusht
+
+        return prepare_pusht(episodes)
+    if task in ARM_IDS:
+        from .arm.mirror import mirrored
+
+        return mirrored(episodes)
+    return episodes
 
 
 def __getattr__(name: str) -> Any:

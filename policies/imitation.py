@@ -31,6 +31,7 @@ class ImitationConfig:
         memory: steps of history shown, the present included; 0: as many as the model was trained to see.
         chunk: env steps executed for each decision, a multiple of the model's stride; 0: two tokens.
         stream: decide every `stride` env steps with one network call, down a ramp of levels (`chunk` is not used).
+        ramp: tokens of the future on that ramp; fewer follow the present more closely.
         schedule: levels of the future when not streaming.
         steps: network calls for each token, not streaming.
         uncertainty: rows between the starts of two steps (pyramid).
@@ -38,9 +39,10 @@ class ImitationConfig:
         doubt: level at which tokens of a doubtful sensor enter; 1 leaves them out, 0 believes them.
     """
 
-    memory: int = 0
+    memory: int = 2
     chunk: int = 0
     stream: bool = False
+    ramp: int = 2
     schedule: str = "full"
     steps: int = 5
     uncertainty: float = 0.5
@@ -51,7 +53,7 @@ class ImitationConfig:
         """Refuse values out of range."""
         one_of("schedule", self.schedule, schedules.SCHEDULES)
         one_of("step rule", self.step, STEPS)
-        for name, low in (("memory", 0), ("chunk", 0), ("steps", 1)):
+        for name, low in (("memory", 0), ("chunk", 0), ("steps", 1), ("ramp", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected {low} or more")
         if not 0 <= self.doubt <= 1:
@@ -67,7 +69,7 @@ class Imitation:
         limits: (low (A,), high (A,)) to which actions are clipped; None: the range seen in the demonstrations.
 
     Attributes:
-        clipped: fraction of the action numbers so far that had to be clipped.
+        clipped: fraction of the action numbers so far that had to be clipped by more than 1 % of their range.
         seconds: wall time of each decision.
         calls: network calls so far.
     """
@@ -209,7 +211,8 @@ class Imitation:
         if not np.isfinite(raw).all():
             raise FloatingPointError("the policy's actions hold NaN or infinity; the checkpoint is damaged")
         out = np.clip(raw, self.low, self.high)
-        self._clipped += int((out != raw).sum())
+        slack = np.where(np.isfinite(self.high - self.low), 0.01 * (self.high - self.low), 0.0)
+        self._clipped += int((np.abs(out - raw) > slack).sum())
         self._count += out.size
         self.seconds.append(time.perf_counter() - began)
         return list(out.swapaxes(0, 1))
@@ -273,7 +276,7 @@ class Imitation:
     def _stream(self, known: Known, past: int) -> Tensor:
         """One network call: every future token moves one notch down the ramp, the present action becomes clean."""
         horizon, group = self.model.config.horizon, self.spec.group_size
-        ahead = horizon - self.memory + 1
+        ahead = min(self.config.ramp, horizon - self.memory + 1)
         x = self._noise(horizon * group)
         begin, end = (past - 1) * group, (past - 1 + ahead) * group
         ramp = torch.ones(2, horizon)

@@ -78,12 +78,9 @@ def demonstrations(task: str, data: str | None, read: tuple[str, ...] = ()) -> E
         raise ValueError(f"{task} has no demonstrations of its own here; pass --data, see docs/imitation.md")
     if data is None and not task:
         raise ValueError("no data given; pass --data with a file, a folder or the name of a data set")
-    episodes = load(data or f"{task}-v1", generators=generators(), **read_options(read))
-    if task == "pusht":
-        from dfplan.envs import prepare_pusht
+    from dfplan.envs import prepare
 
-        return prepare_pusht(episodes)
-    return episodes
+    return prepare(task, load(data or f"{task}-v1", generators=generators(), **read_options(read)))
 
 
 def load_planner(name: str, planner: PlannerConfig, device: str, threads: int) -> Planner:

@@ -19,7 +19,7 @@ def data(
     steps: int | None = None,
     episodes: int | None = None,
     seed: int = 0,
-    action_mode: Literal["joint", "ee"] = "joint",
+    action_mode: Literal["ee", "joint"] = "ee",
     read: tuple[str, ...] = (),
     format: str | None = None,
     download: bool = True,
@@ -47,7 +47,7 @@ def data(
         steps: env steps to generate in a maze; D4RL's number if left out.
         episodes: demonstrations to generate with the arm; 200 if left out.
         seed: of what is generated.
-        action_mode: arm: record joint targets, or the hand's pose.
+        action_mode: arm: record the pose asked of the hand, or joint targets.
         read: options of the reader or writer, such as obs=object,robot0_eef_pos action=actions_abs mask=train dt=0.05.
         format: what `convert` writes, where the ending does not say: robomimic, lerobot, zarr or npz.
         download: allow the network.

@@ -17,7 +17,8 @@ class Episodes:
     Attributes:
         arrays: name -> (N, C) or (N,) array, N env steps over all episodes. `observations` is required;
             `actions[t]` is the action taken at `observations[t]`; `rewards[t]` belongs to `observations[t]`
-            as its source records it (the readers say where that is the reward of the transition from t).
+            as its source records it (the readers say where that is the reward of the transition from t);
+            `executed[t]`, where there is one, is what was carried out instead of `actions[t]`.
             Memory-mapped arrays are welcome.
         ends: (E,) int64, exclusive end of each episode; strictly increasing; the last one is N.
         dt: seconds between two env steps.

@@ -32,36 +32,48 @@ _HOLD = 10
 """Control steps that a demonstration stays at success."""
 
 
-class _Shaker:
-    """Short spells in which the arm does something else than commanded.
+class _Mischief:
+    """What goes wrong in a demonstration, so that it shows how to recover; drawn anew for each.
 
-    The tool drifts off by a few cm; and in half of the episodes the gripper opens once while it is closed.
+    The tool drifts off by a few cm for short spells; a closed gripper slips open once; an open one closes for a moment;
+    the object or target is moved, up to twice.
     """
 
-    def __init__(self, rng: np.random.Generator, steps: int) -> None:
-        self._rng, self._spells = rng, []
-        self._slips = int(rng.integers(2))
-        self._slip_until = 0
-        for start in rng.integers(5, steps, 3):
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._drifts = []
+        for start in rng.integers(5, 120, 3 * int(rng.random() < 0.5)):
             direction = rng.standard_normal(3)
             direction[2] = 0.6 * abs(direction[2])
             speed = rng.uniform(0.05, 0.14) / np.linalg.norm(direction)
-            self._spells.append((int(start), int(rng.integers(8, 15)), direction * speed))
+            self._drifts.append((int(start), int(rng.integers(8, 15)), direction * speed))
+        self._slips = int(rng.random() < 0.3)
+        starts = rng.integers(0, 40, int(rng.random() < 0.5))
+        self._fumbles = [(int(start), int(start + rng.integers(4, 11))) for start in starts]
+        self._moves = set(rng.integers(3, 40, rng.choice(3, p=[0.4, 0.35, 0.25])).tolist())
+        self._slip_until = 0
 
-    def shake(self, env: ArmEnv, command: Array, step: int) -> Array:
-        """The command to execute instead of `command` (8,) in control step `step`."""
-        for start, length, velocity in self._spells:
+    def meddle(self, env: ArmEnv, command: Array, step: int) -> Array:
+        """Disturb the scene; the command to execute instead of `command` (8,) in control step `step`."""
+        if step in self._moves and not env.displace(self._rng, self._rng.uniform(0.03, 0.1)):
+            self._moves.add(step + 1)  # not possible now, perhaps soon
+        for start, length, velocity in self._drifts:
             if start <= step < start + length:
                 bump = np.sin(np.pi * (step - start + 0.5) / length)
                 twist = np.append(LEAD * bump * velocity, np.zeros(3))
                 q, command = env.physics.q, command.copy()
                 command[:7] += kin.joint_step(kin.frames(q), q, twist, q, 0.0)
-        closed = command[7] < 0.02 and env.physics.opening < 0.045
+        return np.append(command[:7], self._grip(env, float(command[7]), step))
+
+    def _grip(self, env: ArmEnv, opening: float, step: int) -> float:
+        """Gripper opening to execute instead of `opening`, m."""
+        closed = opening < 0.02 and env.physics.opening < 0.045
         if self._slips and closed and self._rng.random() < 0.04:
             self._slips, self._slip_until = 0, step + int(self._rng.integers(3, 9))
         if step < self._slip_until:
-            command = np.append(command[:7], 0.08)
-        return command
+            return 0.08
+        fumbling = any(start <= step < end for start, end in self._fumbles)
+        return 0.0 if fumbling and opening > 0.05 else opening
 
 
 def _task(name: str) -> str:
@@ -107,26 +119,25 @@ def demonstrate(env: ArmEnv, seed: int, steps: int) -> dict[str, Array] | None:
         steps: give up after this many control steps.
 
     Returns:
-        `observations` (n, O), `actions` (n, 8), `rewards` (n,), ending half a second after success; None if
+        `observations` (n, O), `actions` (n, 8), `executed` (n, 8), `rewards` (n,), ending half a second after success; None if
         the expert failed or, in reaching, touched something.
     """
     rng = np.random.default_rng(seed)
-    kind = rng.choice(["", "shake", "push", "move"], p=[0.35, 0.35, 0.1, 0.2])
-    options = {"disturb": str(kind)} if kind in ("push", "move") else {}
+    options = {"disturb": "push"} if rng.random() < 0.2 else {}
     observation, _ = env.reset(seed=int(rng.integers(2**31)), options=options)
     driver = env.make_expert(int(rng.integers(2**31)))
-    shaker = _Shaker(rng, 90) if kind == "shake" else None
-    rows: list[tuple[Any, Array, float]] = []
+    mischief = _Mischief(rng)
+    rows: list[tuple[Any, Array, Array, float]] = []
     lasted = 0
     for step in range(steps):
         command = driver.act()
-        executed = command if shaker is None else shaker.shake(env, command, step)
+        executed = mischief.meddle(env, command, step)
         following, reward, _, _, info = env.step(executed)
-        rows.append((observation, command, reward))
+        rows.append((observation, command, executed, reward))
         observation = following
         lasted = lasted + 1 if info["success"] else 0
         if lasted >= _HOLD:
-            keys = ("observations", "actions", "rewards")
+            keys = ("observations", "actions", "executed", "rewards")
             return {key: np.array(part) for key, part in zip(keys, zip(*rows, strict=True), strict=True)}
         if info["collided"] and "obstacle" in env.sensors:
             return None
@@ -150,9 +161,9 @@ def collect(
         action: what is recorded as the action: `joint` targets, or the `ee` pose they stand for.
 
     Returns:
-        `observations` (N, O), `actions` (N, A) the expert's commands (also where something else was
-        executed), `rewards` (N,) of the step from there on; float32. Their `info` names sensors, columns and units,
-        and says which column is told relative to which.
+        `observations` (N, O), `actions` (N, A) the expert's commands, `executed` (N, A) what was carried out
+        instead where the demonstration was disturbed, `rewards` (N,) of the step from there on; float32. Their
+        `info` names sensors, columns and units, and says which column is told relative to which.
 
     Raises:
         ValueError: for an unknown task or episodes below 1.
@@ -172,7 +183,8 @@ def collect(
                 progress(len(kept))
     arrays = {key: np.concatenate([demo[key] for demo in kept]).astype(np.float32) for key in kept[0]}
     if action == "ee":
-        arrays["actions"] = np.stack([_pose(command) for command in arrays["actions"]]).astype(np.float32)
+        for key in ("actions", "executed"):
+            arrays[key] = np.stack([_pose(command) for command in arrays[key]]).astype(np.float32)
     ends = np.cumsum([len(demo["rewards"]) for demo in kept])
     return Episodes(arrays, ends, DT, task, _info(env, action))
 
@@ -205,7 +217,7 @@ def _info(env: ArmEnv, action: str) -> dict[str, Any]:
 
 def generate_arm(
     task: str, path: str | os.PathLike[str], episodes: int = 200, seed: int = 0,
-    action: Literal["joint", "ee"] = "joint",
+    action: Literal["joint", "ee"] = "ee",
 ) -> Path:  # fmt: skip
     """Write demonstrations in robomimic's layout; see `collect`. The file appears whole or not at all."""
     task, target = _task(task), Path(path)

@@ -42,8 +42,8 @@ class ArmExpert:
         self.pace = float(self.rng.uniform(0.8, 1.2))
         self._noise, self._go, self._step = np.zeros(6), 0.0, 0
         self._pauses = [
-            (start, start + int(self.rng.integers(4, 13)))
-            for start in self.rng.integers(8, 120, self.rng.choice(3, p=[0.5, 0.35, 0.15]))
+            (start, start + int(self.rng.integers(4, 8)))
+            for start in self.rng.integers(8, 120, self.rng.choice(3, p=[0.6, 0.3, 0.1]))
         ]
 
     def act(self) -> Array:

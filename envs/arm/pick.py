@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import permutations, product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -93,9 +94,9 @@ class ArmPickEnv(ArmEnv):
         return self._spot
 
     def sense(self) -> Array:
-        """Cube pose and spot."""
+        """Cube pose, as the one of its 24 equal ones that is turned least, and spot."""
         position, rotation = self.cube
-        return np.concatenate([position, kin.rot6d(rotation), self._spot])
+        return np.concatenate([position, kin.rot6d(least_turned(rotation)), self._spot])
 
     def _placed(self) -> bool:
         cube, _ = self.cube
@@ -143,6 +144,21 @@ def _ramp(value: float, low: float, high: float) -> float:
     """0 below `low`, 1 above `high`, smooth between."""
     part = min(1.0, max(0.0, (value - low) / (high - low)))
     return part * part * (3.0 - 2.0 * part)
+
+
+_EQUAL = np.array(
+    [
+        np.eye(3)[list(order)] * signs
+        for order in permutations(range(3))
+        for signs in product((1, -1), repeat=3)
+        if np.linalg.det(np.eye(3)[list(order)] * signs) > 0
+    ]
+)
+
+
+def least_turned(rotation: Array) -> Array:
+    """The rotation (3, 3) nearest to none among the 24 in which a cube looks the same."""
+    return np.asarray(rotation @ _EQUAL[np.argmax(np.einsum("ij,kji->k", rotation, _EQUAL))])
 
 
 def grasp_yaw(rotation: Array) -> float:

@@ -121,3 +121,16 @@ def test_lags_read_ahead(tmp_path):
     np.testing.assert_array_equal(
         got.arrays["actions"][1, 0], data.arrays["actions"][[15, 16, 16, 16]]
     )  # held
+
+
+def test_the_past_shows_what_was_executed_and_the_future_what_should_have_been(tmp_path):
+    data = demos()
+    executed = data.arrays["actions"] + 100
+    data = Episodes({**data.arrays, "executed": executed}, data.ends, data.dt, data.name, data.info)
+    config = imitation_config(data, span=2, horizon=4, batch=4)
+    windows = Trainer(config, data, tmp_path / "c").windows
+    got = windows.windows.gather([2, 20])
+    parts, _ = windows._parts(got, np.array([1, 3]))
+    np.testing.assert_array_equal(parts["action"][0, 0], executed[2:4])
+    np.testing.assert_array_equal(parts["action"][0, 1:3].reshape(-1, 2), data.arrays["actions"][4:8])
+    np.testing.assert_array_equal(parts["action"][1, :3].reshape(-1, 2), executed[20:26])

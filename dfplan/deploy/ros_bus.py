@@ -1,0 +1,77 @@
+"""What the adapters and the simulated arm ask of a connection to ROS: one contract for rclpy and rosbridge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+Publish = Callable[[Mapping[str, Any], float], bool]
+"""(fields, expires) -> whether it was handed over; never later than `expires`, s on the robot's clock."""
+Heard = Callable[[Any, float], None]
+"""(message, received): called in the bus's own thread; `received` in s of `time.perf_counter`."""
+Trigger = Callable[[], tuple[bool, str]]
+"""() -> (success, message)."""
+
+
+class Bus(Protocol):
+    """A node on a ROS graph. Declare everything, then `open`; types are written `pkg/msg/Type`."""
+
+    def advertise(
+        self, topic: str, message: str, *, latched: bool = False, lifespan: float = 0.0, command: bool = False
+    ) -> Publish:
+        """Declare a topic that is written.
+
+        Args:
+            topic: its name; `~/x` is the node's own.
+            message: its type.
+            latched: keep the last message for who comes later.
+            lifespan: drop what has not been delivered after so many s; 0: never.
+            command: `connected` waits for a reader of this one.
+        """
+        ...
+
+    def subscribe(
+        self, topic: str, message: str, heard: Heard, *, latched: bool = False, rate: float = 0.0
+    ) -> None:
+        """Declare a topic that is read: the newest message only, from any publisher whatever its QoS.
+
+        Args:
+            topic: its name.
+            message: its type.
+            heard: called with each message.
+            latched: also the last message from before; only where the publisher keeps it.
+            rate: more than this is not needed, Hz: a server in between may leave messages out; 0: all.
+        """
+        ...
+
+    def serve(self, name: str, handler: Trigger) -> None:
+        """Declare a std_srvs/Trigger service."""
+        ...
+
+    def follow(self, action: str, goal: Mapping[str, Any], done: Callable[[bool, str], None]) -> bool:
+        """Send a FollowJointTrajectory goal; `done` is called later. False if that is not possible here."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel all goals that were sent."""
+        ...
+
+    def open(self) -> None:
+        """Connect; returns without waiting for the other side."""
+        ...
+
+    def connected(self) -> bool:
+        """Whether something that is written now would be handed over."""
+        ...
+
+    def connection(self) -> int:
+        """How often a connection was made."""
+        ...
+
+    def now(self) -> float:
+        """The ROS clock, s."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect. Never raises; may be repeated."""
+        ...

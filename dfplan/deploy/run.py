@@ -1,0 +1,205 @@
+"""`deploy`: a policy, a mapping and a transport, run until told to stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TextIO
+
+from dfplan.errors import one_of
+
+from .clock import Clock, RealClock
+from .committed import CommittedPolicy
+from .drive import Driver
+from .inference import Decide, PolicyDecide
+from .loop import Loop
+from .machine import FAULT, HOLD, READY, Change
+from .mapping import Mapping, load_mapping
+from .monitor import Monitor
+from .observe import tokens_of
+from .robot import body
+from .transport import Status, Transport
+from .workers import DelayedWorker, ProcessWorker, ThreadWorker, Worker
+
+if TYPE_CHECKING:
+    from dfplan.policies import Imitation, ImitationConfig
+
+WORKERS = ("thread", "process", "inline")
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run went: the last status, all changes of state, and missed ticks."""
+
+    status: Status
+    changes: tuple[Change, ...]
+    slips: int
+    dropped: int
+
+
+def load_policy(
+    policy: str | os.PathLike[str] | Imitation, config: ImitationConfig | None = None
+) -> Imitation:
+    """A policy by name or folder, or as it is."""
+    from dfplan.policies import Imitation as Loaded
+
+    return policy if isinstance(policy, Loaded) else Loaded.load(policy, config)
+
+
+def make_decide(
+    policy: str | os.PathLike[str] | Imitation, mapping: Mapping, config: ImitationConfig | None = None,
+    monitor: Monitor | None = None, warm: bool = True, show: str = "clean",
+) -> PolicyDecide:  # fmt: skip
+    """What a worker runs; importable, so that a process can make its own. `warm`: one decision in advance."""
+    import numpy as np
+
+    from .committed import History
+    from .inference import Request
+
+    loaded = load_policy(policy, config)
+    tokens_of(mapping, loaded.spec)
+    decide = PolicyDecide(CommittedPolicy(loaded, show), mapping, body(mapping.robot), monitor)
+    if warm:
+        spec = loaded.spec
+        rows = History(np.zeros((1, spec.observation_size)), ((),), np.zeros((0, spec.action_size)))
+        limits = decide.body.limits
+        decide(Request(0, rows, np.zeros((0, spec.action_size)), (limits.low + limits.high) / 2, -2))
+    return decide
+
+
+def build(
+    policy: str | os.PathLike[str] | Imitation,
+    mapping: Mapping | str | os.PathLike[str],
+    transport: Transport,
+    *,
+    config: ImitationConfig | None = None,
+    worker: str = "thread",
+    delay: float = 0.0,
+    handover: str = "committed",
+    show: str = "clean",
+    monitor: Monitor | None = None,
+    slow: float = 1.0,
+    hold_on: Sequence[str] = (),
+    clock: Clock | None = None,
+) -> Loop:
+    """A loop, not yet connected: for tests, and for programs that run it themselves.
+
+    Args:
+        policy: name of a shipped model, folder, or an `Imitation` (not with worker="process").
+        mapping: of the robot, or its file.
+        transport: to the robot.
+        config: how the policy looks back and acts.
+        worker: `thread`, `process`, or `inline` (in the loop itself, its answer after `delay`; for simulation).
+        delay: s, of an inline worker.
+        handover: `committed`; `naive` and `ensemble` are there to compare with.
+        show: how the network is shown committed actions, see `committed.SHOWN`.
+        monitor: thresholds from `calibrate`; None: nothing is monitored.
+        slow: share of the speed while the monitor distrusts a sensor: 0 holds the arm, 1 only leaves the sensor out.
+        hold_on: tokens whose distrust holds the arm, such as the joints.
+        clock: None: the real one.
+
+    Raises:
+        ValueError: where policy and mapping do not fit together, naming what.
+    """
+    one_of("worker", worker, WORKERS)
+    mapping = mapping if isinstance(mapping, Mapping) else load_mapping(mapping)
+    clock, robot = clock or RealClock(), body(mapping.robot)
+    loaded = load_policy(policy, config)
+    tokens = tokens_of(mapping, loaded.spec)
+    decide: Decide = make_decide(loaded, mapping, monitor=monitor, warm=worker == "thread", show=show)
+    for name in hold_on:
+        one_of("token", name, [t.name for t in loaded.spec.tokens[:-1]])
+    made: Worker
+    if worker == "process":
+        if policy is loaded:
+            raise ValueError("worker='process' loads the policy itself; give its name or folder")
+        made = ProcessWorker(partial(make_decide, policy, mapping, config, monitor, True, show))
+    else:
+        made = ThreadWorker(decide) if worker == "thread" else DelayedWorker(decide, clock, delay)
+    driver = Driver(made, decide, mapping.policy.dt, tokens, loaded.spec.action_size, handover, slow, hold_on)
+    return Loop(mapping, robot, transport, made, driver, clock)
+
+
+def deploy(
+    policy: str | os.PathLike[str] | Imitation,
+    mapping: Mapping | str | os.PathLike[str],
+    transport: Transport,
+    *,
+    arm: bool = False,
+    seconds: float | None = None,
+    until: Callable[[], bool] | None = None,
+    out: TextIO | None = None,
+    **settings: object,
+) -> Report:
+    """Run a policy on a robot until `seconds` are over, `until()` is true, or Ctrl-C; then stop the arm.
+
+    Args:
+        policy: see `build`.
+        mapping: see `build`.
+        transport: see `build`.
+        arm: arm once when the robot is ready. Else somebody must ask for it on the robot's side (`~/arm`).
+            Never more than once: after a hold or a lost connection a person arms again.
+        seconds: how long; None: until told.
+        until: asked at every tick.
+        out: where the status line goes; None: standard error where that is a terminal.
+        **settings: of `build`.
+
+    Returns:
+        how it went.
+    """
+    loop = build(policy, mapping, transport, **settings)  # type: ignore[arg-type]
+    line = _Line(loop, out if out is not None else (sys.stderr if sys.stderr.isatty() else None))
+    loop.connect()
+    begun, asked = loop.clock.now(), False
+
+    def over() -> bool:
+        nonlocal asked
+        if arm and not asked and loop.machine.state == READY:
+            asked = loop.arm()[0]
+        line.show()
+        late = seconds is not None and loop.clock.now() - begun >= seconds
+        return late or bool(until and until())
+
+    try:
+        loop.run(over)
+    except KeyboardInterrupt:
+        loop.run(lambda: True)
+    line.end()
+    return Report(loop.status(), tuple(loop.machine.changes), loop.stats.slips, loop.stats.dropped)
+
+
+class _Line:
+    """The live status line, five times a second."""
+
+    def __init__(self, loop: Loop, out: TextIO | None) -> None:
+        self.loop, self.out, self._next = loop, out, 0.0
+
+    def show(self) -> None:
+        """Write it, if it is time."""
+        now = self.loop.clock.now()
+        if self.out is None or now < self._next:
+            return
+        self._next = now + 0.2
+        self.out.write("\r\x1b[K" + status_line(self.loop.status(now)))
+        self.out.flush()
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self.out is not None:
+            self.out.write("\n")
+
+
+def status_line(s: Status) -> str:
+    """One line of up to about 150 characters."""
+    ages = " ".join(f"{name} {1e3 * age:.0f}" for name, age in s.ages.items())
+    text = (
+        f"{s.state:<8} {s.rate:5.1f} Hz (p99 {1e3 * s.period[1]:.1f} ms)  ages ms: {ages}  chunk "
+        f"{1e3 * s.inference[0]:.0f}/{1e3 * s.inference[1]:.0f} ms  sent {s.sent}  late {s.overruns}  refused "
+        f"{sum(s.refusals.values())}"
+    )
+    if s.doubtful:
+        text += f"  doubtful: {', '.join(s.doubtful)}"
+    return text + (f"  {s.reason}" if s.state in (HOLD, FAULT, "DISARMED") else "")

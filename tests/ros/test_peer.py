@@ -1,0 +1,92 @@
+"""A robot by another vendor of DDS, and the bytes of what is published."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ros_common import interpreter, make_loop, mapping_of, other_environment, wait
+
+from dfplan.deploy import ros_messages as ros
+from dfplan.deploy.transport import JointTrajectory
+
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("rclpy")]
+CYCLONE = """<CycloneDDS><Domain><General><Interfaces><NetworkInterface name="lo" multicast="true"/></Interfaces>
+</General></Domain></CycloneDDS>"""
+
+
+def test_cyclone():
+    """The loop drives a robot on Cyclone DDS whose joints come shuffled and with one more."""
+    from dfplan.deploy.ros2 import ros2_transport
+    from dfplan.envs.arm import GRIPPER_OPEN
+    from dfplan.envs.arm.model import HOME
+
+    python = interpreter("DFPLAN_CYCLONE_PYTHON", "cyclonedds")
+    mapping = mapping_of("reach")
+    joints = PolicyOf(mapping)
+    start, goal = np.append(HOME, GRIPPER_OPEN), np.append(HOME + 0.2, 0.05)
+    loop = make_loop(joints, ros2_transport(joints), np.linspace(start, goal, 40)[1:])
+    peer = subprocess.Popen(
+        [python, str(Path(__file__).with_name("cyclone_peer.py")), os.environ["ROS_DOMAIN_ID"], "12", json.dumps(start.tolist())],
+        env=other_environment(CYCLONEDDS_URI=CYCLONE), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    thread = loop.start()
+    try:
+        wait(lambda: loop.machine.state == "READY" or peer.poll() is not None, 10, "ready")
+        assert loop.arm()[0], peer.communicate()
+        out, error = peer.communicate(timeout=20)
+    finally:
+        loop.finish()
+        thread.join(5)
+        peer.kill()
+    answer = json.loads(out.split("ANSWER ")[1]) if "ANSWER " in out else error
+    print("FIGURE cyclone:", answer)
+    assert answer["count"] > 100 and answer["oldest"] < 0.15
+    np.testing.assert_allclose(answer["place"], goal, atol=5e-3)
+
+
+def PolicyOf(mapping):
+    """The mapping without the task's sensors, which this robot does not have."""
+    keep = tuple(s for s in mapping.policy.observation if s.source == "joints")
+    return replace(
+        mapping, sources=mapping.sources[:1], policy=replace(mapping.policy, observation=keep)
+    )
+
+
+def test_bytes():
+    """The CDR bytes of a trajectory are those of an independent serialiser."""
+    stores = pytest.importorskip("rosbags.typesys", reason="rosbags is not installed")
+    from rclpy.serialization import serialize_message
+
+    from dfplan.deploy.ros2 import fill, type_of
+
+    rng = np.random.default_rng(0)
+    trajectory = JointTrajectory(
+        tuple(f"q{i}" for i in range(7)), np.arange(1, 17) * 0.05, rng.normal(size=(16, 7)), rng.normal(size=(16, 7)),
+        time.time(), np.inf,
+    )  # fmt: skip
+    message = fill(type_of(ros.JOINT_TRAJECTORY)(), ros.trajectory_fields(trajectory))
+    ours = serialize_message(message)
+    store = stores.get_typestore(stores.Stores.ROS2_JAZZY)
+    t, empty = store.types, np.zeros(0)
+    stamp = t["builtin_interfaces/msg/Time"](**ros.time_fields(trajectory.stamp))
+    points = [
+        t["trajectory_msgs/msg/JointTrajectoryPoint"](
+            trajectory.positions[i], trajectory.velocities[i], empty, empty,
+            t["builtin_interfaces/msg/Duration"](**ros.time_fields(float(trajectory.times[i]))),
+        )
+        for i in range(16)
+    ]  # fmt: skip
+    header = t["std_msgs/msg/Header"](stamp, "")
+    theirs = bytes(
+        store.serialize_cdr(
+            t[ros.JOINT_TRAJECTORY](header, list(trajectory.names), points), ros.JOINT_TRAJECTORY
+        )
+    )
+    assert ours[: len(theirs)] == theirs and not any(ours[len(theirs) :])  # rclpy pads with zeros

@@ -1,0 +1,121 @@
+"""The commands of imitation, as a user types them: generate, inspect, convert, train, resume, evaluate."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from test_cli import dfplan, elsewhere  # noqa: F401  fixtures
+
+from dfplan.data import load
+
+TINY = [
+    "steps=4",
+    "save_every=1",
+    "keep_every=2",
+    "log_every=1",
+    "warmup=1",
+    "batch=8",
+    "precision=fp32",
+    "model.width=16",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("imitation")
+
+
+@pytest.fixture
+def demos(place, dfplan):  # noqa: F811
+    path = place / "pick.hdf5"
+    if not path.exists():
+        made = dfplan("data", "generate", "arm-pick", "--episodes", 3, "--seed", 1, "--out", path)
+        assert made.code == 0, made.err
+    return path
+
+
+@pytest.fixture
+def run(place, demos, dfplan):  # noqa: F811
+    folder = place / "run"
+    if not folder.exists():
+        done = dfplan("train", "arm-pick", "--data", demos, "--out", folder, "--set", *TINY)
+        assert done.code == 0, done.err
+    return folder
+
+
+def test_generated_demonstrations_are_reproducible_and_say_what_they_are(demos, dfplan, tmp_path):  # noqa: F811
+    again = tmp_path / "again.hdf5"
+    assert dfplan("data", "generate", "arm-pick", "--episodes", 3, "--seed", 1, "--out", again).code == 0
+    one, two = load(demos), load(again)
+    assert len(one) == 3 and one.info["env_args"]["env_name"] == "dfplan/ArmPick-v1"
+    for key in one.arrays:
+        np.testing.assert_array_equal(one.arrays[key], two.arrays[key])
+
+
+def test_inspect_prints_writes_and_draws(demos, dfplan, tmp_path):  # noqa: F811
+    got = dfplan("data", "inspect", demos, "--out", tmp_path / "look.png", "--json", tmp_path / "look.json")
+    assert got.code == 0 and "robomimic" in got.out and "20 Hz" in got.out and "spot_z" in got.out
+    assert json.loads((tmp_path / "look.json").read_text())["format"] == "robomimic"
+    assert (tmp_path / "look.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["there.npz", "there.zarr", "there.zarr.zip", "folder"])
+def test_convert_there_and_back_is_exact(demos, dfplan, tmp_path, name):  # noqa: F811
+    assert dfplan("data", "convert", demos, tmp_path / name).code == 0
+    back = dfplan("data", "convert", tmp_path / name, tmp_path / "back.hdf5", "--read", "rescale=true")
+    assert back.code == 0, back.err
+    one, two = load(demos), load(tmp_path / "back.hdf5")
+    for key in one.arrays:
+        np.testing.assert_array_equal(one.arrays[key], two.arrays[key])
+    assert one.ends.tolist() == two.ends.tolist() and one.info["relative"] == two.info["relative"]
+
+
+def test_training_goes_on_where_it_stopped(place, demos, run, dfplan):  # noqa: F811
+    words = ["train", "arm-pick", "--data", demos, "--out", place / "halves", "--set", *TINY]
+    whole = load_file(run / "checkpoint" / "model.safetensors")
+    assert dfplan(*words, "steps=4").code == 0
+    half = load_file(place / "halves" / "checkpoint" / "model.safetensors")
+    assert all((whole[k] == half[k]).all() for k in whole)
+    assert sorted(p.name for p in (run / "kept").iterdir()) == ["0000002", "0000004"]
+    refused = dfplan(*words)
+    assert refused.code == 2 and "--resume" in refused.err
+
+
+def test_evaluation_reports_checkpoints_best_and_mean_apart(run, dfplan, tmp_path):  # noqa: F811
+    words = ["eval", "arm-pick", "--checkpoint", run, "--episodes", 2, "--last", 2, "--policy.steps", 1]
+    got = dfplan(*words, "--json", tmp_path / "e.json")
+    assert got.code == 0, got.err
+    values = json.loads((tmp_path / "e.json").read_text())
+    assert [r["checkpoint"] for r in values["checkpoints"]] == ["0000002", "0000004"]
+    each = [r["progress_mean"] for r in values["checkpoints"]]
+    assert values["progress_mean_best"] == max(each)
+    assert values["progress_mean_mean_of_last_2"] == pytest.approx(np.mean(each))
+    row = values["checkpoints"][0]
+    assert row["episodes"] == 2 and row["success_ci"][0] <= row["success"] <= row["success_ci"][1]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["eval", "arm-pick", "--tracker", "pd"], "got --tracker, which is for mazes"),
+        (["eval", "maze2d-umaze", "--disturb", "push"], "got --disturb, which is for policies"),
+        (["eval", "arm-pick", "--last", 3, "--checkpoint", "nowhere"], "kept 0 checkpoints, asked for 3"),
+        (["eval", "maze2d-umaze", "--checkpoint", "RUN"], "checkpoint of a policy"),
+        (["train", "pusht", "--out", "x"], "pass --data"),
+        (["train", "imitation", "--out", "x"], "no data given"),
+        (["train", "imitation", "--out", "x", "--data", "DEMOS", "--read", "obs=objct"], "object"),
+        (["train", "imitation", "--out", "x", "--data", "DEMOS", "--read", "mask"], "expected key=value"),
+        (["train", "imitation", "--out", "x", "--data", "DEMOS", "--set", "tokens=[]"], "tokens"),
+        (["data", "convert", "DEMOS"], "give one to convert"),
+        (["data", "convert", "DEMOS", "x.xyz"], "format"),
+        (["data", "generate", "arm-pick", "--steps", 10], "whose length is given in --episodes"),
+        (["data", "generate", "maze2d-umaze-v1", "--episodes", 10], "whose length is given in --steps"),
+        (["data", "inspect", "nothing.hdf5"], "no such file"),
+    ],
+)
+def test_refusals_are_one_line_with_the_fix(words, message, demos, run, dfplan):  # noqa: F811
+    words = [{"DEMOS": demos, "RUN": run}.get(w, w) for w in words]
+    got = dfplan(*words)
+    assert got.code == 2, got.out
+    assert message in got.err and len(got.err.strip().splitlines()) == 1 and "Traceback" not in got.err
