@@ -36,6 +36,7 @@ class ModelConfig:
         causal: a token sees only its past (transformer; a recurrent network always is).
         parameterisation: what the output means: `x0`, `eps` or `v`.
         noise: the noise schedule.
+        fine: perceptron: resolution of small values, see `nets/mlp.py`; 0 for none.
     """
 
     kind: str = "transformer"
@@ -45,12 +46,15 @@ class ModelConfig:
     causal: bool = False
     parameterisation: str = "x0"
     noise: NoiseSchedule = field(default_factory=NoiseSchedule)
+    fine: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse unknown names and sizes below 1."""
         one_of("model kind", self.kind, ("transformer", "recurrent", "perceptron"))
         one_of("parameterisation", self.parameterisation, PARAMETERISATIONS)
         _above_zero(self, "width", "layers", "heads")
+        if self.fine and (self.kind != "perceptron" or self.fine < 0):
+            raise ValueError(f"got fine={self.fine} with kind '{self.kind}', expected 0, or above 0 with 'perceptron'")
         if self.kind == "transformer" and self.width % self.heads:
             raise ValueError(f"got width={self.width}, heads={self.heads}; width must be a multiple of heads")
 
@@ -59,7 +63,7 @@ class ModelConfig:
         if self.kind == "recurrent":
             backbone: nn.Module = Recurrent(spec.width, self.width, self.layers)
         elif self.kind == "perceptron":
-            backbone = Perceptron(torch.from_numpy(spec.valid).repeat(horizon, 1), self.width, self.layers)
+            backbone = Perceptron(torch.from_numpy(spec.valid).repeat(horizon, 1), self.width, self.layers, self.fine)
         else:
             tokens = horizon * spec.group_size
             backbone = Transformer(

@@ -15,7 +15,7 @@ from dfplan.spec import Channel, Token, TrajectorySpec
 DEFAULTS: dict[str, Any] = {
     "goal_token": "",
     "horizon": 6,
-    "model": {"kind": "perceptron", "width": 448, "layers": 3},
+    "model": {"kind": "perceptron", "width": 416, "layers": 3, "fine": 20.0},
     "levels": {
         "independent": 0.1, "shared": 0.6, "pyramid": 0.3, "start_known": 0.0, "history": 0.95, "memory": 3, "doubt": 0.2,
     },

@@ -12,7 +12,10 @@ import torch
 
 import dfplan
 from dfplan import models
-from dfplan.config import TrainConfig, read_config
+from dfplan.config import TrainConfig, from_dict, read_config, read_values, to_dict
+from dfplan.data import Episodes
+from dfplan.imitate import DEFAULTS, complete
+from dfplan.policies import Imitation
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
@@ -112,8 +115,29 @@ def test_public_names_are_there():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.json")), ids=lambda p: p.stem)
 def test_configurations_that_ship_are_valid(path):
-    config = read_config(path, TrainConfig)
+    values = read_values(path)
+    if "spec" not in values:  # it comes from the demonstrations
+        groups = {s: [i, i + 1] for i, s in enumerate(s for t in values.get("tokens", {"a": ["a"]}).values() for s in t)}
+        arrays = {"observations": np.random.rand(9, len(groups)), "actions": np.random.rand(9, 2)}
+        values = complete(values, Episodes(arrays, np.array([9]), 0.1, "any", {"groups": groups}))
+    config = from_dict(TrainConfig, values)
     assert config.model.build(config.spec, config.horizon)
+
+
+@pytest.mark.parametrize("task", ["arm-reach", "arm-pick", "pusht"])
+def test_policies_that_ship_are_small_finite_and_of_their_configuration(task):
+    folder = models.find(task)
+    assert sum(p.stat().st_size for p in folder.iterdir()) <= 8e6
+    policy = Imitation.load(task)
+    config = policy.model.config
+    assert config.task == task and all(torch.isfinite(p).all() for p in policy.model.denoiser.parameters())
+    values = read_values(ROOT / "configs" / f"{task}.json")
+    tokens = values.pop("tokens")
+    assert [t.name for t in config.spec.tokens] == [*tokens, "action"]
+    base = {"spec": to_dict(config.spec), **values}
+    for table in ("model", "levels"):
+        base[table] = {**DEFAULTS[table], **values.get(table, {})}
+    assert from_dict(TrainConfig, {**DEFAULTS, **base}) == config, "trained with other settings than configs/ now says"
 
 
 @pytest.mark.parametrize("maze", ["umaze", "medium", "large"])

@@ -2,9 +2,9 @@
 
     python -m dfplan.deploy.arm_node --task reach
 
-It publishes /joint_states and the task's sensors (arrays, such as /target; poses also as /target_pose), and obeys /arm_controller/joint_trajectory and
-/gripper_controller/joint_trajectory by the joint_trajectory_controller's rules. Services: `~/estop`, `~/release`,
-`~/reset` (next episode). Diagnostics count what was accepted and refused.
+It publishes /joint_states and the task's sensors (arrays, such as /target; poses also as /target_pose), and obeys
+/arm_controller/joint_trajectory and /gripper_controller/joint_trajectory by the joint_trajectory_controller's rules.
+Services: `~/estop`, `~/release`, `~/reset` (next episode). Diagnostics count what was accepted and refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,6 @@ from . import ros_messages as ros
 from .ros_arm import ARM_JOINTS, ARM_TOPIC, GRIPPER, GRIPPER_TOPIC, ArmSettings, limits, make_bus, pose_fields
 from .ros_bus import Bus, Publish
 from .ros_controller import TrajectoryController
-
-if TYPE_CHECKING:
-    from dfplan.envs.arm import ArmEnv
 
 Array = NDArray[np.float64]
 _LOG = logging.getLogger(__name__)
@@ -46,13 +44,12 @@ class ArmNode:
 
     def __init__(self, bus: Bus, settings: ArmSettings) -> None:
         """Build the arm and declare its topics on `bus`, which is not yet open."""
-        from dfplan.envs.arm import ArmPickEnv, ArmReachEnv
-        from dfplan.envs.arm.model import TIMESTEP
-
+        envs: Any = import_module("dfplan.envs")
+        timestep = float(import_module("dfplan.envs.arm.model").TIMESTEP)
         self.settings, self.bus, self.seed = settings, bus, settings.seed
-        self.env: ArmEnv = ArmReachEnv() if settings.task == "reach" else ArmPickEnv()
+        self.env = envs.ArmReachEnv() if settings.task == "reach" else envs.ArmPickEnv()
         self._steps = round(400.0 / settings.rate)
-        self._dt, self._offsets = self._steps * TIMESTEP, np.arange(1, self._steps + 1) * TIMESTEP
+        self._dt, self._offsets = self._steps * timestep, np.arange(1, self._steps + 1) * timestep
         self._lock, self._sim, self._tick = threading.Lock(), 1000.0, 0
         self._late, self._fastest, self._success, self._lasted = 0, 0.0, False, 0.0
         self._episode, self._moved, self._turned = 0.0, math.nan, math.nan
@@ -137,9 +134,8 @@ class ArmNode:
             physics = self.env.physics
             q = physics.q
             arm.measured, gripper.measured = q, np.array([physics.opening])
-            rows = np.concatenate(
-                [arm.setpoints(at + self._offsets), gripper.setpoints(at + self._offsets)], 1
-            )
+            times: Array = np.asarray(at + self._offsets, np.float64)
+            rows = np.concatenate([arm.setpoints(times), gripper.setpoints(times)], 1)
             if arm.moving(at) and np.abs(rows[0, :7] - q).max() > self.settings.follow:
                 arm.refused["did not follow"] += 1
                 arm.halt(at)

@@ -21,6 +21,7 @@ Flaw = tuple[bool, str]
 """Whether it is a fault (else a hold), and a sentence."""
 
 _RAMP = 2.0  # change of the speed share per s
+_FIRST = 1.0  # s: a first chunk that took longer is decided anew
 
 
 class Driver:
@@ -71,6 +72,7 @@ class Driver:
         self._doubts: deque[tuple[str, ...]] = deque(maxlen=self.steps)
         self._time, self._until, self._asked, self._step = 0.0, 0, -1, -1
         self.speed, self.doubtful = 1.0, ()
+        self._waited, self._basis = 0.0, 0.0
 
     @property
     def motion(self) -> Motion:
@@ -91,6 +93,7 @@ class Driver:
         flaw = self._take(lead)
         if flaw is not None:
             return flaw
+        self._waited += passed
         if self._motion.steps:
             self._pace(passed)
             self._time += passed * self.speed
@@ -110,7 +113,8 @@ class Driver:
     def target(self, ahead: float) -> Target:
         """What is wanted `ahead` s from now."""
         q, v, a = self._motion.at(self._time + ahead * self.speed)
-        return Target(q, v * self.speed, a * self.speed**2)
+        age = max(0.0, self._time + ahead * self.speed - self._basis)
+        return Target(q, v * self.speed, a * self.speed**2, age)
 
     def _pace(self, passed: float) -> None:
         """Toward the speed that the monitor allows, gently."""
@@ -161,6 +165,12 @@ class Driver:
         return self._accept(answer, lead)
 
     def _accept(self, answer: Answer, lead: float) -> Flaw | None:
+        if not self._motion.steps and self._waited > _FIRST:
+            self.stats.counts["first chunk too old"] += 1
+            self._seen.clear()
+            self._doubts.clear()
+            self._step, self._asked, self._waited = -1, -1, 0.0
+            return None
         if not self._motion.steps:  # the policy's time begins where the fixed setpoints end
             self._time = -lead * self.speed
         used = self._time + lead * self.speed
@@ -169,7 +179,7 @@ class Driver:
         if took.late and self.handover == "committed":
             self.stats.overruns += 1
         self._until = min(answer.first + self.chunk, self._motion.steps)
-        self.doubtful = answer.doubtful
+        self._basis, self.doubtful = self._asked * self.dt, answer.doubtful
         for token in answer.doubtful:
             self.stats.counts[f"doubtful: {token}"] += 1
         bad = [t for t in answer.doubtful if t in self.hold_on or self.slow == 0]

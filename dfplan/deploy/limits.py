@@ -122,13 +122,13 @@ class Safety:
     Attributes:
         jump: a target further than this from the measured joint is refused, rad (m for sliding joints: a tenth).
         following: a joint further than this from what was commanded stops the arm, rad (m: a tenth).
-        max_age: an action older than this is refused, s.
+        max_age: an action whose observation is older than this is refused, s.
         workspace: where the tool may be; None: anywhere the joints allow.
     """
 
     jump: float = 0.6
     following: float = 0.3
-    max_age: float = 0.5
+    max_age: float = 2.0
     workspace: Box | None = None
 
     def __post_init__(self) -> None:

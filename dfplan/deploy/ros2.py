@@ -148,7 +148,7 @@ class Ros2Bus:
         self._node.create_service(type_of(TRIGGER), name, answer)
 
     def follow(self, action: str, goal: Mapping[str, Any], done: Callable[[bool, str], None]) -> bool:
-        """Send a goal where control_msgs is installed and the action's server is there."""
+        """Send a goal where control_msgs is installed; waits up to 1 s for the action's server."""
         try:
             kind = type_of(FOLLOW)
         except ImportError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,18 +62,15 @@ class ArmSettings:
 
 def limits() -> tuple[JointLimits, JointLimits]:
     """Limits of the arm's joints and of the gripper."""
-    from dfplan.envs.arm import GRIPPER_OPEN, PANDA
-    from dfplan.envs.arm.model import GRIPPER_SPEED
-
-    rows = (
-        np.array(row) for row in (PANDA.lower, PANDA.upper, PANDA.velocity, PANDA.acceleration, PANDA.jerk)
+    model: Any = import_module("dfplan.envs.arm.model")
+    keys = ("lower", "upper", "velocity", "acceleration", "jerk")
+    one = (0.0, model.GRIPPER_OPEN, model.GRIPPER_SPEED, 10.0, 2000.0)
+    arm: Any = {key: np.array(getattr(model.PANDA, key)) for key in keys}
+    gripper: Any = {key: np.array([value]) for key, value in zip(keys, one, strict=True)}
+    return (
+        JointLimits(ARM_JOINTS, **arm, margin=np.zeros(7), sliding=np.zeros(7, bool)),
+        JointLimits((GRIPPER,), **gripper, margin=np.zeros(1), sliding=np.ones(1, bool)),
     )
-    arm = JointLimits(ARM_JOINTS, *rows, margin=np.zeros(7), sliding=np.zeros(7, bool))
-    one = np.ones(1)
-    gripper = JointLimits(
-        (GRIPPER,), 0 * one, GRIPPER_OPEN * one, GRIPPER_SPEED * one, 10 * one, 2000 * one, 0 * one, one > 0
-    )
-    return arm, gripper
 
 
 def pose_fields(values: Array) -> dict[str, dict[str, float]]:

@@ -27,6 +27,7 @@ from .workers import DelayedWorker, ProcessWorker, ThreadWorker, Worker
 if TYPE_CHECKING:
     from dfplan.policies import Imitation, ImitationConfig
 
+Name = str | os.PathLike[str]
 WORKERS = ("thread", "process", "inline")
 
 
@@ -40,9 +41,7 @@ class Report:
     dropped: int
 
 
-def load_policy(
-    policy: str | os.PathLike[str] | Imitation, config: ImitationConfig | None = None
-) -> Imitation:
+def load_policy(policy: Name | Imitation, config: ImitationConfig | None = None) -> Imitation:
     """A policy by name or folder, or as it is."""
     from dfplan.policies import Imitation as Loaded
 
@@ -50,7 +49,7 @@ def load_policy(
 
 
 def make_decide(
-    policy: str | os.PathLike[str] | Imitation, mapping: Mapping, config: ImitationConfig | None = None,
+    policy: Name | Imitation, mapping: Mapping, config: ImitationConfig | None = None,
     monitor: Monitor | None = None, warm: bool = True, show: str = "clean",
 ) -> PolicyDecide:  # fmt: skip
     """What a worker runs; importable, so that a process can make its own. `warm`: one decision in advance."""
@@ -71,20 +70,11 @@ def make_decide(
 
 
 def build(
-    policy: str | os.PathLike[str] | Imitation,
-    mapping: Mapping | str | os.PathLike[str],
-    transport: Transport,
-    *,
-    config: ImitationConfig | None = None,
-    worker: str = "thread",
-    delay: float = 0.0,
-    handover: str = "committed",
-    show: str = "clean",
-    monitor: Monitor | None = None,
-    slow: float = 1.0,
-    hold_on: Sequence[str] = (),
+    policy: Name | Imitation, mapping: Mapping | Name, transport: Transport, *,
+    config: ImitationConfig | None = None, worker: str = "thread", delay: float = 0.0, handover: str = "committed",
+    show: str = "clean", monitor: Monitor | None = None, slow: float = 1.0, hold_on: Sequence[str] = (),
     clock: Clock | None = None,
-) -> Loop:
+) -> Loop:  # fmt: skip
     """A loop, not yet connected: for tests, and for programs that run it themselves.
 
     Args:
@@ -109,9 +99,9 @@ def build(
     clock, robot = clock or RealClock(), body(mapping.robot)
     loaded = load_policy(policy, config)
     tokens = tokens_of(mapping, loaded.spec)
-    decide: Decide = make_decide(loaded, mapping, monitor=monitor, warm=worker == "thread", show=show)
     for name in hold_on:
         one_of("token", name, [t.name for t in loaded.spec.tokens[:-1]])
+    decide: Decide = make_decide(loaded, mapping, None, monitor, worker == "thread", show)
     made: Worker
     if worker == "process":
         if policy is loaded:
@@ -119,21 +109,16 @@ def build(
         made = ProcessWorker(partial(make_decide, policy, mapping, config, monitor, True, show))
     else:
         made = ThreadWorker(decide) if worker == "thread" else DelayedWorker(decide, clock, delay)
-    driver = Driver(made, decide, mapping.policy.dt, tokens, loaded.spec.action_size, handover, slow, hold_on)
+    actions = loaded.spec.action_size
+    driver = Driver(made, decide, mapping.policy.dt, tokens, actions, handover, slow, hold_on)
     return Loop(mapping, robot, transport, made, driver, clock)
 
 
 def deploy(
-    policy: str | os.PathLike[str] | Imitation,
-    mapping: Mapping | str | os.PathLike[str],
-    transport: Transport,
-    *,
-    arm: bool = False,
-    seconds: float | None = None,
-    until: Callable[[], bool] | None = None,
-    out: TextIO | None = None,
+    policy: Name | Imitation, mapping: Mapping | Name, transport: Transport, *, arm: bool = False,
+    seconds: float | None = None, until: Callable[[], bool] | None = None, out: TextIO | None = None,
     **settings: object,
-) -> Report:
+) -> Report:  # fmt: skip
     """Run a policy on a robot until `seconds` are over, `until()` is true, or Ctrl-C; then stop the arm.
 
     Args:

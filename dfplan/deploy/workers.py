@@ -32,6 +32,11 @@ class Worker(Protocol):
         """Whether one can still come."""
         ...
 
+    @property
+    def ready(self) -> bool:
+        """Whether the policy is loaded."""
+        ...
+
     def close(self) -> None:
         """End it; may be repeated."""
         ...
@@ -42,7 +47,8 @@ class DelayedWorker:
 
     def __init__(self, decide: Callable[[Request], Answer], clock: Clock, delay: float = 0.0) -> None:
         """`delay`: s from the question to the answer."""
-        self.decide, self.clock, self.delay, self.alive = decide, clock, delay, True
+        self.decide, self.clock, self.delay = decide, clock, delay
+        self.alive = self.ready = True
         self._answer: tuple[float, Answer] | None = None
 
     def submit(self, request: Request) -> None:
@@ -73,7 +79,7 @@ class ThreadWorker:
 
     def __init__(self, decide: Callable[[Request], Answer]) -> None:
         """Start the thread."""
-        self.decide = decide
+        self.decide, self.ready = decide, True
         self._wake, self._lock = threading.Event(), threading.Lock()
         self._request: Request | None = None
         self._answer: Answer | None = None
@@ -134,7 +140,7 @@ class ProcessWorker:
         )
         self.process.start()
         theirs.close()
-        self._waiting = 0
+        self._waiting, self._ready = 0, False
 
     def submit(self, request: Request) -> None:
         """Begin."""
@@ -147,7 +153,7 @@ class ProcessWorker:
     def poll(self) -> Answer | None:
         """The answer, once."""
         try:
-            if not self._pipe.poll(0):
+            if not self.ready or not self._pipe.poll(0):
                 return None
             answer: Answer = self._pipe.recv()
         except (EOFError, OSError):
@@ -165,6 +171,16 @@ class ProcessWorker:
         """Whether the process runs."""
         return self.process.is_alive()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the policy is loaded: its process says so once."""
+        try:
+            if not self._ready and self._pipe.poll(0):
+                self._ready = bool(self._pipe.recv())
+        except (EOFError, OSError):
+            pass
+        return self._ready
+
     def close(self) -> None:
         """End the process."""
         self._pipe.close()
@@ -177,6 +193,7 @@ class ProcessWorker:
 def _serve(make: Callable[[], Decide], pipe: Connection) -> None:
     """What the process does: answer until the pipe closes."""
     decide = make()
+    pipe.send(True)
     while True:
         try:
             request = pipe.recv()

@@ -116,6 +116,7 @@ def test_train_config_refuses(change, message):
         ({"width": 0}, "width=0"),
         ({"layers": 0}, "layers=0"),
         ({"heads": -2}, "heads=-2"),
+        ({"fine": 20.0}, "above 0 with .perceptron."),
     ],
 )
 def test_model_config_refuses(change, message):

@@ -39,3 +39,19 @@ def test_another_number_of_tokens_is_refused():
     made, _ = net()
     with pytest.raises(ValueError, match="got 3 tokens, this network was built for exactly 4"):
         made(torch.zeros(1, 3, 3), torch.zeros(1, 3))
+
+
+def test_fine_inputs_tell_small_values_apart():
+    valid = torch.tensor([[True, True]])
+    torch.manual_seed(0)
+    plain, fine = Perceptron(valid, 32, 1), Perceptron(valid, 32, 1, fine=20.0)
+    assert fine.enter.in_features == plain.enter.in_features + 2
+    a, b, level = torch.zeros(1, 1, 2), torch.full((1, 1, 2), 0.01), torch.zeros(1, 1)
+
+    def change(net):
+        return (net(b, level) - net(a, level)).norm().item()
+
+    for net in (plain, fine):
+        for p in net.parameters():
+            torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(1))
+    assert change(fine) > 3 * change(plain)

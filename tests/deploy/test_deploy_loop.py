@@ -44,8 +44,8 @@ def test_hand_overs_are_smooth_whatever_the_delay(delay):
     assert all(len(r.committed) >= np.ceil((delay + 0.03) / 0.05 - 1e-6) for r in later)
     for r in later:
         np.testing.assert_allclose(r.committed, [decide.action(r.step + i) for i in range(len(r.committed))])
-    q = positions(robot)
-    assert np.abs(np.diff(q, n=2, axis=0)).max() < 0.01 * 0.06
+    q = positions(robot)[:-100]  # what follows is the stop
+    assert np.abs(np.diff(q, n=2, axis=0)).max() < 0.01**2 * 5.5
 
 
 def test_every_message_is_a_valid_motion_that_ends_at_rest_within_limits():
@@ -214,3 +214,11 @@ def test_ending_stops_the_arm_first():
     last = robot.sent[-1][1]
     assert np.ptp(last.positions, axis=0).max() < 1e-9 and not robot.up
     assert [c.new for c in made.machine.changes][-2:] == ["HOLD", "DISARMED"]
+
+
+def test_a_first_chunk_that_took_too_long_is_decided_anew():
+    made, robot, decide = loop(1.5)
+    play(made, 1.0)
+    made.worker.delay = 0.05
+    play(made, 1.5, arm=False)
+    assert made.stats.counts["first chunk too old"] == 1 and len(decide.requests) > 1 and robot.sent

@@ -103,7 +103,9 @@ def test_a_step_is_approached_without_overshoot_and_reached():
     ],
 )  # fmt: skip
 def test_each_refusal_is_counted_with_its_reason(target, measured, reason):
-    guard = SafetyFilter(limits(), DT, Safety(workspace=Box((-3, -3, -3), (1.0005, 3, 3))), forward)
+    guard = SafetyFilter(
+        limits(), DT, Safety(max_age=0.5, workspace=Box((-3, -3, -3), (1.0005, 3, 3))), forward
+    )
     guard.start(np.zeros(3))
     for _ in range(30):
         guard.step(target, measured)

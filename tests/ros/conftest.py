@@ -26,7 +26,12 @@ def _free_domain() -> str:
 
 os.environ.setdefault("ROS_DOMAIN_ID", _free_domain())
 os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+# The profile keeps everything on the loopback. LOCALHOST would add transports of its own: shared memory, any interface.
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "ros: needs ROS 2; `make test-ros` builds the environments")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -98,7 +98,9 @@ def main(domain: str, seconds_to_run: str, start: str) -> None:
     sure = Qos(Policy.Reliability.Reliable(0), Policy.History.KeepLast(1))
     states = DataWriter(participant, Topic(participant, "rt/joint_states", JointState), qos=sure)
     topics = ("rt/arm_controller/joint_trajectory", "rt/gripper_controller/joint_trajectory")
-    readers = [DataReader(participant, Topic(participant, name, JointTrajectory), qos=fast) for name in topics]
+    readers = [
+        DataReader(participant, Topic(participant, name, JointTrajectory), qos=fast) for name in topics
+    ]
     newest: list[JointTrajectory | None] = [None] * len(readers)
     count, oldest, due = 0, 0.0, time.perf_counter()
     end = due + float(seconds_to_run)
@@ -113,13 +115,20 @@ def main(domain: str, seconds_to_run: str, start: str) -> None:
                 rows = target(newest[i], clock)
                 for k, name in enumerate(newest[i].joint_names):
                     place[name], speed[name] = rows[0][k], rows[1][k]
-        order = ["extra", *reversed(names)]  # another order than the controller's, and one that nobody asked for
+        order = [
+            "extra",
+            *reversed(names),
+        ]  # another order than the controller's, and one that nobody asked for
         position = [0.5, *(place[n] for n in reversed(names))]
         velocity = [0.0, *(speed[n] for n in reversed(names))]
         states.write(JointState(Header(stamp(clock), "base"), order, position, velocity, []))
         due += 0.01
         time.sleep(max(0.0, due - now))
-    print("ANSWER", json.dumps({"count": count, "oldest": oldest, "place": [place[n] for n in names]}), flush=True)
+    print(
+        "ANSWER",
+        json.dumps({"count": count, "oldest": oldest, "place": [place[n] for n in names]}),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -253,3 +253,33 @@ def rest(watch: Watch, since: float) -> float:
     time.sleep(0.5)
     assert watch.number("accepted") == accepted and watch.number("oldest") <= 0.15
     return watch.number("moved") - since
+
+
+def solve(kind: str, task: str, folder: Path, seed: int = 3, port: int = 0) -> dict[str, float]:
+    """One episode of a task through ROS; what the arm and the loop say at its end."""
+    seconds = 2 + 0.06 * len(rehearse(task, seed))
+    with (
+        watching() as watch,
+        arm(folder / "arm.log", task, seed),
+        looping(kind, port, task, seed) as loop,
+    ):
+        wait(lambda: loop.machine.state == "READY", 25, "ready")
+        assert loop.arm()[0]
+        with contextlib.suppress(AssertionError):
+            over = ("success", "collided")
+            wait(lambda: any(watch.values.get(k) == "1" for k in over), seconds, "the episode's end")
+        status = loop.status()
+        wait(lambda: watch.loop.get("state") == status.state, 3, "diagnostics of the loop")
+        keys = ("success", "refused", "holds", "accepted", "oldest", "join", "saturated", "late")
+        found = {key: watch.number(key) for key in keys}
+        return found | {
+            "state": status.state,
+            "rate": status.rate,
+            "p99": status.period[1],
+            "why": status.reason,
+        }
+
+
+def judge(found: dict[str, float]) -> None:
+    print("FIGURE", found)
+    assert found["success"] == 1 and found["refused"] == found["holds"] == 0 and found["accepted"] > 50, found

@@ -55,7 +55,7 @@ def test_arm_killed(turn, tmp_path):
     with watching() as watch, looping("ros2") as loop:
         with arm(tmp_path / "arm.log", "reach", 3) as child:
             run_until_moving(loop, watch)
-            time.sleep(0.3 + 0.1 * turn)
+            assert loop.machine.state == "RUNNING", loop.machine.reason
             end(child, signal.SIGKILL)
             killed = time.perf_counter()
             wait(lambda: loop.machine.state != "RUNNING", 1, "the loop notices")
@@ -112,7 +112,11 @@ def test_network_down(kind, turn, tmp_path):
         interpreter("DFPLAN_ROSBRIDGE_PYTHON", "rosbridge server")
     script = str(Path(__file__).with_name("network.py"))
     done = subprocess.run(
-        [*own, sys.executable, script, kind, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+        [*own, sys.executable, script, kind, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
     assert lines, done.stdout[-1000:] + done.stderr[-3000:]

@@ -54,9 +54,7 @@ def test_cyclone():
 def PolicyOf(mapping):
     """The mapping without the task's sensors, which this robot does not have."""
     keep = tuple(s for s in mapping.policy.observation if s.source == "joints")
-    return replace(
-        mapping, sources=mapping.sources[:1], policy=replace(mapping.policy, observation=keep)
-    )
+    return replace(mapping, sources=mapping.sources[:1], policy=replace(mapping.policy, observation=keep))
 
 
 def test_bytes():
@@ -89,4 +87,8 @@ def test_bytes():
             t[ros.JOINT_TRAJECTORY](header, list(trajectory.names), points), ros.JOINT_TRAJECTORY
         )
     )
-    assert ours[: len(theirs)] == theirs and not any(ours[len(theirs) :])  # rclpy pads with zeros
+    # rclpy leaves what was in memory in the gaps of alignment and after the end: neither is data.
+    assert len(ours) >= len(theirs)
+    assert sum(a != b for a, b in zip(ours, theirs, strict=False)) < 4 * (5 * 16 + 10)
+    again = store.deserialize_cdr(ours[: len(theirs)], ros.JOINT_TRAJECTORY)
+    assert bytes(store.serialize_cdr(again, ros.JOINT_TRAJECTORY)) == theirs

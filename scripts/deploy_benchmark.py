@@ -1,0 +1,44 @@
+"""Measure deployment: python scripts/deploy_benchmark.py filter|handover|loop|monitor [--policy NAME] [--task arm-pick]."""
+
+import argparse
+import json
+
+import torch
+
+from dfplan.deploy import benchmark
+from dfplan.policies import Imitation
+from dfplan.rollout import hardware
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("filter", "handover", "loop", "monitor"))
+    parser.add_argument("--policy", default="arm-pick")
+    parser.add_argument("--task", default="arm-pick", choices=("arm-pick", "arm-reach"))
+    parser.add_argument("--count", type=int, default=1_000_000, help="hostile actions (filter)")
+    parser.add_argument("--episodes", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=600.0, help="of the loop in real time")
+    parser.add_argument("--worker", default="thread", choices=("thread", "process"))
+    parser.add_argument("--show", default="clean", choices=("clean", "noised"))
+    parser.add_argument("--demonstrations", help="file of held-out demonstrations (monitor)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.what == "filter":
+        out = benchmark.adversarial(args.count)
+    else:
+        policy = (
+            args.policy if args.what == "loop" and args.worker == "process" else Imitation.load(args.policy)
+        )
+        if args.what == "handover":
+            out = benchmark.handovers(policy, args.task, range(args.episodes), show=args.show)
+        elif args.what == "loop":
+            out = benchmark.realtime(policy, args.task, args.seconds, args.worker)
+        else:
+            from dfplan.data import load
+
+            out = benchmark.watch(policy, args.task, load(args.demonstrations), args.episodes)
+    print(json.dumps({"hardware": hardware(), args.what: out}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
