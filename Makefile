@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-MAZES := umaze medium large
+TASKS := maze2d-umaze maze2d-medium maze2d-large arm-reach arm-pick
+PUSHT ?= pusht_cchi_v7_replay.zarr.zip
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test models benchmark clean
+.PHONY: help demo test models pusht benchmark clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -22,10 +23,14 @@ test: $(VENV)/.installed-dev ## lint, types and all tests
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-models: $(VENV)/.installed ## train the three models that ship (generates or downloads their data first)
-	for maze in $(MAZES); do \
-	  $(BIN)/dfplan train maze2d-$$maze --out runs/$$maze --export dfplan/models/maze2d-$$maze || exit 1; \
+models: $(VENV)/.installed ## train the maze and arm models that ship (generates or downloads their data first)
+	for task in $(TASKS); do \
+	  $(BIN)/dfplan train $$task --out runs/$$task --export dfplan/models/$$task || exit 1; \
 	done
+
+pusht: $(VENV)/.installed ## train the Push-T model that ships: make pusht PUSHT=pusht_cchi_v7_replay.zarr.zip
+	$(PIP) --editable '.[pusht,zarr]'
+	$(BIN)/dfplan train pusht --data $(PUSHT) --out runs/pusht --export dfplan/models/pusht
 
 benchmark: $(VENV)/.installed ## measure the published numbers again
 	$(BIN)/python scripts/benchmark.py

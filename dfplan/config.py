@@ -54,7 +54,9 @@ class ModelConfig:
         one_of("parameterisation", self.parameterisation, PARAMETERISATIONS)
         _above_zero(self, "width", "layers", "heads")
         if self.fine and (self.kind != "perceptron" or self.fine < 0):
-            raise ValueError(f"got fine={self.fine} with kind '{self.kind}', expected 0, or above 0 with 'perceptron'")
+            raise ValueError(
+                f"got fine={self.fine} with kind '{self.kind}', expected 0, or above 0 with 'perceptron'"
+            )
         if self.kind == "transformer" and self.width % self.heads:
             raise ValueError(f"got width={self.width}, heads={self.heads}; width must be a multiple of heads")
 
@@ -63,7 +65,9 @@ class ModelConfig:
         if self.kind == "recurrent":
             backbone: nn.Module = Recurrent(spec.width, self.width, self.layers)
         elif self.kind == "perceptron":
-            backbone = Perceptron(torch.from_numpy(spec.valid).repeat(horizon, 1), self.width, self.layers, self.fine)
+            backbone = Perceptron(
+                torch.from_numpy(spec.valid).repeat(horizon, 1), self.width, self.layers, self.fine
+            )
         else:
             tokens = horizon * spec.group_size
             backbone = Transformer(

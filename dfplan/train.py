@@ -58,7 +58,9 @@ class TokenWindows:
             if token.name in spec.relative:
                 values = parts[token.name].reshape(-1, len(token.channels))
                 mean, std = values.mean(0), values.std(0)
-                if self.sources[g] == "observations":  # relative ones are measured from 0: that is where they matter
+                if (
+                    self.sources[g] == "observations"
+                ):  # relative ones are measured from 0: that is where they matter
                     here = np.array([bool(spec.channel(c).reference) for c in token.channels])
                     mean, std = np.where(here, 0, mean), np.where(here, np.hypot(mean, std), std)
                 std = np.maximum(std, 1e-6).astype(np.float32)

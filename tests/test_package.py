@@ -117,7 +117,10 @@ def test_public_names_are_there():
 def test_configurations_that_ship_are_valid(path):
     values = read_values(path)
     if "spec" not in values:  # it comes from the demonstrations
-        groups = {s: [i, i + 1] for i, s in enumerate(s for t in values.get("tokens", {"a": ["a"]}).values() for s in t)}
+        groups = {
+            s: [i, i + 1]
+            for i, s in enumerate(s for t in values.get("tokens", {"a": ["a"]}).values() for s in t)
+        }
         arrays = {"observations": np.random.rand(9, len(groups)), "actions": np.random.rand(9, 2)}
         values = complete(values, Episodes(arrays, np.array([9]), 0.1, "any", {"groups": groups}))
     config = from_dict(TrainConfig, values)
@@ -137,7 +140,9 @@ def test_policies_that_ship_are_small_finite_and_of_their_configuration(task):
     base = {"spec": to_dict(config.spec), **values}
     for table in ("model", "levels"):
         base[table] = {**DEFAULTS[table], **values.get(table, {})}
-    assert from_dict(TrainConfig, {**DEFAULTS, **base}) == config, "trained with other settings than configs/ now says"
+    assert from_dict(TrainConfig, {**DEFAULTS, **base}) == config, (
+        "trained with other settings than configs/ now says"
+    )
 
 
 @pytest.mark.parametrize("maze", ["umaze", "medium", "large"])

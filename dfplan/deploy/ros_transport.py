@@ -23,7 +23,7 @@ from .transport import Handlers, JointTrajectory, Reading, Status
 _LOG = logging.getLogger(__name__)
 _POINTS = 12
 _REPEAT = 0.3
-"""A hold is repeated for so long, s: a best-effort reader may have missed it."""
+"""The end of a motion is repeated for so long, s: a best-effort reader may have missed it."""
 
 
 class RosTransport:
@@ -58,7 +58,8 @@ class RosTransport:
             )
         self._latest: dict[str, Reading] = {}
         self._active: JointTrajectory | None = None
-        self._held, self._publishers = math.inf, dict[str, Publish]()
+        self._held, self._sent_on = math.inf, -1
+        self._publishers: dict[str, Publish] = {}
         self._status: Publish = lambda fields, expires: False
         self._streams: list[Stream] = []
         self._lock, self._closed = threading.Lock(), False
@@ -105,7 +106,7 @@ class RosTransport:
         if self.now() > trajectory.expires:
             return self._refuse("expired")
         with self._lock:
-            self._active, self._held = trajectory, math.inf
+            self._active, self._held, self._sent_on = trajectory, math.inf, self.bus.connection()
             done = all([self._hand_over(command, trajectory) for command in self.mapping.commands])
         if not done:
             self._refuse("not handed over")
@@ -131,19 +132,21 @@ class RosTransport:
         """Cancel goals and stop: within the joints' limits from where the last trajectory is now."""
         self.bus.cancel()
         with self._lock:
-            if self._active is None:
-                return
             now = self.now()
+            if self._active is None or not self._under_way(self._active, now):
+                return  # the arm stands, or is somebody else's by now
             if math.isinf(self._held):
                 self._held, self._active = now, self._stopping(self._active, now)
-            elif not 0 <= now - self._held < _REPEAT:
-                return
             for command in self.mapping.commands:
                 if self._ros1 and command.kind == "trajectory":
                     empty = {"header": ros.header(0.0), "joint_names": list(command.joints), "points": []}
                     self._publishers[command.topic](empty, now + self.mapping.loop.expire)
                 else:
                     self._hand_over(command, self._active)
+
+    def _under_way(self, active: JointTrajectory, now: float) -> bool:
+        """Whether a trajectory is not over yet, on the connection that it was sent on."""
+        return self._sent_on == self.bus.connection() and now - active.stamp <= active.times[-1] + _REPEAT
 
     def _stopping(self, active: JointTrajectory, now: float) -> JointTrajectory:
         """The quickest stop from the setpoint that is due now."""
@@ -240,11 +243,9 @@ class RosTransport:
 
         def tick() -> None:
             active, now = self._active, self.now()
-            if active is None or not self.bus.connected():
+            if active is None or not self.bus.connected() or not self._under_way(active, now):
                 return
             since = now - active.stamp
-            if since > active.times[-1] + _REPEAT:  # at rest, and told so often enough
-                return
             if command.kind == "position":
                 fields = position_fields(active.select(command.joints), since, unit)
             else:

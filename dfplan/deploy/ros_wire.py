@@ -120,6 +120,11 @@ class Wire:
         return True
 
 
+def run_in_reactor(call: Callable[[], Any]) -> None:
+    """Have the reactor's thread call something; what it raises is logged there."""
+    import_module("twisted.internet.reactor").callFromThread(call)
+
+
 def as_json(request: Mapping[str, Any]) -> bytes:
     """A request in rosbridge's JSON."""
     return json.dumps(request, default=_plain, allow_nan=False).encode()

@@ -8,7 +8,6 @@ bytes unacknowledged for too long is cut, so that no kernel queue delivers them 
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -21,9 +20,8 @@ from .mapping import Mapping as RobotMapping
 from .ros_bus import Heard, Publish, Trigger
 from .ros_messages import CLOCK, FOLLOW, TRIGGER, seconds, take
 from .ros_transport import RosTransport
-from .ros_wire import Wire, as_json, ros1_fields
+from .ros_wire import Wire, as_json, ros1_fields, run_in_reactor
 
-_LOG = logging.getLogger(__name__)
 _RETRY = 0.2, 1.0
 """First and longest wait before connecting again, s."""
 
@@ -181,13 +179,9 @@ class RosbridgeBus:
         wire, ros = self._wire, self._ros
         if ros is None:
             return
-        try:
-            ros.factory.stopTrying()
-            ros.factory.maxRetries = 0
-            if wire is not None:
-                wire.leave()
-        except Exception:
-            _LOG.exception("closing the connection to rosbridge")
+        if wire is not None:
+            wire.leave()
+        run_in_reactor(ros.factory.stopTrying)
 
     def _ready(self, protocol: Any) -> None:
         """In the reactor's thread: a new connection."""

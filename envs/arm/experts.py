@@ -201,14 +201,15 @@ def _info(env: ArmEnv, action: str) -> dict[str, Any]:
     part = slice(0, 7) if action == "joint" else env.sensors["ee"]
     moved = [*names[part], "gripper"]
     relative = {f"{name} target": name for name in moved[:-1]}
-    for sensor in env.task_sensors:
-        relative |= {
-            f"{sensor.name}_{axis}": f"ee_{axis}" for axis in "xyz" if f"{sensor.name}_{axis}" in names
-        }
+    for sensor in env.task_sensors:  # of the cube's axes only x is the hand's when it grasps
+        axes = ("x", "y", "z", "xx", "xy", "xz", *(("yx", "yy", "yz") if sensor.name == "target" else ()))
+        relative |= {f"{sensor.name}_{a}": f"ee_{a}" for a in axes if f"{sensor.name}_{a}" in names}
+    groups = {"joints": [0, 14], "gripper": [14, 15]}
+    groups |= {key: [where.start, where.stop] for key, where in env.sensors.items() if key != "joints"}
     return {
         "names": {"observations": names, "actions": [f"{name} target" for name in moved]},
         "units": {"observations": units, "actions": [*units[part], "m"]},
-        "groups": {key: [where.start, where.stop] for key, where in env.sensors.items()},
+        "groups": groups,
         "relative": relative,
         "env_args": {"env_name": f"dfplan/{type(env).__name__.removesuffix('Env')}-v1", "type": 2,
                      "env_kwargs": {"action": action}},

@@ -69,7 +69,11 @@ def test_mirrored_demonstrations_follow_the_recorded_ones():
 @given(st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.integers(0, 3), st.integers(0, 3))
 def test_equal_poses_of_a_cube_are_told_alike(vector, about_z, about_x):
     rotation = kin.turn(np.array(vector))
-    quarter = kin.turn(np.array([0, 0, np.pi / 2 * about_z])) @ kin.turn(np.array([np.pi / 2 * about_x, 0, 0]))
+    quarter = kin.turn(np.array([0, 0, np.pi / 2 * about_z])) @ kin.turn(
+        np.array([np.pi / 2 * about_x, 0, 0])
+    )
     one, two = least_turned(rotation), least_turned(rotation @ quarter)
-    assert np.trace(one) == pytest.approx(np.trace(two), abs=1e-9) and np.trace(one) >= np.trace(rotation) - 1e-9
+    assert (
+        np.trace(one) == pytest.approx(np.trace(two), abs=1e-9) and np.trace(one) >= np.trace(rotation) - 1e-9
+    )
     assert np.linalg.det(one) == pytest.approx(1)

@@ -30,10 +30,6 @@ os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "ros: needs ROS 2; `make test-ros` builds the environments")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _logs(tmp_path_factory):
     os.environ["ROS_LOG_DIR"] = str(tmp_path_factory.mktemp("ros"))

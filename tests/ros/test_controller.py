@@ -166,3 +166,72 @@ def test_messages():
     values = ros.diagnostics_values(fields, "dfplan: control loop")
     assert values["refused_jump"] == "2" and values["refused_transport: expired"] == "1"
     assert fields["status"][0]["level"] == 1
+
+
+class Bus:
+    """A bus that keeps what is published."""
+
+    def __init__(self):
+        self.sent, self.number, self.time, self.up = [], 1, NOW, True
+
+    def advertise(self, topic, message, **_):
+        def publish(fields, expires):
+            if self.up and self.time <= expires:
+                self.sent.append((topic, fields))
+            return self.up and self.time <= expires
+
+        return publish
+
+    def subscribe(self, *_, **__):
+        pass
+
+    serve = open = cancel = close = subscribe
+
+    def connected(self):
+        return self.up
+
+    def connection(self):
+        return self.number
+
+    def now(self):
+        return self.time
+
+
+def test_hold_stops_only_what_is_under_way():
+    """A hold, and so the end of a program, never moves an arm that stands, was moved by others, or came back."""
+    from ros_common import mapping_of
+
+    from dfplan.deploy.ros_transport import RosTransport
+    from dfplan.deploy.transport import Handlers
+    from dfplan.envs.arm.model import HOME
+
+    bus, mapping = Bus(), mapping_of("reach")
+    transport = RosTransport(mapping, bus)
+    transport.connect(Handlers(lambda: (True, ""), lambda: (True, "")))
+    transport.hold()
+    assert not bus.sent
+    names, times = tuple(j.name for j in mapping.robot.joints), np.arange(1, 11) * 0.1
+    speed = np.append(np.full(7, 0.3), 0.0)
+    speeds = np.repeat(speed[None], 10, 0)
+    speeds[-1] = 0
+    positions = np.append(HOME, 0.04) + times[:, None] * speed
+
+    def trajectory():
+        return JointTrajectory(names, times, positions, speeds, bus.time, bus.time + 0.1)
+
+    assert transport.send(trajectory()) and len(bus.sent) == 2
+    bus.time += 0.25
+    transport.hold()
+    stop = bus.sent[2][1]["points"]
+    assert 0 < np.abs(stop[-1]["positions"] - positions[1, :7] - 0.015).max() < 0.02
+    assert not stop[-1]["velocities"].any() and ros.seconds(stop[-1]["time_from_start"]) < 0.1
+    for change in ("time", "connection"):
+        bus.sent.clear()
+        transport.send(trajectory())
+        bus.time, bus.number = (
+            (bus.time + 5, bus.number) if change == "time" else (bus.time + 0.1, bus.number + 1)
+        )
+        transport.hold()
+        transport.close() if change == "connection" else None
+        assert len(bus.sent) == 2
+    assert not RosTransport(mapping, bus).send(JointTrajectory(names, times, positions, speeds, NOW, NOW))

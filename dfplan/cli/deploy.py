@@ -1,0 +1,104 @@
+"""`dfplan deploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from dfplan.cli.common import app, use_device
+from dfplan.policies import ImitationConfig
+
+if TYPE_CHECKING:
+    from dfplan.deploy import Mapping, Transport
+
+ACT = ImitationConfig()
+Kind = Literal["ros2", "rosbridge", "sim", "dry-run"]
+
+
+@app.command(name="deploy")
+def deploy(
+    policy: str,
+    transport: Kind,
+    robot: Path | None = None,
+    task: str = "arm-pick",
+    arm: bool = False,
+    seconds: float | None = None,
+    seed: int = 0,
+    host: str = "127.0.0.1",
+    port: int = 9090,
+    ros1: bool = False,
+    sim_time: bool = False,
+    worker: Literal["process", "thread"] = "process",
+    act: ImitationConfig = ACT,
+) -> None:
+    """Drive an arm with a trained policy, behind the safety filter.
+
+    dfplan deploy --policy arm-pick --transport sim --arm --seconds 20 (the simulated arm, in this process)
+
+    dfplan deploy --policy runs/mine --transport dry-run --robot arm.yaml --seconds 20 (prints what would be sent)
+
+    dfplan deploy --policy runs/mine --transport ros2 --robot arm.yaml (armed by the service ~/arm)
+
+    dfplan deploy --policy runs/mine --transport rosbridge --robot arm.yaml --host robot.local --port 9090
+
+    Args:
+        policy: shipped model, run folder or checkpoint folder.
+        transport: how the arm is reached.
+        robot: mapping file, see docs/deploy.md; the simulated arm has its own.
+        task: the simulated arm's task (sim, and dry-run without --robot).
+        arm: arm once when the robot is ready; otherwise someone asks for it on the robot's side.
+        seconds: how long; until Ctrl-C if left out.
+        seed: of the simulated arm's start.
+        host: of the rosbridge server.
+        port: of the rosbridge server.
+        ros1: the server is one of ROS 1.
+        sim_time: take the time from /clock.
+        worker: where the network runs.
+        act: how the policy looks back and acts.
+    """
+    from dfplan.deploy import deploy as run
+    from dfplan.deploy import load_mapping
+
+    use_device("cpu", 1)
+    if robot is None and transport in ("ros2", "rosbridge"):
+        raise ValueError(
+            f"got no --robot with --transport {transport}; give the robot's mapping file, see docs/deploy.md"
+        )
+    mapping = None if robot is None else load_mapping(robot)
+    mapping, link = _transport(transport, mapping, task, seed, host, port, ros1, sim_time)
+    report = run(policy, mapping, link, arm=arm, seconds=seconds, config=act, worker=worker)
+    for change in report.changes:
+        print(f"  {change}")
+    print(f"  sent {report.status.sent}, refused {dict(report.status.refusals)}, missed ticks {report.slips}")
+
+
+def _transport(
+    kind: Kind,
+    mapping: Mapping | None,
+    task: str,
+    seed: int,
+    host: str,
+    port: int,
+    ros1: bool,
+    sim_time: bool,
+) -> tuple[Mapping, Transport]:
+    """The mapping and the transport to the arm."""
+    from dfplan.deploy import DryRun, SimArm, arm_mapping
+
+    if kind == "ros2":
+        from dfplan.deploy.ros2 import ros2_transport
+
+        assert mapping is not None
+        return mapping, ros2_transport(mapping, use_sim_time=sim_time)
+    if kind == "rosbridge":
+        from dfplan.deploy.rosbridge import rosbridge_transport
+
+        assert mapping is not None
+        return mapping, rosbridge_transport(mapping, host=host, port=port, ros1=ros1, use_sim_time=sim_time)
+    from dfplan import envs
+
+    env = envs.make(task, max_episode_steps=10**9).unwrapped
+    arm = SimArm(env)
+    arm.reset(seed)
+    mapping = mapping or arm_mapping(env)
+    return mapping, arm if kind == "sim" else DryRun(mapping, arm)
