@@ -140,6 +140,8 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
         raise ValueError(f"got span={span!r}, expected env steps per token, 1 or more")
     spec = imitation_spec(episodes, span, tokens, relative)
     merged = {**DEFAULTS, **values, "spec": to_dict(spec)}
-    for table in ("model", "levels"):
-        merged[table] = {**DEFAULTS[table], **values.get(table, {})}
+    merged["levels"] = {**DEFAULTS["levels"], **values.get("levels", {})}
+    model = values.get("model", {})
+    same = model.get("kind", DEFAULTS["model"]["kind"]) == DEFAULTS["model"]["kind"]
+    merged["model"] = {**(DEFAULTS["model"] if same else {}), **model}
     return merged

@@ -6,7 +6,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-root=${ROS_ENVS:-.venv-ros}
+mkdir -p "${ROS_ENVS:=.venv-ros}"
+root=$(cd "$ROS_ENVS" && pwd)
 python=${PYTHON:-python3}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
@@ -31,7 +32,6 @@ build() {
 # reason NAME: last lines of what pip said, on one line.
 reason() { grep -v '^WARNING' "$root/$1.log" | tail -n 2 | tr '\n' ' '; }
 
-mkdir -p "$root"
 echo "building the environments in $root; the first time takes some minutes"
 pids=()
 for name in a b c; do
@@ -46,7 +46,7 @@ done
 for i in 0 1 2; do
   names=(a b c) variables=(A DFPLAN_CYCLONE_PYTHON DFPLAN_ROSBRIDGE_PYTHON)
   if wait "${pids[$i]}"; then
-    export "${variables[$i]}=$PWD/$root/${names[$i]}/bin/python"
+    export "${variables[$i]}=$root/${names[$i]}/bin/python"
   else
     echo "environment ${names[$i]} cannot be installed: $(reason "${names[$i]}")" >&2
     export "${variables[$i]}_WHY=cannot be installed here: $(reason "${names[$i]}")"

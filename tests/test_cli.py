@@ -258,7 +258,7 @@ TRAIN = ["train", "maze2d-umaze", "--out", "new", "--data", "DEMOS", "--set", *T
 BAD = {
     "unknown data set": (["data", "get", "maze2d-hugo-v1"], "maze2d-"),
     "no such file": (["data", "info", "none.hdf5"], "none.hdf5"),
-    "not HDF5": (["data", "info", "text.hdf5"], "not an HDF5 file"),
+    "not HDF5": (["data", "info", "text.hdf5"], "begins with b"),
     "no steps": (["data", "generate", "umaze", "--steps", 0], "steps >= 1"),
     "no maze": (["data", "generate", "maze2d-huge-v1"], "did you mean"),
     "cannot be had": (["data", "get", "door-human-v1", "--no-download"], "put it at"),

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 NEAR, TURNED, STILL = 0.02, 0.15, 0.1
 """Success: within this many m and rad, and no joint faster than this, rad/s."""
-MARGIN = 0.06
+MARGIN, WIDE = 0.06, 0.085
 """Clearance that the expert keeps from the obstacle and that start and target have, m."""
 _START_LOW, _START_HIGH = np.array([0.38, 0.2, 0.12]), np.array([0.58, 0.36, 0.32])
 _TARGET_LOW, _TARGET_HIGH = np.array([0.40, 0.18, 0.10]), np.array([0.60, 0.34, 0.28])
@@ -212,7 +212,7 @@ class ReachExpert(ArmExpert):
         self._order.sort(key=lambda way: way != self.way)
 
     def _wide(self) -> tuple[Array, Array]:
-        return self.env.box[:3], self.env.box[3:] + MARGIN
+        return self.env.box[:3], self.env.box[3:] + WIDE
 
     def _corners(self, way: str, start: Array, target: Array) -> list[Array]:
         """Corners of the way around the box: left and right as seen along the way."""
