@@ -7,10 +7,10 @@ TASKS := maze2d-umaze maze2d-medium maze2d-large arm-reach arm-pick
 PUSHT ?= pusht_cchi_v7_replay.zarr.zip
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test models pusht benchmark clean
+.PHONY: help demo test test-ros models pusht benchmark clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.installed ## plan and drive one maze with the model that ships; draw plan.png and denoise.gif
 	$(BIN)/dfplan plan maze2d-large --out .
@@ -22,6 +22,9 @@ test: $(VENV)/.installed-dev ## lint, types and all tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-ros: ## test with real ROS 2, a second DDS and rosbridge, in environments of their own
+	PYTHON=$(PYTHON) bash scripts/test_ros.sh
 
 models: $(VENV)/.installed ## train the maze and arm models that ship (generates or downloads their data first)
 	for task in $(TASKS); do \
@@ -36,7 +39,7 @@ benchmark: $(VENV)/.installed ## measure the published numbers again
 	$(BIN)/python scripts/benchmark.py
 
 clean: ## remove the environment and what the targets made, except runs/
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis plan.png denoise.gif
+	rm -rf $(VENV) .venv-ros build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis plan.png denoise.gif
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(None if (3, 10) <= sys.version_info < (3, 14) else \
