@@ -112,6 +112,8 @@ def test_evaluation_reports_checkpoints_best_and_mean_apart(run, dfplan, tmp_pat
         (["data", "generate", "arm-pick", "--steps", 10], "whose length is given in --episodes"),
         (["data", "generate", "maze2d-umaze-v1", "--episodes", 10], "whose length is given in --steps"),
         (["data", "inspect", "nothing.hdf5"], "no such file"),
+        (["deploy", "--policy", "arm-pick", "--transport", "ros2"], "give the robot's mapping file"),
+        (["deploy", "--policy", "maze2d-umaze", "--transport", "sim", "--seconds", 1], "tokens"),
     ],
 )
 def test_refusals_are_one_line_with_the_fix(words, message, demos, run, dfplan):  # noqa: F811
@@ -119,3 +121,11 @@ def test_refusals_are_one_line_with_the_fix(words, message, demos, run, dfplan):
     got = dfplan(*words)
     assert got.code == 2, got.out
     assert message in got.err and len(got.err.strip().splitlines()) == 1 and "Traceback" not in got.err
+
+
+def test_deploy_drives_the_simulated_arm(dfplan):  # noqa: F811
+    got = dfplan(
+        "deploy", "--policy", "arm-pick", "--transport", "sim", "--arm", "--seconds", 2, "--worker", "thread"
+    )
+    assert got.code == 0, got.err
+    assert "READY" in got.out and "armed" in got.out and "success" in got.out

@@ -69,6 +69,8 @@ def deploy(
     report = run(policy, mapping, link, arm=arm, seconds=seconds, config=act, worker=worker)
     for change in report.changes:
         print(f"  {change}")
+    if transport == "sim":
+        print(f"  success {getattr(link, 'success', None)}")
     print(f"  sent {report.status.sent}, refused {dict(report.status.refusals)}, missed ticks {report.slips}")
 
 
@@ -97,7 +99,7 @@ def _transport(
         return mapping, rosbridge_transport(mapping, host=host, port=port, ros1=ros1, use_sim_time=sim_time)
     from dfplan import envs
 
-    env = envs.make(task, max_episode_steps=10**9).unwrapped
+    env = envs.make(task, action="ee", max_episode_steps=10**9).unwrapped
     arm = SimArm(env)
     arm.reset(seed)
     mapping = mapping or arm_mapping(env)

@@ -237,7 +237,8 @@ class Loop:
         )
         positions = np.concatenate([np.stack([s.position for s in plan]), plan[-1].position + moves])
         velocities = np.concatenate([np.stack([s.velocity for s in plan]), speeds])
-        keep, stamp = times > 1e-4, self.transport.now()
+        keep = times > 1e-4
+        stamp = self.transport.now() - (self.clock.now() - now)  # times count from the tick's beginning
         return JointTrajectory(
             self.body.limits.names,
             times[keep],
