@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dfplan.lazy import attach
 
 if TYPE_CHECKING:
     from dfplan import envs, policies
@@ -14,14 +15,9 @@ __version__ = "0.1.0"
 __all__ = ["Plan", "Planner", "PlannerConfig", "envs", "load", "policies", "shipped"]
 
 _WHERE = {
-    "Plan": "planner", "Planner": "planner", "PlannerConfig": "planner", "load": "models", "shipped": "models",
-}  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    """Import the public names, and the environments and policies, when they are first used."""
-    if name in ("envs", "policies"):
-        return importlib.import_module(f"dfplan.{name}")
-    if name in _WHERE:
-        return getattr(importlib.import_module(f"dfplan.{_WHERE[name]}"), name)
-    raise AttributeError(f"module 'dfplan' has no attribute '{name}'")
+    "envs": (),
+    "models": ("load", "shipped"),
+    "planner": ("Plan", "Planner", "PlannerConfig"),
+    "policies": (),
+}
+__getattr__, __dir__ = attach(__name__, _WHERE)

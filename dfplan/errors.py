@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -19,6 +20,13 @@ def one_of(what: str, got: str, options: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(got), options, 1, 0.4)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise ValueError(f"got {what} '{got}', expected one of {', '.join(options)}{hint}")
+
+
+def finite_above_zero(owner: object, *names: str, of: str = "") -> None:
+    """Raise ValueError where one of the owner's numbers is not finite and above 0; `of` says whose it is."""
+    for name in names:
+        if not 0 < getattr(owner, name) < math.inf:
+            raise ValueError(f"got {name}={getattr(owner, name)}{of}, expected a finite number above 0")
 
 
 def optional_import(module: str, extra: str) -> ModuleType:

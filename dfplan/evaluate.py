@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,7 +36,7 @@ class BatchPolicy(Protocol):
         ...
 
     def act(self, observation: Any, doubtful: Any = ()) -> NDArray[np.float32]:
-        """Observations (B, O) -> actions (B, A); `doubtful` lists the sensors of each that are not to be trusted."""
+        """Observations (B, O) -> actions (B, A); `doubtful` lists what is not to be trusted of each."""
         ...
 
 
@@ -72,7 +72,7 @@ def run_together(
     make: Callable[[], Any],
     policy: BatchPolicy,
     seeds: Sequence[int],
-    pictures: int = 0,
+    film: Container[int] = (),
     done: Callable[[int], object] | None = None,
 ) -> list[Outcome]:
     """One episode for each seed, all acted on by one batched policy.
@@ -82,7 +82,7 @@ def run_together(
             `collided` and `doubtful`.
         policy: reset with the seeds.
         seeds: one per episode.
-        pictures: keep a frame every so many env steps; 0 keeps none (the environments need not render then).
+        film: seeds of the episodes of which a frame is kept every second env step; only these are rendered.
         done: called with the number of episodes that ended, after each env step.
     """
     envs = [make() for _ in seeds]
@@ -95,8 +95,8 @@ def run_together(
     while not over.all():
         action = policy.act(np.stack(now), [i.get("doubtful", ()) for i in infos])
         ended = int(over.sum())
-        for b in np.flatnonzero(~over):
-            if pictures and count[b] % pictures == 0:
+        for b in np.flatnonzero(~over).tolist():
+            if seeds[b] in film and count[b] % 2 == 0:
                 frames[b].append(envs[b].render())
             now[b], reward, terminated, truncated, infos[b] = envs[b].step(action[b])
             total[b] += reward
@@ -118,28 +118,36 @@ def run_together(
 
 @dataclass(frozen=True)
 class Job:
-    """What to evaluate: task, checkpoint folder, how the policy acts, disturbance, device, env steps per picture."""
+    """What to evaluate.
+
+    Attributes:
+        task: one of the policy tasks.
+        folder: the checkpoint's.
+        config: how the policy acts.
+        disturb: the arm: what happens in mid-run, a kind or the fields of a `Disturbance`.
+        device: `cpu`, `cuda`, ...
+        threads: CPU threads of each process.
+        film: seeds of the episodes of which frames are kept.
+    """
 
     task: str
     folder: str
     config: ImitationConfig
-    disturb: str | None = None
+    disturb: str | Mapping[str, Any] | None = None
     device: str = "cpu"
-    pictures: int = 0
+    threads: int = 1
+    film: Sequence[int] = ()
 
 
-def make_env(task: str, disturb: str | None = None, render: bool = False, actions: int = 8) -> Any:
+def make_env(
+    task: str, disturb: str | Mapping[str, Any] | None = None, render: bool = False, actions: int = 8
+) -> Any:
     """The environment of a policy task; with the arm 8 actions are joint targets, 10 the hand's pose."""
-    mode = "rgb_array" if render else None
-    if task == "pusht":
-        if disturb is not None:
-            raise ValueError(f"got disturb='{disturb}' with pusht, which has no disturbances; leave it out")
-        from dfplan.envs import PushT
-
-        return PushT(mode)
     from dfplan import envs
 
-    return envs.make(task, render_mode=mode, disturb=disturb, action="ee" if actions == 10 else "joint")
+    asked = {"disturb": disturb, "action": "ee" if actions == 10 else None}
+    given = {key: value for key, value in asked.items() if value is not None}
+    return envs.make(task, render_mode="rgb_array" if render else None, **given)
 
 
 def _share(job: Job, seeds: Sequence[int], done: Callable[[int], object] | None = None) -> _Share:
@@ -147,18 +155,17 @@ def _share(job: Job, seeds: Sequence[int], done: Callable[[int], object] | None 
     from dfplan import checkpoint
     from dfplan.policies import Imitation
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(job.threads)
     model = checkpoint.load(job.folder, job.device)
 
     def make() -> Any:
-        return make_env(job.task, job.disturb, job.pictures > 0, model.config.spec.action_size)
+        return make_env(job.task, job.disturb, len(job.film) > 0, model.config.spec.action_size)
 
     probe = make()
     limits = (probe.action_space.low, probe.action_space.high)
+    policy = Imitation(model, job.config, limits, probe.get_wrapper_attr("sensors"))
     probe.close()
-    policy = Imitation(model, job.config, limits)
-
-    outcomes = run_together(make, policy, seeds, job.pictures, done)
+    outcomes = run_together(make, policy, seeds, job.film, done)
     return outcomes, [s / len(seeds) for s in policy.seconds], policy.calls, policy.clipped
 
 

@@ -18,6 +18,7 @@ DEFAULTS: dict[str, Any] = {
     "model": {"kind": "perceptron", "width": 416, "layers": 3, "fine": 20.0},
     "levels": {
         "independent": 0.1, "shared": 0.6, "pyramid": 0.3, "start_known": 0.0, "history": 0.95, "memory": 3, "doubt": 0.2,
+        "committed": 0.3,
     },
     "steps": 8000,
     "batch": 1024,

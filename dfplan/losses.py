@@ -77,6 +77,8 @@ class Levels:
         memory: most steps so shown; 0 is any number.
         doubt: probability that, in such a window, the history of one kind of token is noisy over a random span: a
             sensor that is not to be trusted.
+        committed: probability that, in such a window, the actions of the present and some further steps are shown
+            clean: the next ones are then decided while these are carried out.
     """
 
     independent: float = 1.0
@@ -90,6 +92,7 @@ class Levels:
     history: float = 0.0
     memory: int = 0
     doubt: float = 0.0
+    committed: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse weights and probabilities out of range."""
@@ -98,7 +101,7 @@ class Levels:
             raise ValueError(
                 f"got mixture weights {dict(zip(SAMPLERS, weights, strict=True))}, expected some above 0, none below"
             )
-        for name in ("start_known", "goal_known", "masked_tail", "history", "doubt"):
+        for name in ("start_known", "goal_known", "masked_tail", "history", "doubt", "committed"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a probability from 0 to 1")
         if self.memory < 0:
@@ -142,8 +145,17 @@ class Levels:
             return torch.zeros(batch, dtype=torch.long)
         return torch.randint(min(self.memory or steps, steps), (batch,), generator=generator)
 
-    def remember(self, level: Tensor, present: Tensor, group: int, generator: torch.Generator) -> Tensor:
-        """Show the past: levels (B, S*G) -> the same with `history` and `doubt` applied."""
+    def commit(self, present: Tensor, steps: int, generator: torch.Generator) -> Tensor:
+        """(B,) steps from the present on whose actions are shown; the last step is always left to decide."""
+        if not (self.history and self.committed):
+            return torch.zeros_like(present)
+        draw = torch.rand(2, len(present), generator=generator)
+        return ((draw[0] < self.committed) * draw[1] * (steps - present)).long()
+
+    def remember(
+        self, level: Tensor, present: Tensor, committed: Tensor, group: int, generator: torch.Generator
+    ) -> Tensor:
+        """Show the past: levels (B, S*G) -> the same with `history`, `doubt` and `committed` applied."""
         if not self.history:
             return level
         batch, tokens = level.shape
@@ -154,7 +166,9 @@ class Levels:
         inside = (index // group + 1 > span[0]) & (index // group < span[1])
         kind = index % group == (draw[3] * group).long()
         doubt = (draw[4] < self.doubt) & inside & kind
-        return torch.where(known, torch.where(doubt, draw[5], 0.0), level)
+        step, action = index // group, index % group == group - 1
+        ahead = (draw[0] < self.history) & action & (step >= now) & (step < now + committed[:, None])
+        return torch.where(known, torch.where(doubt, draw[5], 0.0), torch.where(ahead, 0.0, level))
 
 
 def weight(

@@ -16,7 +16,6 @@ from dfplan.plot_base import (
     VERMILLION,
     WALL,
     Array,
-    Whole,
     check_place,
     check_walls,
     draw_maze,
@@ -26,13 +25,14 @@ from dfplan.plot_base import (
     new_figure,
     plain,
 )
+from dfplan.video import write_gif
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
 _DPI = 100
-_FRAME_MS, _HOLD_MS = 100, 2000
+_RATE, _HOLD = 10, 1.9
 # Heights in inches: the line of text, the strip of levels, the space around the strip.
 _TEXT, _STRIP, _GAP = 0.34, 0.5, 0.5
 
@@ -82,8 +82,7 @@ def denoise_gif(
     if chosen is not None:
         text = f"after {len(level)} network calls"
         pictures[-1] = scene.draw(positions[-1], level[-1], text, positions[-1][chosen])
-    _write(path, pictures)
-    return path
+    return write_gif(pictures, path, _RATE, _HOLD, _palette())
 
 
 def _check(frames: Sequence[ArrayLike], levels: ArrayLike, chosen: int | None) -> tuple[Array, Array]:
@@ -173,10 +172,8 @@ class _Scene:
         self.figure.canvas.draw()
         self.empty = self.figure.canvas.copy_from_bbox(self.figure.bbox)  # type: ignore[attr-defined]
 
-    def draw(self, positions: Array, level: Array, text: str, line: Array | None = None) -> Image.Image:
-        """One frame: positions (K, S, 2), level (S,), and a path (S, 2) to draw as a line."""
-        from PIL import Image
-
+    def draw(self, positions: Array, level: Array, text: str, line: Array | None = None) -> NDArray[np.uint8]:
+        """One frame (h, w, 3): positions (K, S, 2), level (S,), and a path (S, 2) to draw as a line."""
         order = np.argsort(-level, kind="stable")  # clean tokens over noisy ones
         self.dots.set_offsets(positions[:, order, ::-1].reshape(-1, 2))
         self.dots.set_array(np.tile(level[order], len(positions)))
@@ -192,7 +189,7 @@ class _Scene:
         canvas.restore_region(self.empty)
         for artist in self.moving:
             (artist.axes or self.figure).draw_artist(artist)
-        return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        return np.array(canvas.buffer_rgba())[..., :3]
 
 
 def _palette() -> Image.Image:
@@ -209,16 +206,3 @@ def _palette() -> Image.Image:
     image = Image.new("P", (1, 1))
     image.putpalette((colours * 255).round().astype(np.uint8).tobytes())
     return image
-
-
-def _write(path: Path, pictures: list[Image.Image]) -> None:
-    """GIF with one palette for all frames, so that still pixels stay the same and compress away."""
-    from PIL import Image
-
-    palette = _palette()
-    small = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    times = [_FRAME_MS] * (len(small) - 1) + [_HOLD_MS]
-    with Whole(path) as part:
-        small[0].save(
-            part, "GIF", save_all=True, append_images=small[1:], duration=times, loop=0, optimize=False
-        )

@@ -27,7 +27,7 @@ Log = Callable[[int, dict[str, float]], None]
 
 
 class TokenWindows:
-    """Windows of episodes as normalised tokens."""
+    """Windows of episodes as normalised tokens, by a copy of the normaliser."""
 
     def __init__(
         self, spec: TrajectorySpec, horizon: int, episodes: Episodes, normalizer: Normalizer
@@ -45,11 +45,9 @@ class TokenWindows:
         if "actions" in lags and "executed" in episodes.arrays:
             lags["executed"] = lags["actions"]  # where another command was carried out than the expert gave
         self.windows = Windows(episodes, spec.frames(horizon), tuple(lags), tuple(lags.values()))
-        if spec.relative:
-            self._fit_relative(normalizer)
 
-    def _fit_relative(self, normalizer: Normalizer) -> None:
-        """Fit relative tokens, whose values depend on the window, on 16,384 of them; also in `normalizer`."""
+    def fit_relative(self) -> Normalizer:
+        """Fit relative tokens, whose values depend on the window, on 16,384 of them; a copy of the result."""
         rng, spec = np.random.default_rng(0), self.spec
         steps = len(self.windows.frames)
         got = self.windows.gather(rng.integers(0, len(self.windows), 16384))
@@ -58,15 +56,15 @@ class TokenWindows:
             if token.name in spec.relative:
                 values = parts[token.name].reshape(-1, len(token.channels))
                 mean, std = values.mean(0), values.std(0)
-                if (
-                    self.sources[g] == "observations"
-                ):  # relative ones are measured from 0: that is where they matter
+                if self.sources[g] == "observations":
+                    # Relative ones are measured from 0: that is where they matter.
                     here = np.array([bool(spec.channel(c).reference) for c in token.channels])
                     mean, std = np.where(here, 0, mean), np.where(here, np.hypot(mean, std), std)
                 std = np.maximum(std, 1e-6).astype(np.float32)
-                for n in (normalizer, self.normalizer):
-                    n.mean[g, spec.valid[g]] = torch.from_numpy(np.tile(mean, spec.stack)).to(n.mean)
-                    n.scale[g, spec.valid[g]] = torch.from_numpy(np.tile(std, spec.stack)).to(n.scale)
+                n, valid = self.normalizer, spec.valid[g]
+                n.mean[g, valid] = torch.from_numpy(np.tile(mean, spec.stack)).to(n.mean)
+                n.scale[g, valid] = torch.from_numpy(np.tile(std, spec.stack)).to(n.scale)
+        return copy.deepcopy(self.normalizer)
 
     def _parts(
         self, got: Batch, present: NDArray[np.integer[Any]] | int
@@ -140,9 +138,11 @@ class Trainer:
             raise ValueError(
                 f"nothing to resume: {self.folder} does not exist; leave out --resume to start it"
             )
-        normalizer = Normalizer.fit(config.spec, episodes)
-        self.windows = TokenWindows(config.spec, config.horizon, episodes, normalizer)
-        self.normalizer = normalizer.to(device)
+        self.normalizer = Normalizer.fit(config.spec, episodes)
+        self.windows = TokenWindows(config.spec, config.horizon, episodes, self.normalizer)
+        if config.spec.relative:
+            self.normalizer = self.windows.fit_relative()
+        self.normalizer = self.normalizer.to(device)
         torch.manual_seed(config.seed)
         self.model = config.model.build(config.spec, config.horizon).to(device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -166,6 +166,7 @@ class Trainer:
         """x, level, noise, scored: one batch on the device."""
         levels, group = self.config.levels, self.config.spec.group_size
         present = levels.present(self.config.batch, self.config.horizon, self.generator)
+        committed = levels.commit(present, self.config.horizon, self.generator)
         x, inside, valid = self.windows.draw(
             self.rng, self.config.batch, self.config.longest_of, present.numpy()
         )
@@ -177,7 +178,7 @@ class Trainer:
             level = self._split(level, group)
         else:
             level = level.repeat_interleave(each, 1)
-        level = levels.remember(level, present, group, self.generator)
+        level = levels.remember(level, present, committed, group, self.generator)
         padding = ~torch.from_numpy(self.config.spec.valid).repeat(self.config.horizon, 1)
         valid = valid | (
             padding & valid.any(-1, keepdim=True)

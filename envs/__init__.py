@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from dfplan.errors import one_of
+from dfplan.lazy import attach
 
 from .mazes import MAZES, Maze, get_maze, resolve
 
@@ -43,16 +44,16 @@ __all__ = [
     "prepare",
 ]
 
-_LAZY = {
-    "ArmPickEnv": "arm.pick",
-    "ArmReachEnv": "arm.reach",
-    "Maze2DEnv": "maze2d",
-    "WaypointExpert": "experts",
-    "collect": "experts",
-    "PushT": "pusht",
-    "generate": "experts",
-    "generate_arm": "arm.experts",
+_LAZY = {  # what needs MuJoCo, or an optional package
+    "arm.experts": ("generate_arm",),
+    "arm.pick": ("ArmPickEnv",),
+    "arm.reach": ("ArmReachEnv",),
+    "experts": ("WaypointExpert", "collect", "generate"),
+    "maze2d": ("Maze2DEnv",),
+    "pusht": ("PushT",),
 }
+__getattr__, __dir__ = attach(__name__, _LAZY)
+
 _PARTS = {"umaze": "UMaze", "medium": "Medium", "large": "Large"}
 
 
@@ -82,22 +83,27 @@ for _task, _part, _steps in (("arm-reach", "reach:ArmReachEnv", 150), ("arm-pick
 
 
 def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
-    """An environment with its time limit: Maze2D by D4RL's name, a short name or a text maze; an arm task.
+    """An environment with its time limit: Maze2D by D4RL's name, a short name or a text maze; an arm task; Push-T.
 
     Args:
         name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze, a
-            `Maze`; `arm-reach`, `arm-pick`; or one of the ids in `ENV_IDS` and `ARM_IDS`.
+            `Maze`; `arm-reach`, `arm-pick`; `pusht`; or one of the ids in `ENV_IDS` and `ARM_IDS`.
         **kwargs: passed to `gymnasium.make`: `goal`, `reward` (mazes), `action`, `disturb` (arm),
             `render_mode`, `max_episode_steps`, ...
 
     Raises:
         ValueError: for an unknown name, with the nearest one, or a reward that the name contradicts.
+        ImportError: `pusht` without gym-pusht, with the line that installs it.
     """
     if isinstance(name, str):
         if name in ENV_IDS.values() or name in ARM_IDS.values():
             return gym.make(name, **kwargs)
         if name in ARM_IDS or name.startswith("arm"):
             return gym.make(ARM_IDS[one_of("arm task", name, ARM_IDS)], **kwargs)
+        if name == "pusht":
+            from .pusht import PushT
+
+            return PushT(**kwargs)
     maze, _ = resolve(name)
     kwargs.setdefault("max_episode_steps", maze.episode_steps)
     return gym.make(ENV_IDS.get(maze.name, ENV_IDS["large"]), maze=name, **kwargs)
@@ -122,16 +128,3 @@ def prepare(task: str, episodes: Episodes) -> Episodes:
 
         return mirrored(episodes)
     return episodes
-
-
-def __getattr__(name: str) -> Any:
-    """Load what needs MuJoCo on first use."""
-    if name not in _LAZY:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

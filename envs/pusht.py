@@ -89,10 +89,10 @@ class PushT(gym.Wrapper[NDArray[np.float32], NDArray[np.float32], Any, Any]):
     sensors = SENSORS
     channel_names = NAMES
 
-    def __init__(self, render_mode: str | None = None) -> None:
-        module = optional_import("gym_pusht", "pusht")
-        del module  # importing it registers the environment
-        super().__init__(gym.make("gym_pusht/PushT-v0", render_mode=render_mode, disable_env_checker=True))
+    def __init__(self, **kwargs: Any) -> None:
+        """Build it; `kwargs`, such as `render_mode`, are passed to `gymnasium.make`."""
+        optional_import("gym_pusht", "pusht")  # registers the environment
+        super().__init__(gym.make("gym_pusht/PushT-v0", disable_env_checker=True, **kwargs))
         self.observation_space = gym.spaces.Box(-SIZE, 2 * SIZE, (18,), np.float32)
         self._begin()
 

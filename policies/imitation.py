@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,8 @@ class Imitation:
         model: a checkpoint whose last token of each step is the action, with lag stride - 1 and stack = stride.
         config: how it looks back and acts.
         limits: (low (A,), high (A,)) to which actions are clipped; None: the range seen in the demonstrations.
+        sensors: sensor -> columns of the observation, as environments have them: these names may be doubtful too,
+            and mean the tokens that show any of the columns, if any.
 
     Attributes:
         clipped: fraction of the action numbers so far that had to be clipped by more than 1 % of their range.
@@ -79,6 +82,7 @@ class Imitation:
         model: checkpoint.Checkpoint,
         config: ImitationConfig | None = None,
         limits: tuple[ArrayLike, ArrayLike] | None = None,
+        sensors: Mapping[str, slice] | None = None,
     ) -> None:
         self.model, self.config, self.spec = model, config or ImitationConfig(), model.config.spec
         self._check_spec()
@@ -92,6 +96,13 @@ class Imitation:
         self.memory = min(self.config.memory or longest, longest)
         self.chunk = self.config.chunk or 2 * self.spec.stride
         self.device = next(model.denoiser.parameters()).device
+        self._normalizer = copy.deepcopy(model.normalizer).cpu()  # of readings, which come on the CPU
+        self._columns = [[self.spec.channel(c).index for c in t.channels] for t in self.spec.tokens]
+        self._shown_by = {t.name: [g] for g, t in enumerate(self.spec.tokens[:-1])}
+        for sensor, part in (sensors or {}).items():
+            among = {*range(part.start, part.stop)}
+            shown = [g for g, own in enumerate(self._columns[:-1]) if among & {*own}]
+            self._shown_by.setdefault(sensor, shown)
         self.reset()
 
     @classmethod
@@ -101,9 +112,10 @@ class Imitation:
         config: ImitationConfig | None = None,
         limits: tuple[ArrayLike, ArrayLike] | None = None,
         device: str = "cpu",
+        sensors: Mapping[str, slice] | None = None,
     ) -> Imitation:
         """A policy from a shipped model (`arm-pick`), a run folder or a checkpoint folder."""
-        return cls(checkpoint.load(find(name), device), config, limits)
+        return cls(checkpoint.load(find(name), device), config, limits, sensors)
 
     def _check_spec(self) -> None:
         spec, stride = self.spec, self.spec.stride
@@ -114,7 +126,7 @@ class Imitation:
             raise ValueError(
                 f"got tokens {[t.name for t in spec.tokens]} with stride {stride}, stack {spec.stack}, last lag "
                 f"{last.lag}; a policy needs observation tokens, then one of actions with stack = stride and lag = "
-                "stride - 1: see dfplan.imitation_config, or plan with dfplan.load"
+                "stride - 1: see dfplan.imitate.imitation_config, or plan with dfplan.load"
             )
         if self.config.chunk % stride and not self.config.stream:
             raise ValueError(
@@ -147,10 +159,11 @@ class Imitation:
 
         Args:
             observation: in the units of the demonstrations.
-            doubtful: names of the tokens that are not to be trusted now; for a batch, such a list for each robot.
+            doubtful: names of the tokens or `sensors` that are not to be trusted now; for a batch, such a list for
+                each robot.
 
         Raises:
-            ValueError: on a shape or a number that cannot be a reading, or an unknown token.
+            ValueError: on a shape or a number that cannot be a reading, or an unknown name.
         """
         single = self._observe(observation, doubtful)
         if not self._queue:
@@ -176,14 +189,13 @@ class Imitation:
                 + (f" or ({batch}, {size})" if batch > 1 else "; for several robots reset with a seed each")
             )
         each = [doubtful] if single or not doubtful else list(doubtful)
-        names = [t.name for t in self.spec.tokens[:-1]]
-        doubt = np.zeros((batch, len(names)), bool)
+        doubt = np.zeros((batch, len(self.spec.tokens) - 1), bool)
         for b, bad in enumerate(each):
             for name in bad:
-                doubt[b, names.index(one_of("token", str(name), names))] = True
+                doubt[b, self._shown_by[one_of("token or sensor", str(name), self._shown_by)]] = True
         trusted = np.ones((batch, size), bool)
-        for g, token in enumerate(self.spec.tokens[:-1]):
-            trusted[:, [self.spec.channel(c).index for c in token.channels]] = ~doubt[:, g, None]
+        for g, columns in enumerate(self._columns[:-1]):
+            trusted[:, columns] = ~doubt[:, g, None]
         if not np.isfinite(now[trusted]).all():
             raise ValueError(
                 "got an observation with NaN or infinity; check the sensors, or name the token in `doubtful`"
@@ -202,9 +214,8 @@ class Imitation:
             x0 = self._stream(known, past) if self.config.stream else self._sample(known, past)
         chunk = self.spec.array(self.model.normalizer.unnormalize(x0), "actions")
         assert chunk is not None
-        action = spec.tokens[-1]
-        columns = [spec.channel(c).index for c in action.channels]
-        chunk[..., columns] += torch.from_numpy(spec.origin(action.name, self._seen[-1])).to(chunk)[:, None]
+        origin = torch.from_numpy(spec.origin(spec.tokens[-1].name, self._seen[-1]))
+        chunk[..., self._columns[-1]] += origin.to(chunk)[:, None]
         first = (past - 1) * stride
         count = stride if self.config.stream else min(self.chunk, chunk.shape[1] - first)
         raw = chunk[:, first : first + count].double().cpu().numpy()
@@ -224,20 +235,19 @@ class Imitation:
         rows = begin + np.maximum(spec.frames(past), 0)  # (past, stack) env steps
         seen = np.stack([np.stack([self._seen[i] for i in row], 1) for row in rows], 1)  # (B, past, stack, O)
         parts = {
-            t.name: seen[..., [spec.channel(c).index for c in t.channels]].astype(np.float32)
-            for t in spec.tokens[:-1]
+            t.name: seen[..., columns].astype(np.float32)
+            for t, columns in zip(spec.tokens[:-1], self._columns[:-1], strict=True)
         }
         done = np.zeros((batch, past, stride, spec.action_size), np.float32)
         if past > 1:
             executed = list(self._done)[-(past - 1) * stride :]
             done[:, : past - 1] = np.stack(executed, 1).reshape(batch, past - 1, stride, -1)
-        columns = [spec.channel(c).index for c in spec.tokens[-1].channels]
-        parts[spec.tokens[-1].name] = done[..., columns]
+        parts[spec.tokens[-1].name] = done[..., self._columns[-1]]
         for name in spec.relative:
             parts[name] = parts[name] - spec.origin(name, self._seen[-1])[:, None, None].astype(np.float32)
         tokens = self.model.config.horizon * group
         values = torch.zeros(batch, tokens, spec.width)
-        x = self.model.normalizer.normalize(torch.from_numpy(spec.pack(parts)).to(self.device)).cpu()
+        x = self._normalizer.normalize(torch.from_numpy(spec.pack(parts)))
         values[:, : past * group] = x * torch.from_numpy(spec.valid).repeat(past, 1)
         mask = torch.arange(tokens).expand(batch, -1) < past * group - 1
         doubt = np.stack([np.stack([self._doubts[i] for i in row]).any(0) for row in rows], 1)
@@ -254,10 +264,8 @@ class Imitation:
         """Down the rows of `levels` (M+1, S); doubtful readings get the noise of their level."""
         model, device = self.model.denoiser, self.device
         assert known.level is not None
-        alpha, sigma = (
-            model.schedule.alpha(known.level)[..., None],
-            model.schedule.sigma(known.level)[..., None],
-        )
+        alpha = model.schedule.alpha(known.level)[..., None]
+        sigma = model.schedule.sigma(known.level)[..., None]
         values = known.values + x * sigma / alpha.clamp_min(1e-3)
         given = Known(values.to(device), known.mask.to(device), known.level.to(device))
         matrix = ScheduleMatrix(levels).repeat(self.spec.group_size)

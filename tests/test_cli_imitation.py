@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from test_cli import dfplan, elsewhere  # noqa: F401  fixtures
 
 from dfplan.data import load
+from dfplan.evaluate import Outcome
 
 TINY = [
     "steps=4",
@@ -95,9 +97,36 @@ def test_evaluation_reports_checkpoints_best_and_mean_apart(run, dfplan, tmp_pat
     assert row["episodes"] == 2 and row["success_ci"][0] <= row["success"] <= row["success_ci"][1]
 
 
+def test_only_the_first_six_episodes_are_filmed_whoever_runs_them(dfplan, tmp_path, monkeypatch):  # noqa: F811
+    def played(job, seeds, workers):
+        def outcome(seed):
+            picture = np.full((4, 4, 3), seed, np.uint8)
+            return Outcome(seed, 0.0, True, 1.0, 1, 1, False, [picture] if seed in job.film else [])
+
+        return {"success": 1.0}, [outcome(s) for s in seeds]
+
+    monkeypatch.setattr("dfplan.evaluate.evaluate", played)
+    words = ["eval", "arm-reach", "--episodes", 9, "--seed", 5, "--workers", 3]
+    assert dfplan(*words, "--video", tmp_path / "films").code == 0
+    films = sorted(p.name for p in (tmp_path / "films").iterdir())
+    assert films == sorted(f"arm-reach-{seed}.gif" for seed in range(5, 11))
+    assert dfplan(*words).code == 0
+
+
+def test_policies_are_run_with_as_many_threads_as_asked(run, dfplan):  # noqa: F811
+    words = ["eval", "arm-pick", "--checkpoint", run, "--episodes", 1, "--policy.steps", 1]
+    try:
+        assert dfplan(*words, "--threads", 2).code == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
+        (["eval", "pusht", "--disturb", "push"], "got --disturb, which is for the arm"),
+        (["eval", "arm-pick", "--threads", 0], "threads=0"),
         (["eval", "arm-pick", "--tracker", "pd"], "got --tracker, which is for mazes"),
         (["eval", "maze2d-umaze", "--disturb", "push"], "got --disturb, which is for policies"),
         (["eval", "arm-pick", "--last", 3, "--checkpoint", "nowhere"], "kept 0 checkpoints, asked for 3"),

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from dfplan import video
-from dfplan.evaluate import run_together, summary, wilson
+from dfplan.evaluate import Job, evaluate, run_together, summary, wilson
+from dfplan.models import find
+from dfplan.policies import Imitation, ImitationConfig
 
 
 class Counter:
@@ -53,7 +55,7 @@ class Ones:
 def test_each_episode_runs_to_its_own_end():
     policy = Ones()
     ended = []
-    got = run_together(Counter, policy, [2, 4, 20], pictures=2, done=ended.append)
+    got = run_together(Counter, policy, [2, 4, 20], film=[2, 20], done=ended.append)
     assert policy.seeds == [2, 4, 20] and sum(ended) == 3
     assert policy.told[1] == [("x",)] * 3 and policy.told[0] == [()] * 3
     assert [o.steps for o in got] == [3, 5, 9]
@@ -61,10 +63,28 @@ def test_each_episode_runs_to_its_own_end():
     assert [o.first_reach for o in got] == [2, 4, None]
     assert [o.total for o in got] == [2.0, 2.0, 0.0]
     assert [round(o.progress, 2) for o in got] == [1.0, 1.0, 0.45]
-    assert [len(o.frames) for o in got] == [2, 3, 5]
+    assert [len(o.frames) for o in got] == [2, 0, 5]
     values = summary("counter", got, policy.seconds, policy.calls, policy.clipped)
     assert values["success"] == pytest.approx(2 / 3) and values["episodes"] == 3
     assert values["first_reach_mean"] == 3 and values["plan_ms_p50"] == pytest.approx(150)
+
+
+@pytest.mark.parametrize("sensor", ["ee", "obstacle"])
+def test_a_sensor_that_fails_in_the_arm_is_doubted_by_the_model_that_ships(sensor, monkeypatch):
+    seen = []
+    honest = Imitation._observe
+
+    def observe(self, observation, doubtful):
+        single = honest(self, observation, doubtful)
+        seen.append(self._doubts[-1].tolist())
+        return single
+
+    monkeypatch.setattr(Imitation, "_observe", observe)
+    frozen = {"kind": "freeze", "sensor": sensor, "start": 0.2, "span": 0.3}
+    evaluate(Job("arm-reach", str(find("arm-reach")), ImitationConfig(), frozen), [3])
+    token = ["hand", "target", "obstacle"].index({"ee": "hand"}.get(sensor, sensor))
+    expected = [[[g == token and 4 <= step < 10 for g in range(3)]] for step in range(len(seen))]
+    assert len(seen) > 10 and seen == expected
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 import dfplan
+import dfplan.deploy
+import dfplan.envs.arm
 from dfplan import models
 from dfplan.config import TrainConfig, from_dict, read_config, read_values, to_dict
 from dfplan.data import Episodes
@@ -105,10 +107,16 @@ def test_training_and_importing_need_torch_and_numpy_alone(installed):
     assert installed[1]["heavy"] == []
 
 
+def test_mapping_filter_and_simulated_robots_need_no_torch():
+    look = "import sys, dfplan.deploy as d; d.load_mapping, d.SafetyFilter, d.SimArm, d.DryRun; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def test_public_names_are_there():
-    assert all(hasattr(dfplan, name) for name in dfplan.__all__)
-    assert all(hasattr(dfplan.envs, name) for name in dfplan.envs.__all__)
-    assert all(hasattr(dfplan.policies, name) for name in dfplan.policies.__all__)
+    for package in (dfplan, dfplan.envs, dfplan.envs.arm, dfplan.deploy, dfplan.policies):
+        assert all(hasattr(package, name) for name in package.__all__)
+        assert set(package.__all__) <= set(dir(package))
     with pytest.raises(AttributeError, match="no attribute 'plam'"):
         dfplan.plam  # noqa: B018
 

@@ -74,7 +74,7 @@ def demonstrations(task: str, data: str | None, read: tuple[str, ...] = ()) -> E
     """The demonstrations to train on: `data`, or the task's own, in the form its environment is seen in."""
     from dfplan.data import load
 
-    if data is None and task in POLICY_TASKS and task not in ARM_TASKS:
+    if data is None and task == "pusht":
         raise ValueError(f"{task} has no demonstrations of its own here; pass --data, see docs/imitation.md")
     if data is None and not task:
         raise ValueError("no data given; pass --data with a file, a folder or the name of a data set")

@@ -9,7 +9,7 @@ from dfplan.cli.common import app, use_device
 from dfplan.policies import ImitationConfig
 
 if TYPE_CHECKING:
-    from dfplan.deploy import Mapping, Transport
+    from dfplan.deploy import Mapping, Remote, Transport
 
 ACT = ImitationConfig()
 Kind = Literal["ros2", "rosbridge", "sim", "dry-run"]
@@ -17,8 +17,10 @@ Kind = Literal["ros2", "rosbridge", "sim", "dry-run"]
 
 @app.command(name="deploy")
 def deploy(
-    policy: str,
     transport: Kind,
+    policy: str | None = None,
+    server: str | None = None,
+    token_file: Path | None = None,
     robot: Path | None = None,
     task: str = "arm-pick",
     arm: bool = False,
@@ -41,9 +43,13 @@ def deploy(
 
     dfplan deploy --policy runs/mine --transport rosbridge --robot arm.yaml --host robot.local --port 9090
 
+    dfplan deploy --server ws://workstation:8765 --transport ros2 --robot arm.yaml (the network runs in `dfplan serve`)
+
     Args:
-        policy: shipped model, run folder or checkpoint folder.
         transport: how the arm is reached.
+        policy: shipped model, run folder or checkpoint folder; with --server the name that it must have there.
+        server: address of a policy server, see docs/server.md.
+        token_file: holds the secret shared with the server; the environment variable DFPLAN_TOKEN if left out.
         robot: mapping file, see docs/deploy.md; the simulated arm has its own.
         task: the simulated arm's task (sim, and dry-run without --robot).
         arm: arm once when the robot is ready; otherwise someone asks for it on the robot's side.
@@ -53,7 +59,7 @@ def deploy(
         port: of the rosbridge server.
         ros1: the server is one of ROS 1.
         sim_time: take the time from /clock.
-        worker: where the network runs.
+        worker: where the network runs, without --server.
         act: how the policy looks back and acts.
     """
     from dfplan.deploy import deploy as run
@@ -64,14 +70,29 @@ def deploy(
         raise ValueError(
             f"got no --robot with --transport {transport}; give the robot's mapping file, see docs/deploy.md"
         )
+    brain = _policy(policy, server, token_file)
     mapping = None if robot is None else load_mapping(robot)
     mapping, link = _transport(transport, mapping, task, seed, host, port, ros1, sim_time)
-    report = run(policy, mapping, link, arm=arm, seconds=seconds, config=act, worker=worker)
+    where = worker if server is None else "thread"
+    report = run(brain, mapping, link, arm=arm, seconds=seconds, config=act, worker=where)
     for change in report.changes:
         print(f"  {change}")
     if transport == "sim":
         print(f"  success {getattr(link, 'success', None)}")
     print(f"  sent {report.status.sent}, refused {dict(report.status.refusals)}, missed ticks {report.slips}")
+
+
+def _policy(policy: str | None, server: str | None, token_file: Path | None) -> str | Remote:
+    """What decides: a policy here, or one on a server."""
+    from dfplan.deploy import Remote, read_token
+
+    if server is not None:
+        return Remote(server, read_token(token_file), policy or "")
+    if policy is None:
+        raise ValueError(
+            "got neither --policy nor --server; give a policy, or the address of a policy server"
+        )
+    return policy
 
 
 def _transport(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from dfplan.cli.common import POLICY_TASKS, app, at_least, load_planner, report, use_device
+from dfplan.cli.common import ARM_TASKS, POLICY_TASKS, app, at_least, load_planner, report, use_device
 from dfplan.planner import PlannerConfig
 from dfplan.policies import ImitationConfig
 
 if TYPE_CHECKING:
+    from dfplan.evaluate import Job
     from dfplan.rollout import Starts
 
 PLANNER, POLICY = PlannerConfig(), ImitationConfig()
@@ -57,10 +58,10 @@ def evaluate(
         disturb: arm: what happens in mid-run.
         last: policies: evaluate the run's last so many kept checkpoints, and report best and mean apart.
         workers: policies: processes that share the episodes.
-        video: policies: folder for animations of the first episodes.
+        video: policies: folder for animations of the first six episodes.
         json: write the numbers there as well.
         device: cpu, cuda, ...
-        threads: CPU threads.
+        threads: CPU threads, of each worker.
         planner: mazes: how plans are sampled and chosen.
         policy: policies: how much they remember, and how they act.
     """
@@ -69,18 +70,17 @@ def evaluate(
     if task in POLICY_TASKS:
         only: dict[str, Any] = {"goal": goal != "fixed", "starts": starts, "tracker": tracker != "look_ahead"}
         _refuse(task, "mazes", only | {"planner": planner != PLANNER})
-        _policy(
-            task,
-            checkpoint,
-            range(seed, seed + episodes),
-            last,
-            disturb,
-            workers,
-            video,
-            json,
-            device,
-            policy,
-        )
+        if task not in ARM_TASKS:
+            _refuse(task, "the arm", {"disturb": disturb != "none"})
+        use_device(device, threads)
+        from dfplan.evaluate import Job
+        from dfplan.models import find, kept
+
+        folders = kept(checkpoint or task, last) if last else [find(checkpoint or task)]
+        seeds, disturbance = range(seed, seed + episodes), None if disturb == "none" else disturb
+        film = () if video is None else seeds[:6]
+        jobs = [Job(task, str(f), policy, disturbance, device, threads, film) for f in folders]
+        _policy(jobs, seeds, last, workers, video, json)
         return
     only = {"disturb": disturb != "none", "last": last, "workers": workers > 1, "video": video}
     _refuse(task, "policies", only | {"policy": policy != POLICY})
@@ -108,29 +108,23 @@ def _refuse(task: str, kind: str, given: dict[str, Any]) -> None:
 
 
 def _policy(
-    task: str, checkpoint: str | None, seeds: range, last: int, disturb: str, workers: int, video: Path | None,
-    json: Path | None, device: str, policy: ImitationConfig,
-) -> None:  # fmt: skip
-    from dfplan.evaluate import Job, evaluate
-    from dfplan.models import find, kept
+    jobs: list[Job], seeds: range, last: int, workers: int, video: Path | None, json: Path | None
+) -> None:
+    from dfplan.evaluate import evaluate
+    from dfplan.video import write_gif
 
-    use_device(device, 1)
-    folders = kept(checkpoint or task, last) if last else [find(checkpoint or task)]
-    disturbance = None if disturb == "none" else disturb
     rows = []
-    for folder in folders:
-        job = Job(task, str(folder), policy, disturbance, device, 0 if video is None else 2)
+    for job in jobs:
         numbers, outcomes = evaluate(job, seeds, workers)
-        rows.append({"checkpoint": folder.name} | numbers)
+        name = Path(job.folder).name
+        rows.append({"checkpoint": name} | numbers)
         if video is not None:
-            from dfplan.video import write_gif
-
-            for outcome in outcomes[:6]:
-                print(write_gif(outcome.frames, video / f"{folder.name}-{outcome.seed}.gif", 10))
+            for outcome in outcomes[: len(job.film)]:
+                print(write_gif(outcome.frames, video / f"{name}-{outcome.seed}.gif", 10))
     if not last:
         report(rows[0], json)
         return
-    values: dict[str, Any] = {"task": task, "checkpoints": rows}
+    values: dict[str, Any] = {"task": jobs[0].task, "checkpoints": rows}
     for key in ("success", "progress_mean"):
         values[f"{key}_best"] = max(float(r[key]) for r in rows)
         values[f"{key}_mean_of_last_{len(rows)}"] = sum(float(r[key]) for r in rows) / len(rows)

@@ -168,7 +168,7 @@ def _download(name: str, home: Path, sha256: str | None, say: Callable[[str], No
     say(f"{name}: not on this machine; asking Minari for it")
     try:
         minari.download_dataset(name)
-    except Exception as error:
+    except Exception as error:  # its cloud clients raise classes of their own
         raise OSError(f"minari.download_dataset('{name}'): {type(error).__name__}: {error}") from error
     return minari_file(minari_cache() / name)
 

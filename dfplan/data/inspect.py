@@ -194,12 +194,14 @@ def inspect_figure(source: Report | Episodes, episode: int = 0) -> Figure:
     """
     from dfplan.plot_base import BLUE, INK, ORANGE, new_figure, plain
 
-    episodes = source.episodes if isinstance(source, Report) else source
-    if episodes is None:
-        raise ValueError(f"{source.path}: nothing was read, so nothing can be drawn; see its problems")  # type: ignore[union-attr]
+    if isinstance(source, Episodes):
+        episodes, timed = source, True
+    elif source.episodes is not None:
+        episodes, timed = source.episodes, source.dt is not None
+    else:
+        raise ValueError(f"{source.path}: nothing was read, so nothing can be drawn; see its problems")
     if not 0 <= episode < len(episodes):
         raise ValueError(f"got episode {episode}, expected 0 to {len(episodes) - 1}")
-    timed = not isinstance(source, Report) or source.dt is not None
     keys = [key for key in ("observations", "actions") if key in episodes.arrays]
     figure = new_figure(10.0, 3.2 + 2.4 * len(keys))
     panels = figure.subplots(1 + len(keys), 2, squeeze=False)

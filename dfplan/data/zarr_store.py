@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,7 @@ class Header:
     compressor: Mapping[str, Any] | None
     filters: tuple[Mapping[str, Any], ...]
     fill: Any
-    order: str
+    order: Literal["C", "F"]
     separator: str
 
     @property
@@ -238,7 +238,7 @@ def _decode(store: Store, header: Header, entry: str) -> NDArray[np.generic]:
             f"{store.path}: chunk '{entry}' does not decode ({error}), expected {header.chunk_bytes} bytes of "
             f"{header.chunks} {header.dtype} with compressor {header.compressor}; fetch the store again"
         ) from error
-    return np.frombuffer(data, header.dtype).reshape(header.chunks, order=header.order)  # type: ignore[call-overload]
+    return np.frombuffer(data, header.dtype).reshape(header.chunks, order=header.order)
 
 
 def _decompress(data: bytes, config: Mapping[str, Any] | None, size: int) -> bytes:

@@ -59,7 +59,7 @@ class ArmNode:
             TrajectoryController(gripper, np.zeros(1), settings.rules),
         )
         self._limits = arm
-        self._start()
+        self._start(settings.seed)
         self._declare()
 
     def _declare(self) -> None:
@@ -95,8 +95,7 @@ class ArmNode:
         def handler() -> tuple[bool, str]:
             with self._lock:
                 if name == "reset":
-                    self.seed += 1
-                    self._start()
+                    self._start(self.seed + 1)
                     return True, f"episode of seed {self.seed}"
                 for controller in self.controllers:
                     if name == "estop":
@@ -107,12 +106,13 @@ class ArmNode:
 
         return handler
 
-    def _start(self) -> None:
-        self.env.reset(seed=self.seed)
+    def _start(self, seed: int) -> None:
+        self.env.reset(seed=seed)
         arm = self.env.physics
         self.controllers[0].reset(arm.q)
         self.controllers[1].reset(np.array([arm.opening]))
         self._success, self._lasted, self._episode, self._fastest = False, 0.0, 0.0, 0.0
+        self.seed = seed  # last: who hears of it finds the arm in its new place
 
     def run(self, stop: threading.Event) -> None:
         """Simulate until `stop` is set."""

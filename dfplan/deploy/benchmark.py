@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .chunks import FADE
 from .clock import Clock, FakeClock, RealClock
 from .limits import JointLimits, Safety, Setpoint, Target
 from .loop import Loop
 from .machine import FAULT, HOLD, READY, RUNNING
-from .monitor import calibrate, histories
+from .monitor import Monitor, calibrate, histories
 from .robot import Body, body
 from .run import build, load_policy
 from .safety import SafetyFilter
@@ -65,27 +67,47 @@ def _shares(q: Array, lim: JointLimits, dt: float) -> dict[str, float]:
     return out
 
 
+def _replay(physics: Any, before: Array, after: Array, arm: Any) -> dict[str, float]:
+    """The arm follows from one setpoint (8,) to the next; largest share of the joints' own limits that it takes."""
+    steps = round(0.01 / physics.model.opt.timestep)
+    physics.advance(before + np.linspace(0, 1, steps + 1)[1:, None] * (after - before))
+    lower, upper = np.array(arm.lower), np.array(arm.upper)
+    return {
+        "arm position": float(np.abs((2 * physics.q - lower - upper) / (upper - lower)).max()),
+        "arm velocity": float(np.abs(physics.qd / arm.velocity).max()),
+    }
+
+
 def adversarial(count: int = 1_000_000, seed: int = 0, rate: float = 100.0) -> dict[str, Any]:
-    """Hostile actions through the filter of the simulated arm; each is given for 1 to 20 ticks.
+    """Hostile actions through the filter and on to the simulated arm; each is given for 1 to 20 ticks.
 
     Returns:
-        `outside`: setpoints outside any limit; `largest`: limit -> largest share of it; the refusals; us per action.
+        `outside`: setpoints outside any limit; `largest`: limit -> largest share of it, of the setpoints and of the arm as
+        it follows them; the refusals; us per action in the filter.
     """
     mapping = arm_mapping(make_env("arm-reach"))
     robot, box, dt = body(mapping.robot), mapping.safety.workspace, 1.0 / rate
     assert box is not None
     home = np.append(import_module("dfplan.envs.arm.model").HOME, 0.04)
     guard = SafetyFilter(robot.limits, dt, Safety(jump=1e9, workspace=box), robot.forward)
-    rng, outside, left = np.random.default_rng(seed), 0, 0
+    arm: Any = import_module("dfplan.envs.arm.model").PANDA
+    physics = import_module("dfplan.envs.arm.physics").Physics("")
+    physics.model.geom_contype[:] = physics.model.geom_conaffinity[:] = (
+        0  # free space: the filter knows no obstacles
+    )
+    physics.reset(home[:7])
+    rng, outside, left, spent = np.random.default_rng(seed), 0, 0, 0.0
     largest: dict[str, float] = {}
     rows = [guard.start(home)] * 4
-    began, target = time.perf_counter(), Target(home)
+    target = Target(home)
     for _ in range(count):
         if left == 0:
             target = _attack(str(rng.choice(ATTACKS)), rng, robot, rows[-1])
             left = int(rng.integers(1, 21))
         left -= 1
+        began = time.perf_counter()
         rows = [*rows[1:], guard.step(target)]
+        spent += time.perf_counter() - began
         q = np.stack([s.position for s in rows])
         shares = _shares(q, robot.limits, dt)
         bad = (
@@ -94,14 +116,14 @@ def adversarial(count: int = 1_000_000, seed: int = 0, rate: float = 100.0) -> d
             or not box.holds(robot.forward(q[-1]))
         )
         outside += bad
+        shares |= _replay(physics, q[-2], q[-1], arm)
         largest = {key: max(largest.get(key, 0.0), share) for key, share in shares.items()}
-    spent = 1e6 * (time.perf_counter() - began) / count
     return {
         "actions": count,
         "outside": outside,
         "largest": largest,
         "refusals": dict(guard.counts),
-        "us": spent,
+        "us": 1e6 * spent / count,
     }
 
 
@@ -134,11 +156,11 @@ def _play(loop: Loop, clock: Clock, seconds: float, done: Any) -> None:
 
 
 def joins(loop: Loop, joints: int = 7) -> tuple[float, float]:
-    """Largest velocity step of the joint targets at joins of chunks and inside chunks, rad/s."""
+    """Largest velocity step of the joint targets at joins of chunks, the fade included, and inside chunks, rad/s."""
     motion = loop.driver.motion
     knots = np.stack([motion.target(i) for i in range(-1, motion.steps)])[:, :joints]
     steps = np.abs(np.diff(knots, n=2, axis=0)).max(1) / motion.dt
-    at = {h.step + k for h in loop.stats.handovers for k in (-1, 0) if h.step > 1}
+    at = {h.step + k for h in loop.stats.handovers for k in range(-1, FADE + 1) if h.step > 1}
     join = [s for i, s in enumerate(steps) if i in at]
     inside = [s for i, s in enumerate(steps) if i not in at]
     return max(join, default=0.0), max(inside, default=0.0)
@@ -183,45 +205,80 @@ def watch(
     policy: Imitation,
     task: str,
     held_out: Episodes,
-    episodes: int = 30,
+    episodes: int = 100,
     kinds: Sequence[str] = ("freeze", "blank", "offset"),
 ) -> dict[str, Any]:
-    """The monitor: share of disturbed episodes that it sees, and of undisturbed ones with a false alarm."""
-    monitor, env = (
-        calibrate(policy, held_out),
-        make_env(task, "ee" if policy.spec.action_size == 10 else "joint"),
-    )
+    """The monitor while the policy acts on undisturbed readings: what it sees of wrong ones, and its false alarms.
+
+    Each kind befalls the hand's sensor and the task's own, for a second, in `episodes` episodes each. An episode counts
+    if the reading was ever wrong by more than `_WRONG`: a frozen reading of a thing at rest is right. It is seen if
+    the sensor's token is doubtful in that second or within the memory after it.
+    """
+    monitor, env = calibrate(policy, held_out), make_env(task)
     out: dict[str, Any] = {"calibrated_on": len(held_out)}
-    policy.reset(0)
-    for kind in ("", *kinds):
-        seen = 0
-        for seed in range(episodes):
-            data, wrong = _record(env, policy, 10_000 + seed, kind)
-            policy.reset(0)
-            flags = [
-                bool(monitor.doubtful(monitor.scores(policy, h)))
-                for _, h in histories(policy, data, policy.spec.stride)
-            ]
-            seen += any(flags) and (wrong or not kind)
-        out[kind or "false alarms"] = seen / episodes
+    alarms = [_alarms(monitor, policy, _record(env, policy, 10_000 + s, None)) for s in range(episodes)]
+    out["false alarms"] = float(np.mean([any(map(len, flags.values())) for flags in alarms]))
+    for kind in kinds:
+        for sensor in ("ee", env.main_sensor):
+            seen, delays = [], []
+            for seed in range(episodes):
+                record = _record(env, policy, 10_000 + seed, {"kind": kind, "sensor": sensor})
+                if not len(record.wrong):
+                    continue
+                flags = _alarms(monitor, policy, record)[_token(policy, env, sensor)]
+                reach = record.wrong[-1] + (policy.memory - 1) * policy.spec.stride
+                hits = [f for f in flags if record.wrong[0] <= f <= reach]
+                seen.append(bool(hits))
+                delays += [hits[0] - record.wrong[0]] if hits else []
+            out[f"{kind} {sensor}"] = {
+                "wrong": len(seen), "seen": float(np.mean(seen)) if seen else None,
+                "steps_to_alarm": float(np.mean(delays)) if delays else None,
+            }  # fmt: skip
     return out
 
 
-def _record(env: Any, policy: Imitation, seed: int, kind: str) -> tuple[Episodes, bool]:
-    """One episode of the policy in the environment itself, and whether a sensor was wrong in it."""
+_WRONG = 0.01
+"""m, and units of a rotation's columns."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """An episode: its readings, the actions, and the env steps at which a reading was wrong."""
+
+    data: Episodes
+    wrong: NDArray[np.int64]
+
+
+def _token(policy: Imitation, env: Any, sensor: str) -> str:
+    """Name of the token that holds a sensor of the environment."""
+    first = env.channel_names[env.sensors[sensor].start]
+    return next(t.name for t in policy.spec.tokens if first in t.channels)
+
+
+def _alarms(monitor: Monitor, policy: Imitation, record: _Record) -> dict[str, list[int]]:
+    """Token -> env steps at which it was doubtful; looked at once per token, as in deployment."""
+    policy.reset(0)
+    first, stride = (policy.memory - 1) * policy.spec.stride, policy.spec.stride
+    found: dict[str, list[int]] = {t.name: [] for t in policy.spec.tokens[:-1]}
+    for look, (_, history) in enumerate(histories(policy, record.data, stride)):
+        for token in monitor.doubtful(monitor.scores(policy, history)):
+            found[token].append(first + look * stride)
+    return found
+
+
+def _record(env: Any, policy: Imitation, seed: int, disturb: dict[str, Any] | None) -> _Record:
+    """One episode: the policy acts on true readings, the wrong ones are what is recorded."""
     from dfplan.data.episodes import Episodes as Data
 
-    options = {"disturb": kind} if kind else None
-    now, info = env.reset(seed=seed, options=options)
+    now, _ = env.reset(seed=seed, options={"disturb": disturb} if disturb else None)
     policy.reset(seed)
-    seen, done, wrong = [now], [], False
-    for _ in range(160):
-        action = policy.act(now)
-        now, _, over, _, info = env.step(action)
-        wrong |= bool(info["doubtful"])
-        done.append(action)
+    seen, done, wrong = [], [], []
+    for step in range(300):
         seen.append(now)
+        wrong += [step] if np.abs(now - env.truth()).max() > _WRONG else []
+        done.append(policy.act(env.truth()))
+        now, _, over, _, _ = env.step(done[-1])
         if over:
             break
-    rows = {"observations": np.stack(seen[:-1]), "actions": np.stack(done)}
-    return Data(rows, np.array([len(done)]), 0.05, "episode", {}), wrong
+    rows = {"observations": np.stack(seen), "actions": np.stack(done)}
+    return _Record(Data(rows, np.array([len(done)]), 0.05, "episode", {}), np.array(wrong, np.int64))

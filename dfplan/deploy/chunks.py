@@ -17,10 +17,12 @@ from .transport import JointTrajectory
 Array = NDArray[np.float64]
 
 HANDOVERS = ("committed", "naive", "ensemble")
-"""`committed`: new actions continue those that were executed meanwhile (they were known to the network).
+"""`committed`: new actions continue those that were executed meanwhile (they were known to the network). Where the network
+changed its mind all the same, the first two go over from the old chunk's to its own.
 `naive`: a chunk decided without that knowledge replaces the old one at once.
 `ensemble`: all chunks that cover a step are averaged, older ones weighing more (Zhao et al. 2023, algorithm 2)."""
 _WEIGHT = 0.01
+FADE = 2
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,23 @@ class Motion:
             return Handover(begin, late, np.zeros_like(self._knots[0]))
         for i in range(begin, first + len(actions)):
             pair = (np.array(actions[i - first], np.float64), np.array(joints[i - first], np.float64))
-            self._put(i, *self._merge(i, pair))
+            self._put(i, *self._merge(i, pair, (i + 1 - begin) / (FADE + 1)))
         if self.handover != "ensemble":
             del self._actions[first + len(actions) :], self._knots[first + len(actions) + 1 :]
         self._slopes(self.used(time))
         self._all = {i: rows for i, rows in self._all.items() if i >= begin}
         return Handover(begin, late, self._change(begin))
 
-    def _merge(self, step: int, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        if self.handover != "ensemble":
+    def _merge(self, step: int, pair: tuple[Array, Array], share: float) -> tuple[Array, Array]:
+        """What becomes of a new action and its joint target; `share` is how far a step is from the old chunk, 0 to 1."""
+        if self.handover == "ensemble":
+            return self._average(step, pair)
+        if self.handover == "naive" or share >= 1 or step >= self.steps:
             return pair
+        action, joints = self._actions[step], self._knots[step + 1]
+        return action + share * (pair[0] - action), joints + share * (pair[1] - joints)
+
+    def _average(self, step: int, pair: tuple[Array, Array]) -> tuple[Array, Array]:
         rows = self._all.setdefault(step, [])
         rows.append(pair)
         weights = np.exp(-_WEIGHT * np.arange(len(rows)))

@@ -137,7 +137,7 @@ class CommittedPolicy:
             t.name: np.zeros((1, count, spec.stack, len(t.channels)), np.float32) for t in spec.tokens[:-1]
         }
         packed = torch.from_numpy(spec.pack({**parts, token.name: rows}))
-        x = p.model.normalizer.normalize(packed.to(p.device)).cpu()[:, group - 1 :: group]
+        x = p._normalizer.normalize(packed)[:, group - 1 :: group]
         size = len(token.channels)
         given = torch.arange(count * self.stride).view(count, self.stride).repeat_interleave(size, 1)
         mask = torch.zeros(1, count, spec.width, dtype=torch.bool)

@@ -38,7 +38,7 @@ class Driver:
 
     def __init__(
         self, worker: Worker, decide: Decide, dt: float, tokens: Mapping[str, Sequence[str]], actions: int,
-        handover: str = "committed", slow: float = 1.0, hold_on: Sequence[str] = (),
+        handover: str = "committed", slow: float = 1.0, hold_on: Sequence[str] = (), commit: float = 0.2,
     ) -> None:  # fmt: skip
         """Build.
 
@@ -51,6 +51,7 @@ class Driver:
             handover: see `chunks.HANDOVERS`.
             slow: see above.
             hold_on: tokens whose distrust holds the arm.
+            commit: see `LoopSettings`.
 
         Raises:
             ValueError: for a share outside 0 to 1.
@@ -59,7 +60,7 @@ class Driver:
             raise ValueError(f"got slow={slow}, expected a share of the speed from 0 (hold) to 1 (go on)")
         self.worker, self.stride, self.chunk, self.ahead = worker, decide.stride, decide.chunk, decide.ahead
         self.dt, self.tokens, self.handover, self.slow = dt, tokens, handover, slow
-        self.hold_on, self.stats, self.actions = tuple(hold_on), Stats(), actions
+        self.hold_on, self.stats, self.actions, self.commit = tuple(hold_on), Stats(), actions, commit
         self.doubtful: tuple[str, ...] = ()
         self.speed, self.steps = 1.0, decide.steps
         self._run, self._time, self._until, self._asked = 0, 0.0, 0, -1
@@ -95,7 +96,7 @@ class Driver:
             return flaw
         self._waited += passed
         if self._motion.steps:
-            self._pace(passed)
+            self._pace(passed, lead)
             self._time += passed * self.speed
         step = int(self._time / self.dt + 1e-6)
         if step > self._step:
@@ -116,9 +117,9 @@ class Driver:
         age = max(0.0, self._time + ahead * self.speed - self._basis)
         return Target(q, v * self.speed, a * self.speed**2, age)
 
-    def _pace(self, passed: float) -> None:
-        """Toward the speed that the monitor allows, gently."""
-        wanted = self.slow if self.doubtful else 1.0
+    def _pace(self, passed: float, lead: float) -> None:
+        """Toward the speed that the monitor and the network's latency allow, gently."""
+        wanted = min(self.slow if self.doubtful else 1.0, self.commit / self._wait(lead))
         self.speed += float(np.clip(wanted - self.speed, -_RAMP * passed, _RAMP * passed))
 
     def _record(self, seen: Observed) -> None:
@@ -127,9 +128,16 @@ class Driver:
         self._doubts.append(tuple(dict.fromkeys(bad)))
 
     def _needed(self, lead: float) -> int:
-        """Actions that are executed before an answer can be used; at most what leaves a token to decide."""
-        wait = self.stats.slowest() + lead
-        return min(int(np.ceil(wait / self.dt - 1e-9)), self.ahead - self.stride)
+        """Actions that are executed before an answer can be used, in whole tokens, which is how models learn them.
+
+        At most what leaves a token to decide.
+        """
+        tokens = int(np.ceil(self._wait(lead) * self.speed / (self.dt * self.stride) - 1e-6))
+        return min(tokens * self.stride, self.ahead - self.stride)
+
+    def _wait(self, lead: float) -> float:
+        """Longest that an answer takes, as the last ones did, until it can be used, s."""
+        return self.stats.slowest() + lead
 
     def _due(self, lead: float) -> bool:
         """Whether to ask now."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfplan.errors import finite_above_zero
+
 Array = NDArray[np.float64]
 
 
@@ -133,10 +135,7 @@ class Safety:
 
     def __post_init__(self) -> None:
         """Refuse numbers that would switch a check off."""
-        for name in ("jump", "following", "max_age"):
-            value = getattr(self, name)
-            if not 0 < value < np.inf:
-                raise ValueError(f"got {name}={value}, expected a finite number above 0")
+        finite_above_zero(self, "jump", "following", "max_age")
 
 
 @dataclass(frozen=True)

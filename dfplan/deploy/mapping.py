@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dfplan.config import from_dict, to_dict
 from dfplan.errors import one_of, optional_import
+from dfplan.serialize import from_dict, to_dict
 
 from .limits import Safety
 from .tables import Command, LoopSettings, PolicyMap, Robot, Source
@@ -97,8 +97,7 @@ def parse(text: str, where: str = "mapping") -> dict[str, Any]:
     """YAML -> a table; a key given twice is an error, not the last one."""
     yaml: Any = optional_import("yaml", "deploy")
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        pass
+    loader_class: Any = type("Loader", (yaml.SafeLoader,), {})  # its rules are changed below
 
     def table(loader: Any, node: Any) -> dict[Hashable, Any]:
         out: dict[Hashable, Any] = {}
@@ -109,16 +108,16 @@ def parse(text: str, where: str = "mapping") -> dict[str, Any]:
             out[key] = loader.construct_object(value_node, deep=True)
         return out
 
-    Loader.add_constructor("tag:yaml.org,2002:map", table)
+    loader_class.add_constructor("tag:yaml.org,2002:map", table)
     own = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
-    Loader.yaml_implicit_resolvers = {
+    loader_class.yaml_implicit_resolvers = {
         first: [rule for rule in rules if rule[0] not in own]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     for tag, pattern, first in zip(own, _YAML_1_2, ("tTfF", "-+0123456789."), strict=True):
-        Loader.add_implicit_resolver(tag, re.compile(pattern), list(first))
+        loader_class.add_implicit_resolver(tag, re.compile(pattern), list(first))
     try:
-        values = yaml.load(text, Loader)
+        values = yaml.load(text, loader_class)
     except yaml.YAMLError as error:
         raise ValueError(f"{where}: not valid YAML ({error})") from error
     if not isinstance(values, dict):

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.errors import one_of
-from dfplan.spec import TrajectorySpec
 
 from .mapping import Mapping
 from .robot import Body
 from .tables import UNITS, Sensor
 from .transport import Reading
+
+if TYPE_CHECKING:
+    from dfplan.spec import TrajectorySpec
 
 Array = NDArray[np.float64]
 

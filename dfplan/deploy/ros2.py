@@ -206,7 +206,7 @@ class Ros2Bus:
         ):
             try:
                 step()
-            except Exception:
+            except Exception:  # whichever step fails, the others must follow
                 _LOG.exception("closing the ROS 2 node")
 
     def _join(self) -> None:
@@ -217,7 +217,7 @@ class Ros2Bus:
         while not self._closed and self._context.ok():
             try:
                 self._executor.spin_once(timeout_sec=0.2)
-            except Exception:
+            except Exception:  # a callback's error must not end the thread that hears the robot
                 if self._closed or not self._context.ok():
                     return
                 _LOG.exception("in a callback of the ROS 2 node")

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.errors import finite_above_zero
+
 from .limits import JointLimits
 from .profile import Stop
 from .ros_messages import numbers, seconds, take
@@ -48,9 +50,7 @@ class Rules:
         Raises:
             ValueError: naming the number.
         """
-        for name in ("max_age", "watchdog", "jump"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"got {name}={getattr(self, name)}, expected above 0, finite")
+        finite_above_zero(self, "max_age", "watchdog", "jump")
         if not 0 <= self.slack < 1:
             raise ValueError(f"got slack={self.slack}, expected 0 or more, below 1")
 

@@ -39,7 +39,7 @@ class Stream:
         while not self._stop.wait(max(0.0, due - time.perf_counter())):
             try:
                 self._tick()
-            except Exception:
+            except Exception:  # the next setpoint must come whatever happened to this one
                 _LOG.exception("streaming a setpoint")
             due = max(due + self._period, time.perf_counter())
 

@@ -149,18 +149,19 @@ class RosTransport:
         return self._sent_on == self.bus.connection() and now - active.stamp <= active.times[-1] + _REPEAT
 
     def _stopping(self, active: JointTrajectory, now: float) -> JointTrajectory:
-        """The quickest stop from the setpoint that is due now."""
+        """The quickest stop from the setpoint that is due now, then rest: it must not be over before it expires."""
         limits = self._body.limits
         columns = [limits.names.index(name) for name in active.names]
         position, velocity = active.at(now - active.stamp)
         if not 0 <= now - active.stamp <= active.times[-1]:
             velocity = np.zeros_like(velocity)
         stop = Stop(velocity, np.zeros_like(velocity), limits.acceleration[columns], limits.jerk[columns])
-        times = np.linspace(0.0, max(0.02, float(stop.seconds.max())), _POINTS + 1)[1:]
+        expire, seconds = self.mapping.loop.expire, max(0.02, float(stop.seconds.max()))
+        times = np.linspace(0.0, seconds, _POINTS + 1)[1:]
+        times = np.append(times, expire) if seconds < expire else times
         moved, speeds, _ = stop.at(times)
         speeds[-1] = 0.0
-        expires = now + self.mapping.loop.expire
-        return JointTrajectory(active.names, times, position + moved, speeds, now, expires)
+        return JointTrajectory(active.names, times, position + moved, speeds, now, now + expire)
 
     def publish_status(self, status: Status) -> None:
         """Publish diagnostics."""

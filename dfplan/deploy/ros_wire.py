@@ -25,6 +25,8 @@ _FRAME = 14
 """Bytes that a WebSocket frame adds at most."""
 _TIOCOUTQ = 0x5411
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
+_STARTING = threading.Lock()
+_REACTOR: list[threading.Thread] = []
 
 
 class Wire:
@@ -39,6 +41,7 @@ class Wire:
         """
         reactor: Any = import_module("twisted.internet.reactor")
         self._protocol, self._stall, self._reactor = protocol, stall, reactor
+        self._gone: Any = import_module("autobahn.exception").Disconnected
         self._open, self._waiting = True, 0
         self._sent: deque[tuple[float, int]] = deque()
         self._lock = threading.Lock()
@@ -84,7 +87,10 @@ class Wire:
             self.cut()
             return
         self._sent.append((time.perf_counter(), len(payload) + _FRAME))
-        self._protocol.sendMessage(payload, False)
+        try:
+            self._protocol.sendMessage(payload, False)
+        except self._gone:  # the other side has closed it, and that has not been said yet
+            self._open = False
 
     def _stalled(self) -> bool:
         """Whether more is unacknowledged than was written in the last `stall` s."""
@@ -118,6 +124,17 @@ class Wire:
             return False
         self._protocol._pending_action_requests[number] = (finished, lambda _: None, finished)
         return True
+
+
+def start_reactor() -> None:
+    """Run the reactor in a daemon thread, with its messages logged: once in a process, whoever asks first."""
+    reactor: Any = import_module("twisted.internet.reactor")
+    with _STARTING:
+        if reactor.running or _REACTOR:
+            return
+        import_module("twisted.python.log").PythonLoggingObserver().start()
+        _REACTOR.append(threading.Thread(target=reactor.run, args=(False,), name="rosbridge", daemon=True))
+        _REACTOR[0].start()
 
 
 def run_in_reactor(call: Callable[[], Any]) -> None:

@@ -20,7 +20,7 @@ from .mapping import Mapping as RobotMapping
 from .ros_bus import Heard, Publish, Trigger
 from .ros_messages import CLOCK, FOLLOW, TRIGGER, seconds, take
 from .ros_transport import RosTransport
-from .ros_wire import Wire, as_json, ros1_fields, run_in_reactor
+from .ros_wire import Wire, as_json, ros1_fields, run_in_reactor, start_reactor
 
 _RETRY = 0.2, 1.0
 """First and longest wait before connecting again, s."""
@@ -52,10 +52,10 @@ class RosbridgeBus:
         Raises:
             ImportError: roslibpy is not installed.
         """
-        self._roslibpy = optional_import("roslibpy", "ros")
+        self._transports = optional_import("roslibpy.comm", "ros")
         self._node, self._host, self._port, self._ros1 = node, host, port, ros1
         self._stall, self._sim = stall, use_sim_time
-        self._ros: Any = None
+        self._factory: Any = None
         self._wire: Wire | None = None
         self._setup: list[dict[str, Any]] = []
         self._listen: list[tuple[str, Callable[[Any], None]]] = []
@@ -141,9 +141,12 @@ class RosbridgeBus:
             self._write({"op": "cancel_action_goal", "id": number, "action": action}, math.inf)
 
     def open(self) -> None:
-        """Start to connect, and to connect again whenever the connection is lost."""
-        self._ros = self._roslibpy.Ros(self._host, self._port, transport="twisted")
-        factory = self._ros.factory
+        """Start to connect, and to connect again whenever the connection is lost.
+
+        Not by `roslibpy.Ros`, which connects before anybody listens: the reactor's thread may be the faster one.
+        """
+        kind = self._transports.select_factory("twisted")
+        self._factory = factory = kind(kind.create_url(self._host, self._port))
         factory.initialDelay = factory.delay = _RETRY[0]
         factory.maxDelay, factory.factor = _RETRY[1], 1.5
         factory.setProtocolOptions(
@@ -156,7 +159,8 @@ class RosbridgeBus:
             factory.on(name, call)
         factory.on("ready", self._ready)
         factory.on("close", self._lost)
-        factory.manager.run()
+        start_reactor()
+        factory.connect()
 
     def connected(self) -> bool:
         """The WebSocket is open and moves. No proof that ROS behind it lives: look at the readings' age."""
@@ -176,12 +180,12 @@ class RosbridgeBus:
         if self._closed:
             return
         self._closed = True
-        wire, ros = self._wire, self._ros
-        if ros is None:
+        wire, factory = self._wire, self._factory
+        if factory is None:
             return
         if wire is not None:
             wire.leave()
-        run_in_reactor(ros.factory.stopTrying)
+        run_in_reactor(factory.stopTrying)
 
     def _ready(self, protocol: Any) -> None:
         """In the reactor's thread: a new connection."""
@@ -193,7 +197,7 @@ class RosbridgeBus:
             wire.write(as_json(request), self._never)
         self._connections += 1
         self._wire = wire
-        self._ros.factory.once("close", wire.end)
+        self._factory.once("close", wire.end)
 
     def _lost(self, _: Any) -> None:
         self._wire = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from dfplan.errors import one_of
 
+from .client import Remote, RemotePolicy
 from .clock import Clock, RealClock
 from .committed import CommittedPolicy
 from .drive import Driver
@@ -20,6 +21,7 @@ from .machine import FAULT, HOLD, READY, Change
 from .mapping import Mapping, load_mapping
 from .monitor import Monitor
 from .observe import tokens_of
+from .remote import RemoteDecide, RemoteWorker
 from .robot import body
 from .transport import Status, Transport
 from .workers import DelayedWorker, ProcessWorker, ThreadWorker, Worker
@@ -70,7 +72,7 @@ def make_decide(
 
 
 def build(
-    policy: Name | Imitation, mapping: Mapping | Name, transport: Transport, *,
+    policy: Name | Imitation | Remote, mapping: Mapping | Name, transport: Transport, *,
     config: ImitationConfig | None = None, worker: str = "thread", delay: float = 0.0, handover: str = "committed",
     show: str = "clean", monitor: Monitor | None = None, slow: float = 1.0, hold_on: Sequence[str] = (),
     clock: Clock | None = None,
@@ -78,7 +80,8 @@ def build(
     """A loop, not yet connected: for tests, and for programs that run it themselves.
 
     Args:
-        policy: name of a shipped model, folder, or an `Imitation` (not with worker="process").
+        policy: name of a shipped model, folder, an `Imitation` (not with worker="process"), or a `Remote`, which asks
+            a policy server.
         mapping: of the robot, or its file.
         transport: to the robot.
         config: how the policy looks back and acts.
@@ -97,25 +100,36 @@ def build(
     one_of("worker", worker, WORKERS)
     mapping = mapping if isinstance(mapping, Mapping) else load_mapping(mapping)
     clock, robot = clock or RealClock(), body(mapping.robot)
-    loaded = load_policy(policy, config)
-    tokens = tokens_of(mapping, loaded.spec)
-    for name in hold_on:
-        one_of("token", name, [t.name for t in loaded.spec.tokens[:-1]])
-    decide: Decide = make_decide(loaded, mapping, None, monitor, worker == "thread", show)
-    made: Worker
-    if worker == "process":
-        if policy is loaded:
-            raise ValueError("worker='process' loads the policy itself; give its name or folder")
-        made = ProcessWorker(partial(make_decide, policy, mapping, config, monitor, True, show))
+    decide: Decide
+    start: Callable[[], Worker]
+    if isinstance(policy, Remote):
+        if worker == "process":
+            raise ValueError(
+                "got worker='process' with a policy server, whose process is its own; use 'thread'"
+            )
+        remote = RemotePolicy(policy, config, monitor, show)
+        spec, decide = remote.spec, (asked := RemoteDecide(remote, mapping, robot))
+        start = partial(RemoteWorker, asked)
     else:
-        made = ThreadWorker(decide) if worker == "thread" else DelayedWorker(decide, clock, delay)
-    actions = loaded.spec.action_size
-    driver = Driver(made, decide, mapping.policy.dt, tokens, actions, handover, slow, hold_on)
+        loaded = load_policy(policy, config)
+        if worker == "process" and policy is loaded:
+            raise ValueError("worker='process' loads the policy itself; give its name or folder")
+        spec, decide = loaded.spec, make_decide(loaded, mapping, None, monitor, worker == "thread", show)
+        start = partial(ThreadWorker, decide)
+        if worker == "process":
+            start = partial(ProcessWorker, partial(make_decide, policy, mapping, config, monitor, True, show))
+    tokens = tokens_of(mapping, spec)
+    for name in hold_on:
+        one_of("token", name, [t.name for t in spec.tokens[:-1]])
+    made = DelayedWorker(decide, clock, delay) if worker == "inline" else start()
+    actions = spec.action_size
+    pace, commit = (handover, slow, hold_on), mapping.loop.commit
+    driver = Driver(made, decide, mapping.policy.dt, tokens, actions, *pace, commit)
     return Loop(mapping, robot, transport, made, driver, clock)
 
 
 def deploy(
-    policy: Name | Imitation, mapping: Mapping | Name, transport: Transport, *, arm: bool = False,
+    policy: Name | Imitation | Remote, mapping: Mapping | Name, transport: Transport, *, arm: bool = False,
     seconds: float | None = None, until: Callable[[], bool] | None = None, out: TextIO | None = None,
     **settings: object,
 ) -> Report:  # fmt: skip

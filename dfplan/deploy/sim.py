@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .transport import Handlers, JointTrajectory, Reading, Status
 
 Array = NDArray[np.float64]
 
+_SHARE, _MARGIN = 0.75, 0.06
 _ARM = tuple(f"q{i}" for i in range(1, 8))
 
 
@@ -41,8 +43,11 @@ def arm_mapping(env: Any, safety: Safety | None = None, loop: LoopSettings | Non
         )
         observation.append(Sensor(sensor.name, sensor.name, "value", sensor.channels))
     tool = env.action_kind == "ee"
+    most = import_module("dfplan.envs.arm.model").PANDA.velocity
+    # Its servos overshoot: targets stay that far within the limits that the joints themselves must keep.
+    joints = [Joint(name, velocity=_SHARE * v, margin=_MARGIN) for name, v in zip(_ARM, most, strict=True)]
     return Mapping(
-        Robot((*(Joint(name) for name in _ARM), Joint("gripper", "m", grips=True)), "arm", model="panda"),
+        Robot((*joints, Joint("gripper", "m", grips=True)), "arm", model="panda"),
         tuple(sources),
         (
             Command("/arm_controller/joint_trajectory", _ARM),

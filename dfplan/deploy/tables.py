@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfplan.errors import one_of
+from dfplan.errors import finite_above_zero, one_of
 
 UNITS = {"rad": 1.0, "deg": np.pi / 180, "m": 1.0, "mm": 1e-3, "cm": 1e-2, "1": 1.0}
 """Unit -> factor to rad, m or 1."""
@@ -74,11 +74,7 @@ class Source:
     def __post_init__(self) -> None:
         """Refuse what cannot be read."""
         one_of(f"kind of source '{self.name}'", self.kind, KINDS)
-        for key in ("rate", "max_age"):
-            if not 0 < getattr(self, key) < np.inf:
-                raise ValueError(
-                    f"source '{self.name}': got {key}={getattr(self, key)}, expected above 0, finite"
-                )
+        finite_above_zero(self, "rate", "max_age", of=f" of source '{self.name}'")
         if (self.kind == "array") != bool(self.names):
             raise ValueError(
                 f"source '{self.name}': `names` belong to kind array, and to no other; got {list(self.names)}"
@@ -240,6 +236,8 @@ class LoopSettings:
         settle: readings must have been fresh for so long before the arm can be armed, s.
         expire: a command that is not handed over within this is dropped, s.
         status: status messages per second.
+        commit: motion that may be decided before the newest readings are known, s; where the network takes longer, the arm
+            moves more slowly.
     """
 
     rate: float = 100.0
@@ -248,12 +246,11 @@ class LoopSettings:
     settle: float = 1.0
     expire: float = 0.1
     status: float = 2.0
+    commit: float = 0.2
 
     def __post_init__(self) -> None:
         """Refuse rates that do not fit together."""
-        for key in ("rate", "send", "lead", "expire", "status"):
-            if not 0 < getattr(self, key) < np.inf:
-                raise ValueError(f"got loop.{key}={getattr(self, key)}, expected above 0, finite")
+        finite_above_zero(self, "rate", "send", "lead", "expire", "status", "commit", of=" of the loop")
         if self.settle < 0 or abs(self.rate / self.send - round(self.rate / self.send)) > 1e-6:
             raise ValueError(
                 f"got send={self.send} of rate={self.rate}, settle={self.settle}; expected a divisor, 0 or more"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dfplan.lazy import attach
 
 from .disturb import KINDS, Disturbance
 from .model import DT, GRIPPER_OPEN, PANDA, Limits
@@ -30,25 +32,11 @@ __all__ = [
     "generate_arm",
 ]
 
-_LAZY = {
-    "ArmEnv": "base",
-    "ArmExpert": "motion",
-    "ArmPickEnv": "pick",
-    "ArmReachEnv": "reach",
-    "collect": "experts",
-    "expert": "experts",
-    "generate_arm": "experts",
+_LAZY = {  # what needs MuJoCo
+    "base": ("ArmEnv",),
+    "experts": ("collect", "expert", "generate_arm"),
+    "motion": ("ArmExpert",),
+    "pick": ("ArmPickEnv",),
+    "reach": ("ArmReachEnv",),
 }
-
-
-def __getattr__(name: str) -> Any:
-    """Load what needs MuJoCo on first use."""
-    if name not in _LAZY:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _LAZY)

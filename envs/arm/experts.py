@@ -42,7 +42,7 @@ class _Mischief:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
         self._drifts = []
-        for start in rng.integers(5, 120, 3 * int(rng.random() < 0.5)):
+        for start in rng.integers(5, 120, 6):
             direction = rng.standard_normal(3)
             direction[2] = 0.6 * abs(direction[2])
             speed = rng.uniform(0.05, 0.14) / np.linalg.norm(direction)
@@ -203,7 +203,8 @@ def _info(env: ArmEnv, action: str) -> dict[str, Any]:
     relative = {f"{name} target": name for name in moved[:-1]}
     for sensor in env.task_sensors:  # of the cube's axes only x is the hand's when it grasps
         axes = ("x", "y", "z", "xx", "xy", "xz", *(("yx", "yy", "yz") if sensor.name == "target" else ()))
-        relative |= {f"{sensor.name}_{a}": f"ee_{a}" for a in axes if f"{sensor.name}_{a}" in names}
+        told = {f"{sensor.name}_{a}{end}": f"ee_{a}" for a in axes for end in ("", "_low", "_high")}
+        relative |= {name: hand for name, hand in told.items() if name in names}
     groups = {"joints": [0, 14], "gripper": [14, 15]}
     groups |= {key: [where.start, where.stop] for key, where in env.sensors.items() if key != "joints"}
     return {

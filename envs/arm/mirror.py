@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,21 +13,23 @@ _JOINTS = {f"q{i}": -1.0 if i % 2 else 1.0 for i in range(1, 8)}
 _POSE = {"y": -1.0, "xy": -1.0, "yx": -1.0, "yz": -1.0}
 
 
-def signs(names: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What mirrors each column: (C,) factor and (C,) offset, mirrored = factor * value + offset.
+def reflect(values: NDArray[Any], names: list[str]) -> NDArray[Any]:
+    """The mirror image of values (..., C) whose columns are so named.
 
     The sideways coordinate and the odd joints change sign; joint 7 does so about 45 degrees, the angle at which the
-    hand is mounted. The hand and what it holds are mirror images of themselves.
+    hand is mounted. The hand and what it holds are mirror images of themselves. A box's low side becomes its high one.
     """
-    factor, offset = np.ones(len(names), np.float32), np.zeros(len(names), np.float32)
+    source, factor, offset = np.arange(len(names)), np.ones(len(names)), np.zeros(len(names))
     for i, name in enumerate(names):
         plain = name.removesuffix(" target")
-        if plain in _JOINTS or plain.replace("qd", "q") in _JOINTS:
-            factor[i] = _JOINTS[plain.replace("qd", "q")]
-            offset[i] = np.pi / 2 if plain == "q7" else 0.0
-        elif "_" in plain and "half" not in plain and plain.rsplit("_", 1)[1] in _POSE:
+        if plain.replace("qd", "q") in _JOINTS:
+            factor[i], offset[i] = _JOINTS[plain.replace("qd", "q")], np.pi / 2 if plain == "q7" else 0.0
+        elif plain.endswith(("_y_low", "_y_high")):
+            swap = {"_low": "_high", "_high": "_low"}[plain[plain.rindex("_") :]]
+            factor[i], source[i] = -1.0, names.index(plain[: plain.rindex("_")] + swap)
+        elif "_" in plain and plain.rsplit("_", 1)[1] in _POSE:
             factor[i] = _POSE[plain.rsplit("_", 1)[1]]
-    return factor, offset
+    return np.asarray(values[..., source] * factor + offset, values.dtype)
 
 
 def mirrored(episodes: Episodes) -> Episodes:
@@ -49,8 +53,7 @@ def mirrored(episodes: Episodes) -> Episodes:
         names = episodes.info["names"].get("actions" if key == "executed" else key)
         other = rows
         if names is not None and rows.ndim == 2:
-            factor, offset = signs(list(names))
-            other = (rows * factor + offset).astype(rows.dtype)
+            other = reflect(rows, list(names))
         arrays[key] = np.concatenate([rows, other])
     info = {
         k: v for k, v in episodes.info.items() if k in ("names", "units", "groups", "relative", "env_args")

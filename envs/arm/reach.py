@@ -32,7 +32,7 @@ _HOMES = {side: kin.solve(HOME, (0.48, side * 0.28, 0.2), DOWN, HOME)[0] for sid
 class ArmReachEnv(ArmEnv):
     """Reach a pose behind an obstacle; see `ArmEnv` for what all tasks share.
 
-    Sensors: `target` position (3) m and 6D rotation (6); `obstacle` centre (3) and half sizes (3) m.
+    Sensors: `target` position (3) m and 6D rotation (6); `obstacle` lowest (3) and highest (3) corner m.
     Success: TCP within 2 cm and 0.15 rad of the target, all joints below 0.1 rad/s, the obstacle never
     touched in the episode. The straight line from the start to the target always crosses the obstacle.
     Reset options: `target` (9,), `obstacle` (6,) in m.
@@ -42,7 +42,7 @@ class ArmReachEnv(ArmEnv):
         pose_sensor("target"),
         Sensor(
             "obstacle",
-            ("obstacle_x", "obstacle_y", "obstacle_z", "obstacle_hx", "obstacle_hy", "obstacle_hz"),
+            tuple(f"obstacle_{axis}_{end}" for end in ("low", "high") for axis in "xyz"),
             ("m",) * 6,
         ),
     )
@@ -86,9 +86,12 @@ class ArmReachEnv(ArmEnv):
                 position, rotation = given[:3], kin.matrix(given[3:])
             box = self._draw_obstacle(start, position)
             if "obstacle" in options:
-                box = numbers("obstacle", options["obstacle"], 6)
-                if (box[3:] <= 0).any():
-                    raise ValueError(f"got obstacle half sizes {box[3:].tolist()}, expected numbers above 0")
+                low, high = np.split(numbers("obstacle", options["obstacle"], 6), 2)
+                if (high <= low).any():
+                    raise ValueError(
+                        f"got obstacle from {low.tolist()} to {high.tolist()}, expected low < high"
+                    )
+                box = np.concatenate([low + high, high - low]) / 2
             if options.keys() & {"target", "obstacle"} or self._fits(start, position, rotation, box):
                 break
         self._set(position, rotation, box)
@@ -123,7 +126,7 @@ class ArmReachEnv(ArmEnv):
 
     def sense(self) -> Array:
         """Target pose and obstacle."""
-        return np.concatenate([self._goal, self._box])
+        return np.concatenate([self._goal, self._box[:3] - self._box[3:], self._box[:3] + self._box[3:]])
 
     def succeeded(self) -> bool:
         """At the target, still, and the obstacle never touched."""

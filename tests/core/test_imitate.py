@@ -112,6 +112,28 @@ def test_demonstrations_without_actions_are_refused():
         imitation_config(data)
 
 
+def test_other_data_are_normalised_as_the_model_was_trained(tmp_path):
+    data, other = demos(relative={"a0": "o0"}), demos(relative={"a0": "o0"})
+    other.arrays["actions"] = 7 * other.arrays["actions"] + 3
+    config = imitation_config(data, span=2, horizon=4, batch=4, steps=1)
+    normalizer = Trainer(config, data, tmp_path / "c").normalizer
+    before = {k: v.clone() for k, v in normalizer.state_dict().items()}
+    windows = TokenWindows(config.spec, 4, other, normalizer)
+    for normal in (normalizer, windows.normalizer):
+        assert all(torch.equal(before[k], v) for k, v in normal.state_dict().items())
+
+    class Start:
+        def integers(self, low, high, size):
+            return np.full(size, 3)
+
+    x, _, valid = windows.draw(Start(), 1, present=1)
+    parts, _ = windows._parts(windows.windows.gather([3]), 1)
+    raw = config.spec.pack(parts).reshape(4, 2, -1)
+    scaled = torch.from_numpy((raw - before["mean"].numpy()) / before["scale"].numpy()).flatten(0, 1)
+    torch.testing.assert_close(x[0], scaled * valid[0])
+    assert x[0, 1::2].abs().max() > 10  # far from what it was trained on
+
+
 def test_lags_read_ahead(tmp_path):
     data = demos()
     config = imitation_config(data, span=4, horizon=2, batch=4)

@@ -226,7 +226,8 @@ def remember(levels, steps=6, group=3, batch=4000, base=0.7):
     generator = torch.Generator().manual_seed(1)
     present = levels.present(batch, steps, generator)
     level = torch.full((batch, steps * group), base)
-    return levels.remember(level, present, group, generator), present
+    committed = levels.commit(present, steps, generator)
+    return levels.remember(level, present, committed, group, generator), present
 
 
 @pytest.mark.parametrize("group", [1, 2, 3])
@@ -251,6 +252,21 @@ def test_a_doubtful_sensor_is_noisy_over_a_span_of_the_history_alone():
         assert steps == list(range(steps[0], steps[-1] + 1))  # a span without holes
     values = level[raised]
     assert 0 < values.min() and values.max() <= 1 and abs(values.mean() - 0.5) < 0.05
+
+
+def test_committed_actions_are_shown_with_the_history_and_never_the_last_step():
+    levels = only("shared", history=1.0, memory=3, committed=0.5)
+    level, present = remember(levels)
+    action = level.view(-1, 6, 3)[:, :, 2] == 0
+    known = torch.arange(6) < present[:, None]
+    ahead = (action & ~known).sum(1)
+    runs = torch.arange(6) < (present + ahead)[:, None]
+    assert (action == runs).all() and not action[:, -1].any()
+    assert (
+        abs((ahead > 0).float().mean() - 0.5 * 0.8) < 0.05
+    )  # a fifth to a third of the draws are of no step
+    observed = level.view(-1, 6, 3)[:, :, :2] == 0
+    assert (observed == (torch.arange(6) <= present[:, None])[..., None]).all()
 
 
 def test_history_is_shown_as_often_as_asked_and_not_at_all_by_default():

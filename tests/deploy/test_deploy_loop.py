@@ -41,7 +41,8 @@ def test_hand_overs_are_smooth_whatever_the_delay(delay):
     assert made.machine.state == "RUNNING"
     assert made.stats.overruns <= 1  # the first chunk teaches how long it takes
     later = [r for r in decide.requests if r.step > 10]
-    assert all(len(r.committed) >= np.ceil((delay + 0.03) / 0.05 - 1e-6) for r in later)
+    needed = min(delay + 0.03, 0.2) / 0.05  # slower than 0.2 s: time passes more slowly
+    assert all(len(r.committed) >= np.ceil(needed - 1e-6) for r in later)
     for r in later:
         np.testing.assert_allclose(r.committed, [decide.action(r.step + i) for i in range(len(r.committed))])
     q = positions(robot)[:-100]  # what follows is the stop

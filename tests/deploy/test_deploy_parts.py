@@ -153,7 +153,7 @@ def test_a_motion_is_smooth_and_a_new_chunk_never_changes_what_was_used():
 
 def test_three_ways_to_hand_over():
     old, new = np.zeros((8, 1)), np.ones((8, 1))
-    for kind, expected in (("naive", 1.0), ("committed", 1.0), ("ensemble", 0.5)):
+    for kind, expected in (("naive", 1.0), ("committed", 1 / 3), ("ensemble", 0.5)):
         motion = Motion(0.05, np.zeros(1), kind)
         motion.accept(0, old, old, 0.0)
         motion.accept(4, new, new, 0.12)

@@ -190,7 +190,7 @@ def test_reset_options_are_taken_exactly() -> None:
     reach, pick = make("arm-reach"), make("arm-pick")
     q = np.array([0.1, 0.0, -0.1, -2.0, 0.0, 2.0, 0.7])
     target = np.array([0.5, -0.2, 0.2, 1, 0, 0, 0, -1, 0])
-    box = np.array([0.5, 0.0, 0.1, 0.04, 0.04, 0.1])
+    box = np.array([0.46, -0.04, 0.0, 0.54, 0.04, 0.2])
     seen, info = reach.reset(seed=0, options={"joints": q, "target": target, "obstacle": box})
     np.testing.assert_allclose(seen[:7], q, atol=1e-6)
     np.testing.assert_allclose(seen[reach.sensors["target"]], target, atol=1e-6)
@@ -200,7 +200,7 @@ def test_reset_options_are_taken_exactly() -> None:
     np.testing.assert_allclose(seen[pick.sensors["object"]][:3], [0.5, 0.1, 0.02], atol=1e-6)
     np.testing.assert_allclose(seen[pick.sensors["object"]][3:5], [np.cos(0.3), np.sin(0.3)], atol=1e-6)
     np.testing.assert_allclose(info["goal"], [0.6, -0.1, 0.0])
-    with pytest.raises(ValueError, match="half sizes"):
+    with pytest.raises(ValueError, match="low < high"):
         reach.reset(options={"obstacle": -box})
 
 
@@ -209,10 +209,11 @@ def test_the_straight_line_is_always_blocked_and_both_ends_are_clear() -> None:
     sides = set()
     for seed in range(200):
         observation, info = env.reset(seed=seed)
-        target, box = observation[24:33], observation[33:39]
-        assert crosses(observation[15:18], target[:3], box[:3], box[3:])
-        assert clearance(observation[:7], box[:3], box[3:]) > 0.055
-        assert box[2] == pytest.approx(box[5])  # it stands on the table
+        target, low, high = observation[24:33], observation[33:36], observation[36:39]
+        centre, half = (low + high) / 2, (high - low) / 2
+        assert crosses(observation[15:18], target[:3], centre, half)
+        assert clearance(observation[:7], centre, half) > 0.055
+        assert low[2] == pytest.approx(0, abs=1e-6)  # it stands on the table
         assert not info["success"] and not info["collided"] and info["progress"] < 0.2
         sides.add(bool(observation[16] > 0))
     assert sides == {True, False}

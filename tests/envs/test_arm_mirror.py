@@ -9,7 +9,7 @@ from dfplan import envs
 from dfplan.data import Episodes
 from dfplan.envs.arm import collect
 from dfplan.envs.arm import kinematics as kin
-from dfplan.envs.arm.mirror import mirrored, signs
+from dfplan.envs.arm.mirror import mirrored, reflect
 from dfplan.envs.arm.model import PANDA
 from dfplan.envs.arm.pick import least_turned
 
@@ -18,8 +18,7 @@ JOINTS = [f"q{i}" for i in range(1, 8)]
 
 
 def mirror(names, values):
-    factor, offset = signs(list(names))
-    return factor * values + offset
+    return reflect(values, list(names))
 
 
 @given(st.lists(st.floats(0.05, 0.95), min_size=7, max_size=7))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfplan import envs
 from dfplan.data import Episodes
 from dfplan.envs import pusht
 
@@ -60,6 +61,15 @@ def test_the_simulator_is_as_symmetric_as_the_data_are_taken_to_be():
         np.testing.assert_allclose(pusht.SIZE - seen[1::-1], other[:2], atol=0.5)
         assert abs(reward - mirrored) < 0.02
     assert np.abs(seen[2:] - start[2:]).max() > 5  # the T was pushed
+
+
+def test_it_is_made_by_name():
+    pytest.importorskip("gym_pusht", reason="gym-pusht is not installed (extra pusht)")
+    env = envs.make("pusht", render_mode="rgb_array", max_episode_steps=2)
+    observation, _ = env.reset(seed=4)
+    np.testing.assert_array_equal(observation, pusht.PushT().reset(seed=4)[0])
+    assert env.render().shape[2] == 3
+    assert [env.step(observation[:2])[3] for _ in range(2)] == [False, True]
 
 
 def test_the_environment_reports_the_largest_coverage_so_far():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfplan import checkpoint
+from dfplan import checkpoint, envs
 from dfplan.data import Episodes
 from dfplan.imitate import imitation_config
 from dfplan.policies import Imitation, ImitationConfig
@@ -112,6 +112,22 @@ def test_a_sensor_that_is_left_out_has_no_influence(model, stream):
     believed = Imitation(model, ImitationConfig(doubt=0.0, stream=stream))
     broken[0, 2] = 3
     assert np.abs(play(believed, rows) - play(believed, broken, doubtful=["lamp"])).max() > 1e-3
+
+
+def test_a_doubtful_sensor_means_the_tokens_that_show_it():
+    env = envs.make("arm-reach", action="ee")
+    policy = Imitation.load("arm-reach", sensors=env.get_wrapper_attr("sensors"))
+    assert [t.name for t in policy.spec.tokens] == ["hand", "target", "obstacle", "action"]
+    rows = [env.reset(seed=s)[0] for s in range(3)]
+    believed = play(policy, rows)
+    by_token = play(policy, rows, doubtful=["hand"])
+    assert np.abs(by_token - believed).max() > 1e-3
+    np.testing.assert_array_equal(play(policy, rows, doubtful=["ee"]), by_token)
+    np.testing.assert_array_equal(play(policy, rows, doubtful=["joints"]), believed)  # it is shown by none
+    with pytest.raises(ValueError, match=r"got token or sensor 'elbow', expected one of hand, .*joints"):
+        policy.act(rows[0], ["elbow"])
+    with pytest.raises(ValueError, match="got token or sensor 'ee'"):
+        Imitation.load("arm-reach").act(rows[0], ["ee"])
 
 
 def test_actions_are_clipped_and_counted(model):

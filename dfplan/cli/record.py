@@ -1,0 +1,126 @@
+"""`dfplan record`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal
+
+from dfplan.cli.common import app, read_options
+from dfplan.cli.deploy import _transport
+
+if TYPE_CHECKING:
+    from dfplan.deploy import Mapping
+
+_KEYS = "Enter: begin an episode, Enter again: keep it; d Enter: discard it; q Enter or Ctrl-C: end"
+
+
+@app.command(name="record")
+def record(
+    out: Path,
+    transport: Literal["ros2", "rosbridge", "sim"] | None = None,
+    robot: Path | None = None,
+    from_bag: tuple[Path, ...] = (),
+    episodes: int | None = None,
+    seconds: float | None = None,
+    resume: bool = False,
+    name: str = "",
+    relative: tuple[str, ...] = (),
+    task: str = "arm-pick",
+    seed: int = 0,
+    host: str = "127.0.0.1",
+    port: int = 9090,
+    ros1: bool = False,
+    sim_time: bool = False,
+) -> None:
+    """Record demonstrations to train on, in the columns of the robot's mapping file.
+
+    dfplan record --transport ros2 --robot arm.yaml --out demos.hdf5 (Enter begins an episode, Enter ends it)
+
+    dfplan record --transport ros2 --robot arm.yaml --out demos.hdf5 --resume (go on another day)
+
+    dfplan record --from-bag monday/* --robot arm.yaml --out demos (a LeRobot folder; one bag, one episode)
+
+    dfplan record --transport sim --task arm-reach --episodes 50 --out demos.hdf5 (the scripted expert drives)
+
+    Args:
+        out: .hdf5: robomimic's layout; no ending: a LeRobot folder.
+        transport: how the arm is reached; nothing is sent to it.
+        robot: mapping file, see docs/deploy.md; the simulated arm has its own.
+        from_bag: bags of ROS 2 (folders) or ROS 1 (.bag) to read instead of a robot.
+        episodes: end after so many kept ones.
+        seconds: end each episode after so long, and keep it.
+        resume: go on with the recording in --out.
+        name: what is done, in words; the robot's name if left out.
+        relative: column=column: an object's column that is told relative to the tool's, such as object_x=ee_x.
+        task: the simulated arm's task.
+        seed: of the simulated arm's scenes; with --resume another than before.
+        host: of the rosbridge server.
+        port: of the rosbridge server.
+        ros1: the server is one of ROS 1.
+        sim_time: take the time from /clock.
+    """
+    from dfplan.deploy import load_mapping
+
+    if bool(from_bag) == (transport is not None):
+        raise ValueError("got both --transport and --from-bag, or neither; give one of them")
+    if robot is None and transport != "sim":
+        raise ValueError("got no --robot; give the robot's mapping file, see docs/deploy.md")
+    if transport == "sim" and episodes is None:
+        raise ValueError("got no --episodes with --transport sim, where nobody says when it is enough")
+    mapping = None if robot is None else load_mapping(robot)
+    options: dict[str, Any] = {"resume": resume, "name": name, "relative": read_options(relative)}
+    if from_bag:
+        from dfplan.deploy.bag import record_bags
+
+        assert mapping is not None
+        made = record_bags(from_bag, mapping, out, sim_time=sim_time, **options)
+    else:
+        from dfplan.deploy.recorder import record as run
+
+        assert transport is not None
+        mapping, link = _transport(transport, mapping, task, seed, host, port, ros1, sim_time)
+        more = _scripted(link, mapping, task, seed, options) if transport == "sim" else {"control": _Keys()}
+        made = run(mapping, link, out, episodes=episodes, seconds=seconds, **{**options, **more})
+    print(
+        f"done: {out}, {len(made)} episodes, {made.steps} steps; try: dfplan train imitation --data {out} --out RUN"
+    )
+
+
+def _scripted(arm: Any, mapping: Mapping, task: str, seed: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a recording of the simulated arm: its expert, simulated time, what is known of its columns."""
+    from dfplan.deploy import FakeClock
+    from dfplan.deploy.scripted import ScriptedTeleoperator, task_info
+
+    arm.clock = FakeClock()
+    driver = ScriptedTeleoperator(arm, mapping, seed)
+    relative, env_args = task_info(arm.env, mapping)
+    out = {"control": driver, "commands": driver.commands, "clock": arm.clock, "env_args": env_args}
+    return out | {"name": options["name"] or task, "relative": relative | options["relative"]}
+
+
+class _Keys:
+    """The keyboard as the control of a recording."""
+
+    def __init__(self) -> None:
+        self._lines: SimpleQueue[str] = SimpleQueue()
+        threading.Thread(target=self._listen, name="keyboard", daemon=True).start()
+        print(_KEYS)
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            self._lines.put(line.strip().lower())
+        self._lines.put("q")
+
+    def __call__(self, recording: bool) -> str:
+        """What was typed since the last tick."""
+        try:
+            line = self._lines.get_nowait()
+        except Empty:
+            return ""
+        words = {"": "stop" if recording else "start", "d": "discard", "q": "quit"}
+        if line not in words:
+            print(_KEYS)
+        return words.get(line, "")

@@ -1,0 +1,49 @@
+"""`dfplan serve`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from dfplan.cli.common import app, use_device
+from dfplan.deploy.gate import ServerLimits
+
+LIMITS = ServerLimits()
+
+
+@app.command(name="serve")
+def serve(
+    policy: str,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token_file: Path | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    limits: ServerLimits = LIMITS,
+) -> None:
+    """Run a policy here for robots elsewhere, which drive with `dfplan deploy --server`.
+
+    DFPLAN_TOKEN=... dfplan serve --policy arm-pick --device cuda
+
+    dfplan serve --policy runs/mine --host 0.0.0.0 --token-file token (for robots on the network; see docs/server.md)
+
+    Args:
+        policy: shipped model, run folder or checkpoint folder.
+        host: address to listen at; 0.0.0.0 for all of this computer's.
+        port: to listen at; 0 for any that is free.
+        token_file: holds the secret that robots must hold too; the environment variable DFPLAN_TOKEN if left out.
+        device: cpu, cuda, ...
+        threads: CPU threads.
+        limits: what anyone may ask of it.
+    """
+    from dfplan import checkpoint
+    from dfplan.deploy import PolicyServer, read_token
+    from dfplan.models import find
+
+    token = read_token(token_file)
+    use_device(device, threads)
+    server = PolicyServer(checkpoint.load(find(policy), device), policy, token, limits)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    server.run(
+        host, port, lambda at: print(f"serving {policy} at ws://{host}:{at}; stop with Ctrl-C", flush=True)
+    )
