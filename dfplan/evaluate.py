@@ -152,10 +152,11 @@ def make_env(
 
 def _share(job: Job, seeds: Sequence[int], done: Callable[[int], object] | None = None) -> _Share:
     """Some of a job's episodes, all at once."""
-    from dfplan import checkpoint
+    from dfplan import checkpoint, envs
     from dfplan.policies import Imitation
 
     torch.set_num_threads(job.threads)
+    cost = envs.cost(job.task) if job.config.guidance else None
     model = checkpoint.load(job.folder, job.device)
 
     def make() -> Any:
@@ -163,7 +164,7 @@ def _share(job: Job, seeds: Sequence[int], done: Callable[[int], object] | None 
 
     probe = make()
     limits = (probe.action_space.low, probe.action_space.high)
-    policy = Imitation(model, job.config, limits, probe.get_wrapper_attr("sensors"))
+    policy = Imitation(model, job.config, limits, probe.get_wrapper_attr("sensors"), cost)
     probe.close()
     outcomes = run_together(make, policy, seeds, job.film, done)
     return outcomes, [s / len(seeds) for s in policy.seconds], policy.calls, policy.clipped

@@ -18,6 +18,7 @@ from .mazes import MAZES, Maze, get_maze, resolve
 
 if TYPE_CHECKING:
     from dfplan.data import Episodes
+    from dfplan.guidance import Cost
 
     from .arm.experts import generate_arm
     from .arm.pick import ArmPickEnv
@@ -37,6 +38,7 @@ __all__ = [
     "PushT",
     "WaypointExpert",
     "collect",
+    "cost",
     "generate",
     "generate_arm",
     "get_maze",
@@ -128,3 +130,12 @@ def prepare(task: str, episodes: Episodes) -> Episodes:
 
         return mirrored(episodes)
     return episodes
+
+
+def cost(task: str) -> Cost | None:
+    """What guidance may add to a policy of a task: `arm-reach` keeps the hand off the obstacle; None where there is nothing."""
+    if task != "arm-reach":
+        return None
+    from .arm.keep_clear import keep_clear
+
+    return keep_clear()

@@ -15,7 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dfplan import checkpoint, schedules
+from dfplan.denoiser import Denoise
 from dfplan.errors import one_of
+from dfplan.guidance import Cost, guide
 from dfplan.models import find
 from dfplan.sampling import STEPS, Known, sample
 from dfplan.schedules import ScheduleMatrix
@@ -38,6 +40,7 @@ class ImitationConfig:
         uncertainty: rows between the starts of two steps (pyramid).
         step: step rule.
         doubt: level at which tokens of a doubtful sensor enter; 1 leaves them out, 0 believes them.
+        guidance: nats per unit of the policy's `cost`; 0 does without.
     """
 
     memory: int = 2
@@ -49,6 +52,7 @@ class ImitationConfig:
     uncertainty: float = 0.5
     step: str = "ddim"
     doubt: float = 1.0
+    guidance: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -57,6 +61,8 @@ class ImitationConfig:
         for name, low in (("memory", 0), ("chunk", 0), ("steps", 1), ("ramp", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected {low} or more")
+        if not self.guidance >= 0:
+            raise ValueError(f"got guidance={self.guidance}, expected 0 or more nats per unit of cost")
         if not 0 <= self.doubt <= 1:
             raise ValueError(f"got doubt={self.doubt}, expected a level from 0 (believed) to 1 (left out)")
 
@@ -70,6 +76,8 @@ class Imitation:
         limits: (low (A,), high (A,)) to which actions are clipped; None: the range seen in the demonstrations.
         sensors: sensor -> columns of the observation, as environments have them: these names may be doubtful too,
             and mean the tokens that show any of the columns, if any.
+        cost: what to keep low besides (`dfplan.guidance`, `dfplan.envs.cost`), where the configuration's `guidance` is
+            above 0. Relative channels are differences from the present observation.
 
     Attributes:
         clipped: fraction of the action numbers so far that had to be clipped by more than 1 % of their range.
@@ -83,6 +91,7 @@ class Imitation:
         config: ImitationConfig | None = None,
         limits: tuple[ArrayLike, ArrayLike] | None = None,
         sensors: Mapping[str, slice] | None = None,
+        cost: Cost | None = None,
     ) -> None:
         self.model, self.config, self.spec = model, config or ImitationConfig(), model.config.spec
         self._check_spec()
@@ -96,6 +105,7 @@ class Imitation:
         self.memory = min(self.config.memory or longest, longest)
         self.chunk = self.config.chunk or 2 * self.spec.stride
         self.device = next(model.denoiser.parameters()).device
+        self.denoise = self._guided(cost)
         self._normalizer = copy.deepcopy(model.normalizer).cpu()  # of readings, which come on the CPU
         self._columns = [[self.spec.channel(c).index for c in t.channels] for t in self.spec.tokens]
         self._shown_by = {t.name: [g] for g, t in enumerate(self.spec.tokens[:-1])}
@@ -113,9 +123,22 @@ class Imitation:
         limits: tuple[ArrayLike, ArrayLike] | None = None,
         device: str = "cpu",
         sensors: Mapping[str, slice] | None = None,
+        cost: Cost | None = None,
     ) -> Imitation:
         """A policy from a shipped model (`arm-pick`), a run folder or a checkpoint folder."""
-        return cls(checkpoint.load(find(name), device), config, limits, sensors)
+        return cls(checkpoint.load(find(name), device), config, limits, sensors, cost)
+
+    def _guided(self, cost: Cost | None) -> Denoise:
+        """The model, guided where that is asked for."""
+        model, scale = self.model, self.config.guidance
+        if not scale:
+            return model.denoiser
+        if cost is None:
+            raise ValueError(
+                f"got guidance={scale} and no cost; give Imitation a cost, or leave guidance at 0"
+            )
+        schedule, spec = model.denoiser.schedule, self.spec
+        return guide(model.denoiser, cost, scale, schedule=schedule, spec=spec, normalizer=model.normalizer)
 
     def _check_spec(self) -> None:
         spec, stride = self.spec, self.spec.stride
@@ -271,7 +294,7 @@ class Imitation:
         matrix = ScheduleMatrix(levels).repeat(self.spec.group_size)
         self.calls += matrix.calls
         step = STEPS[self.config.step]
-        return sample(model, model.schedule, matrix, x.to(device), known=given, step=step)
+        return sample(self.denoise, model.schedule, matrix, x.to(device), known=given, step=step)
 
     def _sample(self, known: Known, past: int) -> Tensor:
         c, horizon = self.config, self.model.config.horizon

@@ -173,7 +173,7 @@ class CommittedPolicy:
         model, where, answer = p.model.denoiser, given.to(p.device), known.values.to(p.device)
 
         def denoise(x: torch.Tensor, level: torch.Tensor, cond: torch.Tensor | None = None) -> torch.Tensor:
-            return torch.where(where, answer, model(x, level, cond))
+            return torch.where(where, answer, p.denoise(x, level, cond))
 
         x = p._noise(given.shape[1])
         alpha, sigma = model.schedule.alpha(level)[..., None], model.schedule.sigma(level)[..., None]

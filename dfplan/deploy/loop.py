@@ -161,7 +161,8 @@ class Loop:
         self.stats.state_age.append(ages[self.mapping.robot.state])
         self.machine.update(missing)
         measured = self.assembler.measured(now, robot_now)
-        if self.machine.state == RUNNING and measured is not None and self._plan:
+        begun = self.machine.state == RUNNING and self._run == self.machine.run
+        if begun and measured is not None and self._plan:
             off = np.abs(self._plan[0].position - measured.position) / self.body.limits.scale
             if (off > self.mapping.safety.following).any():
                 name = self.body.limits.names[int(np.argmax(off))]

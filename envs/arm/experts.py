@@ -32,6 +32,10 @@ _HOLD = 10
 """Control steps that a demonstration stays at success."""
 
 
+_DRIFTS = 6
+"""Spells in which the tool drifts off; many, as to keep clear and to arrive are learned from ways back."""
+
+
 class _Mischief:
     """What goes wrong in a demonstration, so that it shows how to recover; drawn anew for each.
 
@@ -42,7 +46,7 @@ class _Mischief:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
         self._drifts = []
-        for start in rng.integers(5, 120, 6):
+        for start in rng.integers(5, 120, _DRIFTS):
             direction = rng.standard_normal(3)
             direction[2] = 0.6 * abs(direction[2])
             speed = rng.uniform(0.05, 0.14) / np.linalg.norm(direction)

@@ -40,3 +40,28 @@ def rclpy():
     if importlib.util.find_spec("rclpy") is None:
         pytest.skip("rclpy is not installed; `make test-ros` builds an environment with it")
     return pytest.importorskip("rclpy", exc_type=ImportError)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--repeat", type=int, default=1, help="how often each kill of tests/ros is repeated")
+
+
+def pytest_generate_tests(metafunc):
+    if "turn" in metafunc.fixturenames:
+        metafunc.parametrize("turn", range(metafunc.config.getoption("--repeat", 1)))
+
+
+@pytest.fixture
+def figure(record_property):
+    """Call it with a name and s; the largest of each name is shown at the end."""
+    return lambda name, seconds: record_property(f"figure {name}", 1e3 * seconds)
+
+
+def pytest_terminal_summary(terminalreporter):
+    rows: dict[str, list[float]] = {}
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    for name, value in [row for report in reports if report.when == "call" for row in report.user_properties]:
+        if name.startswith("figure "):
+            rows.setdefault(name[7:], []).append(value)
+    for name, values in rows.items():
+        terminalreporter.write_line(f"{name} after {max(values):.0f} ms at most, of {len(values)}")

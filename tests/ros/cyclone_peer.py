@@ -1,9 +1,11 @@
 """A robot by another vendor of DDS (Eclipse Cyclone DDS): runs in an environment without anything of ROS.
 
-States of seven joints, moved by the trajectories that come: the newest one, cubic between its points.
+States of eight joints, moved by the trajectories that come: the newest one, straight between its points. Ends when its
+standard input is closed.
 """
 
 import json
+import select
 import sys
 import time
 from dataclasses import dataclass
@@ -89,7 +91,7 @@ def target(message: JointTrajectory, now: float) -> tuple[list[float], list[floa
     return mix, list(rows[i].velocities)
 
 
-def main(domain: str, seconds_to_run: str, start: str) -> None:
+def main(domain: str, start: str) -> None:
     names = [f"q{i}" for i in range(1, 8)] + ["gripper"]
     place = dict(zip(names, json.loads(start)))  # noqa: B905
     speed = dict.fromkeys(names, 0.0)
@@ -103,9 +105,8 @@ def main(domain: str, seconds_to_run: str, start: str) -> None:
     ]
     newest: list[JointTrajectory | None] = [None] * len(readers)
     count, oldest, due = 0, 0.0, time.perf_counter()
-    end = due + float(seconds_to_run)
-    while (now := time.perf_counter()) < end:
-        clock = time.time()
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        now, clock = time.perf_counter(), time.time()
         for i, reader in enumerate(readers):
             for message in reader.take(8):
                 if isinstance(message, JointTrajectory):
@@ -115,20 +116,14 @@ def main(domain: str, seconds_to_run: str, start: str) -> None:
                 rows = target(newest[i], clock)
                 for k, name in enumerate(newest[i].joint_names):
                     place[name], speed[name] = rows[0][k], rows[1][k]
-        order = [
-            "extra",
-            *reversed(names),
-        ]  # another order than the controller's, and one that nobody asked for
+        order = ["extra", *reversed(names)]  # not the controller's order, and one that nobody asked for
         position = [0.5, *(place[n] for n in reversed(names))]
         velocity = [0.0, *(speed[n] for n in reversed(names))]
         states.write(JointState(Header(stamp(clock), "base"), order, position, velocity, []))
-        due += 0.01
-        time.sleep(max(0.0, due - now))
-    print(
-        "ANSWER",
-        json.dumps({"count": count, "oldest": oldest, "place": [place[n] for n in names]}),
-        flush=True,
-    )
+        due = max(due + 0.01, now)
+        time.sleep(max(0.0, due - time.perf_counter()))
+    answer = {"count": count, "oldest": oldest, "place": [place[n] for n in names]}
+    print("ANSWER", json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

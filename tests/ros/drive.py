@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-import threading
+import time
 
-from ros_common import make_loop, mapping_of, rehearse, transport_of, wait
+from ros_common import looping, person
 
 
 def main(kind: str, port: str, task: str, seed: str) -> None:
-    loop = make_loop(mapping_of(task), transport_of(kind, int(port), task), rehearse(task, int(seed)))
-    loop.start()
-    wait(lambda: loop.machine.state == "READY", 30, "ready")
-    print(loop.arm(), flush=True)
-    threading.Event().wait()
+    with looping(kind, int(port), task, int(seed)) as loop:
+        while True:
+            person(loop)
+            time.sleep(0.02)
 
 
 if __name__ == "__main__":

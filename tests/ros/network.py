@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import time
 from pathlib import Path
 
 import conftest
-from ros_common import arm, bridge, free_port, looping, rest, run_until_moving, wait, watching
+from peers import START, arm, bridge, free_port, wait
+from ros_common import looping, rest, run_until_moving, watching
 
 assert conftest.PROFILE
 
@@ -18,25 +20,23 @@ def link(how: str) -> None:
     subprocess.run(["ip", "link", "set", "lo", how], check=True)
 
 
-def main(kind: str, folder: str) -> None:
+def main(kind: str, folder: str, before: str) -> None:
     link("up")
     port, path = free_port(), Path(folder)
-    server = bridge(path / "bridge.log", port) if kind == "rosbridge" else watching()
-    with server, watching() as watch, arm(path / "arm.log", "reach", 3), looping(kind, port) as loop:
-        run_until_moving(loop, watch)
-        time.sleep(0.3)
+    server = bridge(path / "bridge.log", port) if kind == "rosbridge" else contextlib.nullcontext()
+    with server, watching() as watch, arm(path / "arm.log", "reach", 3) as child, looping(kind, port) as loop:
+        run_until_moving(loop, watch, child)
+        time.sleep(float(before))
         link("down")
         down = time.time()
         time.sleep(1.5)
         state = loop.machine.state
-        accepted = watch.number("accepted")
         link("up")
-        wait(lambda: loop.machine.state in ("READY", "HOLD"), 30, f"ready again: {loop.machine.reason}")
-        watch.values.clear()
-        wait(lambda: watch.values, 30, "the arm is heard again")
-        took = rest(watch, down)
-        more = watch.number("accepted") - accepted
-        answer = {"rest": took, "state": state, "more": more, "now": loop.machine.state}
+        wait(lambda: loop.machine.state in ("READY", "HOLD"), START, "ready again", child)
+        watch.fresh(child)
+        answer = {"rest": rest(watch, down), "state": state, "last": watch.number("last") - down}
+        answer["now"] = loop.machine.state
+        run_until_moving(loop, watch, child)
         print("ANSWER", json.dumps(answer), flush=True)
 
 

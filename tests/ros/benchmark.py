@@ -1,0 +1,107 @@
+"""How often a trained policy solves an arm task through ROS, in real time:
+
+    .venv-ros/a/bin/python tests/ros/benchmark.py arm-pick --transport ros2 --episodes 30
+
+The arm is another process; for rosbridge, DFPLAN_ROSBRIDGE_PYTHON is the Python of the server's environment
+(.venv-ros/c/bin/python). An episode that the loop stops has failed: it is armed once. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import conftest
+import numpy as np
+import torch
+from peers import START, arm, bridge, free_port, wait
+from ros_common import call, running, starved, transport_of, watching
+
+from dfplan.deploy.benchmark import make_env
+from dfplan.deploy.run import build, load_policy
+from dfplan.deploy.sim import arm_mapping
+from dfplan.deploy.stats import quantiles
+from dfplan.rollout import hardware
+
+assert conftest.PROFILE
+
+
+def episode(loop, watch, seed: int, limit: float, *children) -> dict:
+    """One start, from arming to success, a stop, or the end of the time."""
+    wait(lambda: watch.number("seed") == seed, START, "the arm has been reset", *children)
+    watch.fresh(*children)
+    wait(lambda: loop.machine.state in ("READY", "HOLD") and loop.arm()[0], START, "armed", *children)
+    before = {key: watch.number(key) for key in ("refused", "holds")}
+    waited, worst, begun = (
+        starved([os.getpid(), *(child.pid for child in children)]),
+        0.0,
+        time.perf_counter(),
+    )
+    while (
+        loop.machine.state == "RUNNING"
+        and watch.number("success") == 0
+        and time.perf_counter() < begun + limit
+    ):
+        time.sleep(0.1)
+        worst = max(worst, waited())
+    took, stopped = time.perf_counter() - begun, loop.machine.state != "RUNNING"
+    reason = loop.machine.reason if stopped else ""
+    loop.machine.stop()
+    watch.fresh(*children)
+    row = {key: watch.number(key) - value for key, value in before.items()}
+    row |= {"seed": seed, "success": bool(watch.number("success")), "seconds": took, "stop": reason}
+    assert call("/sim_arm/reset")[0]
+    if loop.machine.state == "FAULT":
+        loop.machine.stop()
+    return row | {"no_processor": worst}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=("arm-reach", "arm-pick"))
+    parser.add_argument("--policy", help="shipped model or folder; the task's own if left out")
+    parser.add_argument("--transport", default="ros2", choices=("ros2", "rosbridge"))
+    parser.add_argument("--episodes", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0, help="of the first episode; the next ones count up")
+    parser.add_argument("--limit", type=float, default=15.0, help="of an episode, s")
+    parser.add_argument("--worker", default="process", choices=("process", "thread"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    policy, port, begun = args.policy or args.task, free_port(), time.perf_counter()
+    mapping = arm_mapping(
+        make_env(args.task, "ee" if load_policy(policy).spec.action_size == 10 else "joint")
+    )
+    with contextlib.ExitStack() as stack:
+        folder, children = Path(stack.enter_context(tempfile.TemporaryDirectory())), []
+        if args.transport == "rosbridge":
+            children.append(stack.enter_context(bridge(folder / "bridge.log", port)))
+        watch = stack.enter_context(watching())
+        task = args.task.removeprefix("arm-")
+        children.append(stack.enter_context(arm(folder / "arm.log", task, args.seed)))
+        loop = build(policy, mapping, transport_of(args.transport, port, mapping), worker=args.worker)
+        stack.enter_context(running(loop))
+        wait(lambda: loop.worker.ready, START, "the policy is loaded", *children)
+        seeds = range(args.seed, args.seed + args.episodes)
+        rows = [episode(loop, watch, seed, args.limit, *children) for seed in seeds]
+        status, stats = loop.status(), loop.stats
+    out = {
+        **vars(args), "policy": str(policy), "hardware": hardware(), "succeeded": sum(row["success"] for row in rows),
+        "refused": sum(row["refused"] for row in rows), "holds": sum(row["holds"] for row in rows),
+        "stops": [row["stop"] for row in rows if row["stop"]], "period": status.period, "inference": status.inference,
+        "age": quantiles(filter(math.isfinite, stats.state_age)), "late": stats.overruns,
+        "seconds_to_success": float(np.median([row["seconds"] for row in rows if row["success"]] or [np.nan])),
+        "no_processor": max(row["no_processor"] for row in rows), "wall": time.perf_counter() - begun, "rows": rows,
+    }  # fmt: skip
+    print(json.dumps(out, indent=1))
+
+
+if __name__ == "__main__":
+    main()
