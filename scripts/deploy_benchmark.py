@@ -20,7 +20,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0, help="of the loop in real time")
     parser.add_argument("--worker", default="thread", choices=("thread", "process"))
     parser.add_argument("--show", default="clean", choices=("clean", "noised"))
-    parser.add_argument("--demonstrations", help="file of held-out demonstrations (monitor)")
+    parser.add_argument(
+        "--demonstrations",
+        help="held-out demonstrations to calibrate on (monitor); else the policy's own episodes",
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "filter":
@@ -36,7 +39,8 @@ def main() -> None:
         else:
             from dfplan.data import load
 
-            out = benchmark.watch(policy, args.task, load(args.demonstrations), args.episodes)
+            held_out = load(args.demonstrations) if args.demonstrations else None
+            out = benchmark.watch(policy, args.task, held_out, args.episodes)
     print(json.dumps({"hardware": hardware(), args.what: out}, indent=1))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -204,17 +204,23 @@ def realtime(policy: Imitation | str, task: str, seconds: float, worker: str = "
 def watch(
     policy: Imitation,
     task: str,
-    held_out: Episodes,
+    held_out: Episodes | None = None,
     episodes: int = 100,
     kinds: Sequence[str] = ("freeze", "blank", "offset"),
 ) -> dict[str, Any]:
     """The monitor while the policy acts on undisturbed readings: what it sees of wrong ones, and its false alarms.
 
+    It is calibrated on `held_out`, or on as many undisturbed episodes of the policy as are tested, from other starts.
+
     Each kind befalls the hand's sensor and the task's own, for a second, in `episodes` episodes each. An episode counts
     if the reading was ever wrong by more than `_WRONG`: a frozen reading of a thing at rest is right. It is seen if
     the sensor's token is doubtful in that second or within the memory after it.
     """
-    monitor, env = calibrate(policy, held_out), make_env(task)
+    env = make_env(task)
+    if held_out is None:
+        held_out = _joined([_record(env, policy, 30_000 + s, None).data for s in range(episodes)])
+    policy.reset(0)
+    monitor = calibrate(policy, held_out)
     out: dict[str, Any] = {"calibrated_on": len(held_out)}
     alarms = [_alarms(monitor, policy, _record(env, policy, 10_000 + s, None)) for s in range(episodes)]
     out["false alarms"] = float(np.mean([any(map(len, flags.values())) for flags in alarms]))
@@ -264,6 +270,12 @@ def _alarms(monitor: Monitor, policy: Imitation, record: _Record) -> dict[str, l
         for token in monitor.doubtful(monitor.scores(policy, history)):
             found[token].append(first + look * stride)
     return found
+
+
+def _joined(parts: Sequence[Episodes]) -> Episodes:
+    """Episodes one after the other."""
+    arrays = {key: np.concatenate([part.arrays[key] for part in parts]) for key in parts[0].arrays}
+    return replace(parts[0], arrays=arrays, ends=np.cumsum([part.steps for part in parts]))
 
 
 def _record(env: Any, policy: Imitation, seed: int, disturb: dict[str, Any] | None) -> _Record:

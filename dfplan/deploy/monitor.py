@@ -1,7 +1,9 @@
 """Does the model know what it sees? Its own reconstruction error on the observed history, for each sensor.
 
 A sensor's tokens are noised again and reconstructed from all that else is known. What the demonstrations never showed
-comes back wrong. Two plain tests stand beside it: a jump between two readings, and a reading that stands still.
+comes back wrong. Two plain tests of each column stand beside it: a jump between two readings, and readings in a row
+that are the same. The tests are called `newest` (the present token is reconstructed), `all` (all of the sensor's),
+`jump COLUMN` and `still COLUMN`.
 """
 
 from __future__ import annotations
@@ -25,10 +27,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-TESTS = ("newest", "all", "jump", "still")
-"""`newest`: the present token is reconstructed; `all`: all of the sensor's; `jump`: largest change between two
-readings; `still`: how many readings in a row were the same."""
-_DRAWS, _SLACK = 4, 1.1
+_DRAWS, _SLACK, _REPEATS = 4, 1.5, 1.5
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,16 @@ def statistics(policy: Imitation, history: History) -> dict[str, dict[str, float
     out = {}
     for g, token in enumerate(policy.spec.tokens[:-1]):
         own = rows[:, [policy.spec.channel(c).index for c in token.channels]]
-        moved = np.abs(np.diff(own, axis=0)).max(1) if len(own) > 1 else np.zeros(0)
-        still = int(np.argmax(moved[::-1] > 0)) if (moved > 0).any() else len(moved)
-        jump = float(moved.max()) if len(moved) else 0.0
-        out[names[g]] = {
-            "newest": float(errors[g, 0]), "all": float(errors[g, 1]), "jump": jump, "still": float(still),
-        }  # fmt: skip
+        moved = np.abs(np.diff(own, axis=0))
+        still = (
+            np.where((moved > 0).any(0), np.argmax(moved[::-1] > 0, 0), len(moved))
+            if len(moved)
+            else 0 * own[0]
+        )
+        out[names[g]] = {"newest": float(errors[g, 0]), "all": float(errors[g, 1])}
+        for i, column in enumerate(token.channels):
+            out[names[g]][f"jump {column}"] = float(moved[:, i].max(initial=0.0))
+            out[names[g]][f"still {column}"] = float(still[i])
     return out
 
 
@@ -143,7 +146,7 @@ def calibrate(policy: Imitation, episodes: Episodes, false_alarms: float = 0.01,
 
     Args:
         policy: to be monitored.
-        episodes: demonstrations that it was not trained on, 30 at least.
+        episodes: demonstrations that it was not trained on, or better undisturbed episodes of its own; 30 at least.
         false_alarms: share of episodes, above 0.
         every: env steps between two looks; 0: one token.
 
@@ -165,9 +168,9 @@ def calibrate(policy: Imitation, episodes: Episodes, false_alarms: float = 0.01,
     thresholds: dict[str, dict[str, float]] = {}
     for (token, test), row in worst.items():
         # Any of so many tests may give the alarm: each gets its part of the share.
-        limit = _SLACK * float(np.quantile(list(row.values()), 1 - false_alarms / len(worst)))
-        if (
-            test != "still" or limit < longest
-        ):  # a thing that may stand still cannot be told from a frozen reading
-            thresholds.setdefault(token, {})[test] = max(limit, 1e-9)
+        limit = float(np.quantile(list(row.values()), 1 - false_alarms / len(worst)))
+        still = test.startswith("still")
+        limit = limit + _REPEATS if still else max(_SLACK * limit, 1e-4)
+        if not still or limit < longest:  # what may stand still cannot be told from a frozen reading
+            thresholds.setdefault(token, {})[test] = limit
     return Monitor(thresholds, false_alarms, len(episodes))

@@ -21,7 +21,7 @@ from . import wire
 from .committed import CommittedPolicy, History
 from .gate import Gate, ServerLimits, guarded
 from .inference import _doubting
-from .monitor import TESTS, Monitor
+from .monitor import Monitor
 
 if TYPE_CHECKING:
     from dfplan.checkpoint import Checkpoint
@@ -107,8 +107,10 @@ def _monitor(thresholds: Mapping[str, Any], spec: TrajectorySpec) -> Monitor:
         one_of("token of the monitor", token, [t.name for t in spec.tokens[:-1]])
         if not isinstance(tests, dict) or not tests:
             raise ValueError(f"got no thresholds for token '{token}' of the monitor")
+        columns = next(t.channels for t in spec.tokens if t.name == token)
+        known = ["newest", "all", *(f"{test} {c}" for test in ("jump", "still") for c in columns)]
         for test, limit in tests.items():
-            one_of("test of the monitor", test, TESTS)
+            one_of("test of the monitor", test, known)
             if type(limit) is not float or not 0 < limit < math.inf:
                 raise ValueError(f"got threshold {limit!r} for '{token}', expected a number above 0")
     return Monitor(thresholds)

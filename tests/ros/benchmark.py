@@ -27,6 +27,7 @@ from dfplan.deploy.benchmark import make_env
 from dfplan.deploy.run import build, load_policy
 from dfplan.deploy.sim import arm_mapping
 from dfplan.deploy.stats import quantiles
+from dfplan.policies import ImitationConfig
 from dfplan.rollout import hardware
 
 assert conftest.PROFILE
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the first episode; the next ones count up")
     parser.add_argument("--limit", type=float, default=15.0, help="of an episode, s")
+    parser.add_argument("--chunk", type=int, default=4, help="env steps executed for each decision")
     parser.add_argument("--worker", default="process", choices=("process", "thread"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -86,7 +88,8 @@ def main() -> None:
         watch = stack.enter_context(watching())
         task = args.task.removeprefix("arm-")
         children.append(stack.enter_context(arm(folder / "arm.log", task, args.seed)))
-        loop = build(policy, mapping, transport_of(args.transport, port, mapping), worker=args.worker)
+        link, config = transport_of(args.transport, port, mapping), ImitationConfig(chunk=args.chunk)
+        loop = build(policy, mapping, link, worker=args.worker, config=config)
         stack.enter_context(running(loop))
         wait(lambda: loop.worker.ready, START, "the policy is loaded", *children)
         seeds = range(args.seed, args.seed + args.episodes)
