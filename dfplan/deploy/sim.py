@@ -17,7 +17,7 @@ from .transport import Handlers, JointTrajectory, Reading, Status
 
 Array = NDArray[np.float64]
 
-_SHARE, _MARGIN = 0.75, 0.06
+_SHARE, _MARGIN = 0.7, 0.06
 _ARM = tuple(f"q{i}" for i in range(1, 8))
 
 
