@@ -6,7 +6,7 @@ import json
 import torch
 
 from dfplan.deploy import benchmark
-from dfplan.policies import Imitation
+from dfplan.policies import Imitation, ImitationConfig
 from dfplan.rollout import hardware
 
 
@@ -15,6 +15,8 @@ def main() -> None:
     parser.add_argument("what", choices=("filter", "handover", "loop", "monitor"))
     parser.add_argument("--policy", default="arm-pick")
     parser.add_argument("--task", default="arm-pick", choices=("arm-pick", "arm-reach"))
+    parser.add_argument("--chunk", type=int, default=4, help="env steps executed for each decision")
+    parser.add_argument("--seed", type=int, default=0, help="of the first start (handover)")
     parser.add_argument("--count", type=int, default=1_000_000, help="hostile actions (filter)")
     parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=600.0, help="of the loop in real time")
@@ -30,10 +32,14 @@ def main() -> None:
         out = benchmark.adversarial(args.count)
     else:
         policy = (
-            args.policy if args.what == "loop" and args.worker == "process" else Imitation.load(args.policy)
+            args.policy
+            if args.what == "loop" and args.worker == "process"
+            else Imitation.load(args.policy, ImitationConfig(chunk=args.chunk))
         )
         if args.what == "handover":
-            out = benchmark.handovers(policy, args.task, range(args.episodes), show=args.show)
+            out = benchmark.handovers(
+                policy, args.task, range(args.seed, args.seed + args.episodes), show=args.show
+            )
         elif args.what == "loop":
             out = benchmark.realtime(policy, args.task, args.seconds, args.worker)
         else:
