@@ -204,7 +204,7 @@ class RosTransport:
             return
         try:
             self.hold()
-        except Exception:
+        except Exception:  # whatever the bus says, it is closed all the same
             _LOG.exception("holding while closing")
         for stream in self._streams:
             stream.close()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dfplan.errors import one_of
 
@@ -131,7 +131,7 @@ def build(
 def deploy(
     policy: Name | Imitation | Remote, mapping: Mapping | Name, transport: Transport, *, arm: bool = False,
     seconds: float | None = None, until: Callable[[], bool] | None = None, out: TextIO | None = None,
-    **settings: object,
+    **settings: Any,
 ) -> Report:  # fmt: skip
     """Run a policy on a robot until `seconds` are over, `until()` is true, or Ctrl-C; then stop the arm.
 
@@ -149,7 +149,7 @@ def deploy(
     Returns:
         how it went.
     """
-    loop = build(policy, mapping, transport, **settings)  # type: ignore[arg-type]
+    loop = build(policy, mapping, transport, **settings)
     line = _Line(loop, out if out is not None else (sys.stderr if sys.stderr.isatty() else None))
     loop.connect()
     begun, asked = loop.clock.now(), False
