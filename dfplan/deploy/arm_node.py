@@ -4,7 +4,7 @@
 
 It publishes /joint_states and the task's sensors (arrays, such as /target; poses also as /target_pose), and obeys
 /arm_controller/joint_trajectory and /gripper_controller/joint_trajectory by the joint_trajectory_controller's rules.
-Services: `~/estop`, `~/release`, `~/reset` (next episode). Diagnostics count what was accepted and refused.
+Services: `~/estop`, `~/release`, `~/reset` (next episode), `~/next` (a new scene for the arm as it stands). Diagnostics count what was accepted and refused.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class ArmNode:
     Attributes:
         controllers: of the arm (7 joints) and of the gripper.
         seed: of this episode.
+        scenes: in this episode, the present one counted.
     """
 
     def __init__(self, bus: Bus, settings: ArmSettings) -> None:
@@ -75,7 +76,7 @@ class ArmNode:
             self._sensors.append((bus.advertise(f"/{sensor.name}", ros.ARRAY), columns, False))
             if len(sensor.channels) == 9:
                 self._sensors.append((bus.advertise(f"/{sensor.name}_pose", ros.POSE), columns, True))
-        for name in ("estop", "release", "reset"):
+        for name in ("estop", "release", "reset", "next"):
             bus.serve(f"/{node}/{name}", self._ask(name))
 
     def now(self) -> float:
@@ -97,6 +98,10 @@ class ArmNode:
                 if name == "reset":
                     self._start(self.seed + 1)
                     return True, f"episode of seed {self.seed}"
+                if name == "next":
+                    self.env.place({})
+                    self._scene()
+                    return True, f"scene {self.scenes}"
                 for controller in self.controllers:
                     if name == "estop":
                         controller.stop(self.now())
@@ -111,8 +116,13 @@ class ArmNode:
         arm = self.env.physics
         self.controllers[0].reset(arm.q)
         self.controllers[1].reset(np.array([arm.opening]))
-        self._success, self._lasted, self._episode, self._fastest = False, 0.0, 0.0, 0.0
+        self.scenes, self._fastest = 0, 0.0
+        self._scene()
         self.seed = seed  # last: who hears of it finds the arm in its new place
+
+    def _scene(self) -> None:
+        self._success, self._lasted, self._episode = False, 0.0, 0.0
+        self.scenes += 1
 
     def run(self, stop: threading.Event) -> None:
         """Simulate until `stop` is set."""
@@ -186,6 +196,7 @@ class ArmNode:
         values: dict[str, object] = {
             "state": arm.state,
             "seed": self.seed,
+            "scene": self.scenes,
             "time": f"{self._episode:.3f}",
             "success": int(self._success),
             "progress": f"{self.env.progress():.3f}",

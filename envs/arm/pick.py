@@ -63,10 +63,12 @@ class ArmPickEnv(ArmEnv):
                 return q
 
     def place(self, options: Mapping[str, Any]) -> None:
-        """Draw cube and spot, at least 10 cm apart."""
+        """Draw cube and spot, at least 10 cm apart, the cube as far from the tool."""
+        tool = self.tcp()[0]
         while True:
             cube, spot = self.np_random.uniform(_LOW, _HIGH), self.np_random.uniform(_LOW, _HIGH)
-            if np.linalg.norm(cube - spot) >= _APART:
+            free = np.linalg.norm(tool - [*cube, CUBE]) >= _APART
+            if free and np.linalg.norm(cube - spot) >= _APART:
                 break
         x, y, yaw = *map(float, cube), float(self.np_random.uniform(-_YAW, _YAW))
         if "object" in options:

@@ -3,7 +3,8 @@
     .venv-ros/a/bin/python tests/ros/benchmark.py arm-pick --transport ros2 --episodes 30
 
 The arm is another process; for rosbridge, DFPLAN_ROSBRIDGE_PYTHON is the Python of the server's environment
-(.venv-ros/c/bin/python). An episode that the loop stops has failed: it is armed once. Prints JSON.
+(.venv-ros/c/bin/python). An episode that the loop stops has failed: it is armed once. With --minutes it is armed once for
+all of them: when a scene is solved, or its time over, the next one appears around the arm as it stands. Prints JSON.
 """
 
 from __future__ import annotations
@@ -63,6 +64,34 @@ def episode(loop, watch, seed: int, limit: float, *children) -> dict:
     return row | {"no_processor": worst}
 
 
+def without_pause(loop, watch, seconds: float, limit: float, *children) -> list[dict]:
+    """Scene after scene, armed once; as many as begin in `seconds`."""
+    watch.fresh(*children)
+    wait(lambda: loop.machine.state == "READY" and loop.arm()[0], START, "armed", *children)
+    waited, rows, end = (
+        starved([os.getpid(), *(child.pid for child in children)]),
+        [],
+        time.perf_counter() + seconds,
+    )
+    while loop.machine.state == "RUNNING" and time.perf_counter() < end:
+        before = {key: watch.number(key) for key in ("refused", "holds")}
+        worst, begun, scene = 0.0, time.perf_counter(), watch.number("scene")
+        while (
+            loop.machine.state == "RUNNING"
+            and watch.number("success") == 0
+            and time.perf_counter() < begun + limit
+        ):
+            time.sleep(0.1)
+            worst = max(worst, waited())
+        took, stopped = time.perf_counter() - begun, loop.machine.state != "RUNNING"
+        row = {key: watch.number(key) - value for key, value in before.items()}
+        row |= {"scene": scene, "success": bool(watch.number("success")), "seconds": took}
+        rows.append(row | {"stop": loop.machine.reason if stopped else "", "no_processor": worst})
+        assert call("/sim_arm/next")[0]
+        wait(lambda last=scene: watch.number("scene") == last + 1, START, "the next scene", *children)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -73,6 +102,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the first episode; the next ones count up")
     parser.add_argument("--limit", type=float, default=15.0, help="of an episode, s")
+    parser.add_argument("--minutes", type=float, help="without a pause, instead of episodes")
     parser.add_argument("--chunk", type=int, default=4, help="env steps executed for each decision")
     parser.add_argument("--worker", default="process", choices=("process", "thread"))
     args = parser.parse_args()
@@ -92,8 +122,11 @@ def main() -> None:
         loop = build(policy, mapping, link, worker=args.worker, config=config)
         stack.enter_context(running(loop))
         wait(lambda: loop.worker.ready, START, "the policy is loaded", *children)
-        seeds = range(args.seed, args.seed + args.episodes)
-        rows = [episode(loop, watch, seed, args.limit, *children) for seed in seeds]
+        if args.minutes:
+            rows = without_pause(loop, watch, 60 * args.minutes, args.limit, *children)
+        else:
+            seeds = range(args.seed, args.seed + args.episodes)
+            rows = [episode(loop, watch, seed, args.limit, *children) for seed in seeds]
         status, stats = loop.status(), loop.stats
     out = {
         **vars(args), "policy": str(policy), "hardware": hardware(), "succeeded": sum(row["success"] for row in rows),
