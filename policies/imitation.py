@@ -41,6 +41,8 @@ class ImitationConfig:
         step: step rule.
         doubt: level at which tokens of a doubtful sensor enter; 1 leaves them out, 0 believes them.
         guidance: nats per unit of the policy's `cost`; 0 does without.
+        temperature: standard deviation of the noise that decisions begin with: 1 draws from what was learned, 0 gives
+            the same answer to the same readings, about the mean.
     """
 
     memory: int = 2
@@ -53,6 +55,7 @@ class ImitationConfig:
     step: str = "ddim"
     doubt: float = 1.0
     guidance: float = 0.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -63,6 +66,8 @@ class ImitationConfig:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected {low} or more")
         if not self.guidance >= 0:
             raise ValueError(f"got guidance={self.guidance}, expected 0 or more nats per unit of cost")
+        if not 0 <= self.temperature <= 1:
+            raise ValueError(f"got temperature={self.temperature}, expected 0 (the mean) to 1 (a fair draw)")
         if not 0 <= self.doubt <= 1:
             raise ValueError(f"got doubt={self.doubt}, expected a level from 0 (believed) to 1 (left out)")
 
@@ -283,13 +288,14 @@ class Imitation:
         """(B, tokens, D) standard normal, each robot from its own generator."""
         return torch.stack([torch.randn(tokens, self.spec.width, generator=g) for g in self.generators])
 
-    def _run(self, known: Known, levels: Tensor, x: Tensor) -> Tensor:
-        """Down the rows of `levels` (M+1, S); doubtful readings get the noise of their level."""
+    def _run(self, known: Known, levels: Tensor, noise: Tensor, x: Tensor | None = None) -> Tensor:
+        """Down the rows of `levels` (M+1, S) from x, or from noise; doubtful readings get the noise of their level."""
         model, device = self.model.denoiser, self.device
         assert known.level is not None
         alpha = model.schedule.alpha(known.level)[..., None]
         sigma = model.schedule.sigma(known.level)[..., None]
-        values = known.values + x * sigma / alpha.clamp_min(1e-3)
+        values = known.values + noise * sigma / alpha.clamp_min(1e-3)
+        x = self.config.temperature * noise if x is None else x
         given = Known(values.to(device), known.mask.to(device), known.level.to(device))
         matrix = ScheduleMatrix(levels).repeat(self.spec.group_size)
         self.calls += matrix.calls
@@ -308,7 +314,7 @@ class Imitation:
         """One network call: every future token moves one notch down the ramp, the present action becomes clean."""
         horizon, group = self.model.config.horizon, self.spec.group_size
         ahead = min(self.config.ramp, horizon - self.memory + 1)
-        x = self._noise(horizon * group)
+        noise = self._noise(horizon * group)
         begin, end = (past - 1) * group, (past - 1 + ahead) * group
         ramp = torch.ones(2, horizon)
         ramp[:, : past - 1 + ahead] = torch.nn.functional.pad(
@@ -316,9 +322,10 @@ class Imitation:
         )
         if self._noisy is None:  # the first decision comes down from noise to the ramp
             rows = 1 - torch.arange(ahead + 1)[:, None] / ahead
-            x = self._run(known, torch.maximum(ramp[:1], rows), x)
+            x = self._run(known, torch.maximum(ramp[:1], rows), noise)
         else:
+            x = self.config.temperature * noise
             x[:, begin : end - group] = self._noisy[:, group:]
-        x = self._run(known, ramp, x)
+        x = self._run(known, ramp, noise, x)
         self._noisy = x[:, begin:end].cpu()
         return x

@@ -4,7 +4,8 @@
 
 It publishes /joint_states and the task's sensors (arrays, such as /target; poses also as /target_pose), and obeys
 /arm_controller/joint_trajectory and /gripper_controller/joint_trajectory by the joint_trajectory_controller's rules.
-Services: `~/estop`, `~/release`, `~/reset` (next episode), `~/next` (a new scene for the arm as it stands). Diagnostics count what was accepted and refused.
+Services: `~/estop`, `~/release`, `~/reset` (next episode), `~/next` (a new scene for the arm as it stands). Diagnostics
+count what was accepted and refused.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from dfplan.policies import Imitation
 
 Array = NDArray[np.float64]
+
+ACT: dict[str, Any] = {"temperature": 0.0}
+"""How a policy acts on an arm unless told otherwise. Chunks that are decided one after the other must be of one mind:
+drawn ones differ, and each would put right what the last one meant."""
 
 SHOWN = ("clean", "noised")
 """`clean`: committed actions enter at level 0, as the model should have seen in training.
@@ -53,7 +57,8 @@ class CommittedPolicy:
         stride: env steps in one token.
         steps: env steps of history that a decision can use.
         ahead: env steps from the present to the end of the model's window.
-        chunk: env steps that are executed of each decision.
+        chunk: env steps that are executed of each decision; where the policy leaves it open, one token: joins are smooth,
+            and the newer the readings the better.
     """
 
     def __init__(self, policy: Imitation, show: str = "clean") -> None:
@@ -72,7 +77,7 @@ class CommittedPolicy:
         self.policy, self.stride = policy, policy.spec.stride
         self.steps = (policy.memory - 1) * self.stride + 1
         self.ahead = (policy.model.config.horizon - policy.memory + 1) * self.stride
-        self.chunk = min(policy.chunk, self.ahead)
+        self.chunk = min(policy.config.chunk or self.stride, self.ahead)
 
     def reset(self, seed: int | None = 0) -> None:
         """Begin anew; the same seed draws the same noise."""
@@ -175,14 +180,14 @@ class CommittedPolicy:
         def denoise(x: torch.Tensor, level: torch.Tensor, cond: torch.Tensor | None = None) -> torch.Tensor:
             return torch.where(where, answer, p.denoise(x, level, cond))
 
-        x = p._noise(given.shape[1])
+        noise = p._noise(given.shape[1])
         alpha, sigma = model.schedule.alpha(level)[..., None], model.schedule.sigma(level)[..., None]
-        values = known.values + x * sigma / alpha.clamp_min(
-            1e-3
-        )  # doubtful readings get the noise of their level
+        # Doubtful readings get the noise of their level.
+        values = known.values + noise * sigma / alpha.clamp_min(1e-3)
         shown = Known(values.to(p.device), mask.to(p.device), level.to(p.device))
         matrix = ScheduleMatrix(steps).repeat(p.spec.group_size)
         p.calls += matrix.calls
+        x = p.config.temperature * noise
         asked: Denoise = denoise
         return sample(
             asked, model.schedule, matrix, x.to(p.device), known=shown, step=STEPS[p.config.step]

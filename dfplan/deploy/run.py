@@ -13,7 +13,7 @@ from dfplan.errors import one_of
 
 from .client import Remote, RemotePolicy
 from .clock import Clock, RealClock
-from .committed import CommittedPolicy
+from .committed import ACT, CommittedPolicy
 from .drive import Driver
 from .inference import Decide, PolicyDecide
 from .loop import Loop
@@ -46,8 +46,9 @@ class Report:
 def load_policy(policy: Name | Imitation, config: ImitationConfig | None = None) -> Imitation:
     """A policy by name or folder, or as it is."""
     from dfplan.policies import Imitation as Loaded
+    from dfplan.policies import ImitationConfig as Config
 
-    return policy if isinstance(policy, Loaded) else Loaded.load(policy, config)
+    return policy if isinstance(policy, Loaded) else Loaded.load(policy, config or Config(**ACT))
 
 
 def make_decide(
@@ -84,7 +85,7 @@ def build(
             a policy server.
         mapping: of the robot, or its file.
         transport: to the robot.
-        config: how the policy looks back and acts.
+        config: how the policy looks back and acts; None: as `committed.ACT` has it.
         worker: `thread`, `process`, or `inline` (in the loop itself, its answer after `delay`; for simulation).
         delay: s, of an inline worker.
         handover: `committed`; `naive` and `ensemble` are there to compare with.

@@ -18,7 +18,7 @@ from dfplan.serialize import from_dict, to_dict
 from dfplan.spec import TrajectorySpec
 
 from . import wire
-from .committed import CommittedPolicy, History
+from .committed import ACT, CommittedPolicy, History
 from .gate import Gate, ServerLimits, guarded
 from .inference import _doubting
 from .monitor import Monitor
@@ -45,7 +45,7 @@ class Session:
         from dfplan.policies import Imitation, ImitationConfig
 
         wire.check(hello, config=dict, show=str, monitor=(dict, type(None)), timeout=float)
-        config = from_dict(ImitationConfig, hello["config"], "config")
+        config = from_dict(ImitationConfig, ACT | hello["config"], "config")
         _check_calls(config, model.config.horizon, limits.calls)
         self._timeout = hello["timeout"]  # s that the robot waits for an answer
         if not 0 < self._timeout <= 60:

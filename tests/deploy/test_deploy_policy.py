@@ -73,6 +73,7 @@ def test_without_committed_actions_it_is_the_policy(model):
     got = made.decide(past, np.zeros((0, 2)))
     np.testing.assert_allclose(got[: len(wanted)], wanted, atol=1e-6)
     assert made.steps == 5 and made.ahead == 8 and len(got) == 8
+    assert plain.chunk == 4 and made.chunk == 2  # open: two tokens; on an arm one
 
 
 @pytest.mark.parametrize("show", ["clean", "noised"])

@@ -28,6 +28,7 @@ from dfplan.cli.serve import serve
 from dfplan.deploy import CommittedPolicy, FakeClock, History, Monitor, SimArm, arm_mapping, build, wire
 from dfplan.deploy.benchmark import make_env
 from dfplan.deploy.client import Remote, RemotePolicy
+from dfplan.deploy.committed import ACT
 from dfplan.deploy.gate import Gate, ServerLimits
 from dfplan.deploy.server import PolicyServer
 from dfplan.models import find
@@ -135,7 +136,7 @@ class Intruder:
 
 @pytest.mark.parametrize("config", [None, ImitationConfig(memory=0, chunk=12, steps=3, schedule="pyramid")])
 def test_decisions_are_those_of_the_policy_itself_bit_for_bit(process, model, config):
-    local = CommittedPolicy(Imitation(model, config))
+    local = CommittedPolicy(Imitation(model, config or ImitationConfig(**ACT)))
     remote = RemotePolicy(Remote(process.address, TOKEN, TASK), config)
     assert [getattr(remote, n) for n in ("stride", "steps", "ahead", "chunk", "spec")] == [
         local.stride, local.steps, local.ahead, local.chunk, local.policy.spec,
@@ -304,7 +305,7 @@ def test_a_thousand_hostile_messages_are_refused_and_the_arm_does_not_notice(pro
     assert sum(siege.refused for siege in sieges) == 1000, [siege.got_in[:3] for siege in sieges]
     assert process.poll() is None
     assert loop.machine.state == "RUNNING" and not loop.stats.slips and loop.stats.overruns <= 1
-    alone, wanted, _ = simulate(Imitation(model), lambda: True, seconds)
+    alone, wanted, _ = simulate(Imitation(model, ImitationConfig(**ACT)), lambda: True, seconds)
     assert alone.machine.state == "RUNNING" and len(driven) == len(wanted) > 1000
     # every command to the arm is the one that it gets without a server and without strangers
     np.testing.assert_array_equal(driven, wanted)

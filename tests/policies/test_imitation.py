@@ -101,6 +101,20 @@ def test_streaming_makes_one_network_call_for_each_token(model):
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_temperature_is_how_much_two_draws_differ(model, stream):
+    rows = demos().arrays["observations"][:12]
+
+    def spread(temperature, **more):
+        policy = Imitation(model, ImitationConfig(temperature=temperature, stream=stream, **more))
+        one, other = (play(policy, rows, seed, doubtful=["lamp"] if more else ()) for seed in (3, 4))
+        return float(np.abs(one - other).max())
+
+    assert spread(0.0) == 0 and min(spread(0.3), spread(1.0)) > 1e-4
+    # A doubtful reading is as noisy as its level says, whatever the temperature.
+    assert spread(0.0, doubt=0.5) > 1e-4
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_sensor_that_is_left_out_has_no_influence(model, stream):
     policy = Imitation(model, ImitationConfig(doubt=1.0, stream=stream))
     rows = demos().arrays["observations"][:10].copy()
@@ -168,6 +182,7 @@ def test_bad_readings_are_refused(model, observation, doubtful, message):
     "settings, message",
     [
         ({"memory": -1}, "memory=-1"), ({"steps": 0}, "steps=0"), ({"doubt": 1.5}, "doubt=1.5"),
+        ({"temperature": 1.1}, "temperature=1.1"), ({"temperature": float("nan")}, "temperature=nan"),
         ({"schedule": "ful"}, "did you mean 'full'"), ({"step": "dim"}, "did you mean 'ddim'"),
     ],
 )  # fmt: skip

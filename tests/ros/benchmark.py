@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=15.0, help="of an episode, s")
     parser.add_argument("--minutes", type=float, help="without a pause, instead of episodes")
     parser.add_argument("--chunk", type=int, default=4, help="env steps executed for each decision")
+    parser.add_argument("--temperature", type=float, default=0.0, help="of decisions")
     parser.add_argument("--worker", default="process", choices=("process", "thread"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -118,7 +119,10 @@ def main() -> None:
         watch = stack.enter_context(watching())
         task = args.task.removeprefix("arm-")
         children.append(stack.enter_context(arm(folder / "arm.log", task, args.seed)))
-        link, config = transport_of(args.transport, port, mapping), ImitationConfig(chunk=args.chunk)
+        link, config = (
+            transport_of(args.transport, port, mapping),
+            ImitationConfig(chunk=args.chunk, temperature=args.temperature),
+        )
         loop = build(policy, mapping, link, worker=args.worker, config=config)
         stack.enter_context(running(loop))
         wait(lambda: loop.worker.ready, START, "the policy is loaded", *children)
