@@ -64,6 +64,7 @@ def deploy(
     """
     from dfplan.deploy import deploy as run
     from dfplan.deploy import load_mapping
+    from dfplan.deploy.run import summary
 
     use_device("cpu", 1)
     if robot is None and transport in ("ros2", "rosbridge"):
@@ -75,11 +76,10 @@ def deploy(
     mapping, link = _transport(transport, mapping, task, seed, host, port, ros1, sim_time)
     where = worker if server is None else "thread"
     report = run(brain, mapping, link, arm=arm, seconds=seconds, config=act, worker=where)
-    for change in report.changes:
-        print(f"  {change}")
+    for line in summary(report):
+        print(f"  {line}")
     if transport == "sim":
         print(f"  success {getattr(link, 'success', None)}")
-    print(f"  sent {report.status.sent}, refused {dict(report.status.refusals)}, missed ticks {report.slips}")
 
 
 def _policy(policy: str | None, server: str | None, token_file: Path | None) -> str | Remote:

@@ -35,7 +35,17 @@ WORKERS = ("thread", "process", "inline")
 
 @dataclass(frozen=True)
 class Report:
-    """How a run went: the last status, all changes of state, and missed ticks."""
+    """How a run went.
+
+    Attributes:
+        begun: when, s on the loop's clock.
+        status: the last one.
+        changes: of state, all of them.
+        slips: ticks that were missed altogether.
+        dropped: commands that the transport did not take.
+    """
+
+    begun: float
 
     status: Status
     changes: tuple[Change, ...]
@@ -168,7 +178,20 @@ def deploy(
     except KeyboardInterrupt:
         loop.run(lambda: True)
     line.end()
-    return Report(loop.status(), tuple(loop.machine.changes), loop.stats.slips, loop.stats.dropped)
+    return Report(begun, loop.status(), tuple(loop.machine.changes), loop.stats.slips, loop.stats.dropped)
+
+
+def summary(report: Report) -> list[str]:
+    """How a run went, in lines for a person."""
+    s = report.status
+    lines = [f"{c.time - report.begun:7.2f} s  {c.old} -> {c.new}: {c.reason}" for c in report.changes]
+    lines.append(
+        f"sent {s.sent} commands, {report.dropped} more not taken; {s.overruns} chunks late, {report.slips} ticks missed"
+    )
+    if s.refusals:
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(s.refusals.items()))
+        lines.append(f"changed or refused on the way, in joint targets and readings: {counts}")
+    return lines
 
 
 class _Line:
