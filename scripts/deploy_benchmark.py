@@ -19,7 +19,10 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.0, help="of decisions")
     parser.add_argument("--seed", type=int, default=0, help="of the first start (handover)")
     parser.add_argument("--count", type=int, default=1_000_000, help="hostile actions (filter)")
-    parser.add_argument("--episodes", type=int, default=30)
+    parser.add_argument("--episodes", type=int, default=30, help="of each kind")
+    parser.add_argument(
+        "--calm", type=int, default=300, help="undisturbed episodes to calibrate on, and to test (monitor)"
+    )
     parser.add_argument("--seconds", type=float, default=600.0, help="of the loop in real time")
     parser.add_argument("--worker", default="thread", choices=("thread", "process"))
     parser.add_argument("--show", default="clean", choices=("clean", "noised"))
@@ -47,7 +50,7 @@ def main() -> None:
             from dfplan.data import load
 
             held_out = load(args.demonstrations) if args.demonstrations else None
-            out = benchmark.watch(policy, args.task, held_out, args.episodes)
+            out = benchmark.watch(policy, args.task, held_out, args.episodes, args.calm)
     print(json.dumps({"hardware": hardware(), args.what: out}, indent=1))
 
 

@@ -63,17 +63,11 @@ def deploy(
         act: how the policy looks back and acts.
     """
     from dfplan.deploy import deploy as run
-    from dfplan.deploy import load_mapping
     from dfplan.deploy.run import summary
 
     use_device("cpu", 1)
-    if robot is None and transport in ("ros2", "rosbridge"):
-        raise ValueError(
-            f"got no --robot with --transport {transport}; give the robot's mapping file, see docs/deploy.md"
-        )
     brain = _policy(policy, server, token_file)
-    mapping = None if robot is None else load_mapping(robot)
-    mapping, link = _transport(transport, mapping, task, seed, host, port, ros1, sim_time)
+    mapping, link = connect(transport, robot, task, seed, host, port, ros1, sim_time)
     where = worker if server is None else "thread"
     report = run(brain, mapping, link, arm=arm, seconds=seconds, config=act, worker=where)
     for line in summary(report):
@@ -95,19 +89,17 @@ def _policy(policy: str | None, server: str | None, token_file: Path | None) -> 
     return policy
 
 
-def _transport(
-    kind: Kind,
-    mapping: Mapping | None,
-    task: str,
-    seed: int,
-    host: str,
-    port: int,
-    ros1: bool,
-    sim_time: bool,
+def connect(
+    kind: Kind, robot: Path | None, task: str, seed: int, host: str, port: int, ros1: bool, sim_time: bool
 ) -> tuple[Mapping, Transport]:
-    """The mapping and the transport to the arm."""
-    from dfplan.deploy import DryRun, SimArm, arm_mapping
+    """The mapping and the transport to the arm, not yet open."""
+    from dfplan.deploy import DryRun, SimArm, arm_mapping, load_mapping
 
+    if robot is None and kind in ("ros2", "rosbridge"):
+        raise ValueError(
+            f"got no --robot with --transport {kind}; give the robot's mapping file, see docs/deploy.md"
+        )
+    mapping = None if robot is None else load_mapping(robot)
     if kind == "ros2":
         from dfplan.deploy.ros2 import ros2_transport
 

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from dfplan.cli.common import app, read_options
-from dfplan.cli.deploy import _transport
+from dfplan.cli.deploy import connect
 
 if TYPE_CHECKING:
     from dfplan.deploy import Mapping
@@ -62,26 +62,24 @@ def record(
         ros1: the server is one of ROS 1.
         sim_time: take the time from /clock.
     """
-    from dfplan.deploy import load_mapping
-
     if bool(from_bag) == (transport is not None):
         raise ValueError("got both --transport and --from-bag, or neither; give one of them")
-    if robot is None and transport != "sim":
-        raise ValueError("got no --robot; give the robot's mapping file, see docs/deploy.md")
     if transport == "sim" and episodes is None:
         raise ValueError("got no --episodes with --transport sim, where nobody says when it is enough")
-    mapping = None if robot is None else load_mapping(robot)
     options: dict[str, Any] = {"resume": resume, "name": name, "relative": read_options(relative)}
     if from_bag:
         from dfplan.deploy.bag import record_bags
 
-        assert mapping is not None
-        made = record_bags(from_bag, mapping, out, sim_time=sim_time, **options)
+        if robot is None:
+            raise ValueError(
+                "got no --robot with --from-bag; give the robot's mapping file, see docs/deploy.md"
+            )
+        made = record_bags(from_bag, robot, out, sim_time=sim_time, **options)
     else:
         from dfplan.deploy.recorder import record as run
 
         assert transport is not None
-        mapping, link = _transport(transport, mapping, task, seed, host, port, ros1, sim_time)
+        mapping, link = connect(transport, robot, task, seed, host, port, ros1, sim_time)
         more = _scripted(link, mapping, task, seed, options) if transport == "sim" else {"control": _Keys()}
         made = run(mapping, link, out, episodes=episodes, seconds=seconds, **{**options, **more})
     print(

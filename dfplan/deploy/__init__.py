@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .committed import CommittedPolicy, History
     from .dry_run import DryRun
     from .gate import ServerLimits
+    from .homing import home
     from .limits import Box, JointLimits, Safety, Setpoint, Target
     from .loop import Loop
     from .machine import Machine
@@ -39,6 +40,7 @@ _WHERE = {
     "committed": ("CommittedPolicy", "History"),
     "dry_run": ("DryRun",),
     "gate": ("ServerLimits",),
+    "homing": ("home",),
     "limits": ("Box", "JointLimits", "Safety", "Setpoint", "Target"),
     "loop": ("Loop",),
     "machine": ("Machine",),
@@ -63,6 +65,6 @@ __all__ = [
     "History", "JointLimits", "JointTrajectory", "Loop", "Machine", "Mapping", "Monitor", "Motion",
     "PolicyServer", "Reading", "RealClock", "Remote", "Report", "Safety", "SafetyFilter", "Sampler",
     "ScriptedTeleoperator", "ServerLimits", "Setpoint", "SimArm", "Status", "Target", "Transport",
-    "arm_mapping", "body", "build", "calibrate", "deploy", "dump_mapping", "load_mapping", "move",
+    "arm_mapping", "body", "build", "calibrate", "deploy", "dump_mapping", "home", "load_mapping", "move",
     "read_token", "record", "record_bags", "status_line", "to_trajectory",
 ]  # fmt: skip

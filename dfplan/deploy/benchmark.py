@@ -206,30 +206,33 @@ def watch(
     task: str,
     held_out: Episodes | None = None,
     episodes: int = 100,
+    calm: int = 300,
     kinds: Sequence[str] = ("freeze", "blank", "offset"),
 ) -> dict[str, Any]:
     """The monitor while the policy acts on undisturbed readings: what it sees of wrong ones, and its false alarms.
 
-    It is calibrated on `held_out`, or on as many undisturbed episodes of the policy as are tested, from other starts.
+    It is calibrated on `held_out`, or on `calm` undisturbed episodes of the policy; as many others count false alarms.
 
     Each kind befalls the hand's sensor and the task's own, for a second, in `episodes` episodes each. An episode counts
-    if the reading was ever wrong by more than `_WRONG`: a frozen reading of a thing at rest is right. It is seen if
+    if the reading was wrong by more than `_WRONG` for the time of a token, which is how often the monitor looks: a frozen
+    reading of a thing at rest is right. It is seen if
     the sensor's token is doubtful in that second or within the memory after it.
     """
     env = make_env(task)
     if held_out is None:
-        held_out = _joined([_record(env, policy, 30_000 + s, None).data for s in range(episodes)])
+        held_out = _joined([_record(env, policy, 30_000 + s, None).data for s in range(calm)])
     policy.reset(0)
     monitor = calibrate(policy, held_out)
     out: dict[str, Any] = {"calibrated_on": len(held_out)}
-    alarms = [_alarms(monitor, policy, _record(env, policy, 10_000 + s, None)) for s in range(episodes)]
+    alarms = [_alarms(monitor, policy, _record(env, policy, 10_000 + s, None)) for s in range(calm)]
     out["false alarms"] = float(np.mean([any(map(len, flags.values())) for flags in alarms]))
+    out["false alarms of"] = {token: sum(bool(flags[token]) for flags in alarms) for token in alarms[0]}
     for kind in kinds:
         for sensor in ("ee", env.main_sensor):
             seen, delays = [], []
             for seed in range(episodes):
                 record = _record(env, policy, 10_000 + seed, {"kind": kind, "sensor": sensor})
-                if not len(record.wrong):
+                if len(record.wrong) < policy.spec.stride:
                     continue
                 flags = _alarms(monitor, policy, record)[_token(policy, env, sensor)]
                 reach = record.wrong[-1] + (policy.memory - 1) * policy.spec.stride

@@ -160,7 +160,14 @@ def deploy(
     Returns:
         how it went.
     """
-    loop = build(policy, mapping, transport, **settings)
+    return run(build(policy, mapping, transport, **settings), arm, seconds, until, out)
+
+
+def run(
+    loop: Loop, arm: bool, seconds: float | None = None, until: Callable[[], bool] | None = None,
+    out: TextIO | None = None,
+) -> Report:  # fmt: skip
+    """Run a loop that is not yet connected; see `deploy`."""
     line = _Line(loop, out if out is not None else (sys.stderr if sys.stderr.isatty() else None))
     loop.connect()
     begun, asked = loop.clock.now(), False

@@ -152,7 +152,7 @@ class SafetyFilter:
         if flaw:
             self._refuse(flaw)
             return None
-        inside = np.clip(q, limits.low, limits.high)
+        inside = np.clip(q, limits.low + 10 * _TINY, limits.high - 10 * _TINY)  # an end itself can be reached
         if (inside != q).any():
             v, a = np.where(inside == q, v, 0.0), np.where(inside == q, a, 0.0)
         if (np.abs(inside - q) > _SAME).any():

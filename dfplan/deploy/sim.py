@@ -43,11 +43,12 @@ def arm_mapping(env: Any, safety: Safety | None = None, loop: LoopSettings | Non
         )
         observation.append(Sensor(sensor.name, sensor.name, "value", sensor.channels))
     tool = env.action_kind == "ee"
-    most = import_module("dfplan.envs.arm.model").PANDA.velocity
+    model: Any = import_module("dfplan.envs.arm.model")
+    most, rest = model.PANDA.velocity, (*map(float, model.HOME), model.GRIPPER_OPEN)
     # Its servos overshoot: targets stay that far within the limits that the joints themselves must keep.
     joints = [Joint(name, velocity=_SHARE * v, margin=_MARGIN) for name, v in zip(_ARM, most, strict=True)]
     return Mapping(
-        Robot((*joints, Joint("gripper", "m", grips=True)), "arm", model="panda"),
+        Robot((*joints, Joint("gripper", "m", grips=True)), "arm", model="panda", home=rest),
         tuple(sources),
         (
             Command("/arm_controller/joint_trajectory", _ARM),

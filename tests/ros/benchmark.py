@@ -86,6 +86,7 @@ def without_pause(loop, watch, seconds: float, limit: float, *children) -> list[
         took, stopped = time.perf_counter() - begun, loop.machine.state != "RUNNING"
         row = {key: watch.number(key) - value for key, value in before.items()}
         row |= {"scene": scene, "success": bool(watch.number("success")), "seconds": took}
+        row["period"] = quantiles(list(loop.stats.periods)[-int(took / loop.dt) :])
         rows.append(row | {"stop": loop.machine.reason if stopped else "", "no_processor": worst})
         assert call("/sim_arm/next")[0]
         wait(lambda last=scene: watch.number("scene") == last + 1, START, "the next scene", *children)
