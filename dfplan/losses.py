@@ -79,8 +79,6 @@ class Levels:
             sensor that is not to be trusted.
         committed: probability that, in such a window, the actions of the present and some further steps are shown
             clean: the next ones are then decided while these are carried out.
-        slip: most that these actions are off, as a standard deviation in normalised units: they were decided on older
-            readings, and the next ones should put them right, not only go on.
     """
 
     independent: float = 1.0
@@ -95,7 +93,6 @@ class Levels:
     memory: int = 0
     doubt: float = 0.0
     committed: float = 0.0
-    slip: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse weights and probabilities out of range."""
@@ -107,8 +104,6 @@ class Levels:
         for name in ("start_known", "goal_known", "masked_tail", "history", "doubt", "committed"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a probability from 0 to 1")
-        if not 0 <= self.slip < float("inf"):
-            raise ValueError(f"got slip={self.slip}, expected a standard deviation of 0 or more")
         if self.memory < 0:
             raise ValueError(f"got memory={self.memory}, expected steps, or 0 for any number")
 
@@ -174,29 +169,6 @@ class Levels:
         step, action = index // group, index % group == group - 1
         ahead = (draw[0] < self.history) & action & (step >= now) & (step < now + committed[:, None])
         return torch.where(known, torch.where(doubt, draw[5], 0.0), torch.where(ahead, 0.0, level))
-
-    def slipped(
-        self, x: Tensor, level: Tensor, present: Tensor, valid: Tensor, stack: int, generator: torch.Generator
-    ) -> Tensor:
-        """Put the committed actions off by `slip`, each channel by one amount in a window.
-
-        Args:
-            x: (B, S*G, D) normalised tokens, whose numbers are `stack` env steps of D / `stack` channels.
-            level: (B, S*G) as `remember` gave them.
-            present: (B,) as drawn by `present`.
-            valid: (G, D) True where a token of a step has a number.
-            stack: env steps in a token.
-            generator: CPU generator.
-        """
-        if not (self.slip and self.history and self.committed):
-            return x
-        (batch, tokens, width), group = x.shape, len(valid)
-        index, now = torch.arange(tokens), present[:, None]
-        step, action = index // group, index % group == group - 1
-        ahead = action & (step >= now) & (level == 0)
-        most = self.slip * torch.rand(batch, 1, 1, generator=generator)
-        off = (most * torch.randn(batch, 1, width // stack, generator=generator)).repeat(1, 1, stack)
-        return x + ahead[..., None] * off * valid[-1]
 
 
 def weight(

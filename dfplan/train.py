@@ -179,9 +179,7 @@ class Trainer:
         else:
             level = level.repeat_interleave(each, 1)
         level = levels.remember(level, present, committed, group, self.generator)
-        real = torch.from_numpy(self.config.spec.valid)
-        x = levels.slipped(x, level, present, real, self.config.spec.stack, self.generator)
-        padding = ~real.repeat(self.config.horizon, 1)
+        padding = ~torch.from_numpy(self.config.spec.valid).repeat(self.config.horizon, 1)
         valid = valid | (
             padding & valid.any(-1, keepdim=True)
         )  # padding is trained to be 0: sampling feeds it back

@@ -269,39 +269,6 @@ def test_committed_actions_are_shown_with_the_history_and_never_the_last_step():
     assert (observed == (torch.arange(6) <= present[:, None])[..., None]).all()
 
 
-def test_slipped_actions_are_off_by_one_amount_in_a_window_and_nothing_else_is():
-    levels, steps, group, stack, batch = (
-        only("shared", history=0.9, memory=3, committed=0.9, slip=0.6),
-        6,
-        3,
-        2,
-        4000,
-    )
-    level, present = remember(levels, batch=batch)
-    valid = torch.ones(group, 6, dtype=torch.bool)
-    valid[-1, [2, 5]] = False  # two of three channels, in each of two env steps
-    x = torch.randn(batch, steps * group, 6, generator=torch.Generator().manual_seed(3))
-    got = levels.slipped(x, level, present, valid, stack, torch.Generator().manual_seed(2))
-    off = (got - x).view(batch, steps, group, stack, 3)
-    ahead = (level.view(batch, steps, group)[..., -1] == 0) & (torch.arange(steps) >= present[:, None])
-    assert not off[:, :, :2].any() and not off[..., 2].any() and not off[:, :, 2][~ahead].any()
-    shown = off[:, :, 2][ahead]  # (N, stack, 3)
-    torch.testing.assert_close(shown[:, 0], shown[:, 1])
-    first = off[torch.arange(batch), present, 2, 0, :2]  # where any is shown, the present one is
-    assert ((off[:, :, 2, 0, :2] - first[:, None])[ahead].abs() < 1e-5).all()
-    one = first[ahead.any(1)]
-    assert abs(one.square().mean() - 0.6**2 / 3) < 0.01 and abs(one.mean()) < 0.02
-    assert abs((one[:, 0] * one[:, 1]).mean()) < 0.01
-    plain = only("shared", history=0.9, memory=3, committed=0.9)
-    assert plain.slipped(x, level, present, valid, stack, torch.Generator()) is x
-
-
-@pytest.mark.parametrize("slip", [-0.1, float("nan"), float("inf")])
-def test_a_slip_is_a_finite_standard_deviation(slip):
-    with pytest.raises(ValueError, match="slip"):
-        Levels(slip=slip)
-
-
 def test_history_is_shown_as_often_as_asked_and_not_at_all_by_default():
     level, _ = remember(only("shared", history=0.3))
     assert abs((level[:, 0] == 0).float().mean() - 0.3) < 0.03
