@@ -85,6 +85,8 @@ class Imitation:
             above 0. Relative channels are differences from the present observation.
 
     Attributes:
+        memory: tokens of history that a decision is shown, the present included.
+        longest: most that the model was trained to see.
         clipped: fraction of the action numbers so far that had to be clipped by more than 1 % of their range.
         seconds: wall time of each decision.
         calls: network calls so far.
@@ -106,8 +108,8 @@ class Imitation:
         shape = (self.spec.action_size,)
         self.low = np.broadcast_to(np.asarray(limits[0], np.float64), shape)
         self.high = np.broadcast_to(np.asarray(limits[1], np.float64), shape)
-        longest = model.config.levels.memory or model.config.horizon - 1
-        self.memory = min(self.config.memory or longest, longest)
+        self.longest = model.config.levels.memory or model.config.horizon - 1
+        self.memory = min(self.config.memory or self.longest, self.longest)
         self.chunk = self.config.chunk or 2 * self.spec.stride
         self.device = next(model.denoiser.parameters()).device
         self.denoise = self._guided(cost)

@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--policy", default="arm-pick")
     parser.add_argument("--task", default="arm-pick", choices=("arm-pick", "arm-reach"))
     parser.add_argument("--chunk", type=int, default=4, help="env steps executed for each decision")
+    parser.add_argument("--memory", type=int, default=1, help="steps of history shown")
     parser.add_argument("--temperature", type=float, default=0.0, help="of decisions")
     parser.add_argument("--seed", type=int, default=0, help="of the first start (handover)")
     parser.add_argument("--count", type=int, default=1_000_000, help="hostile actions (filter)")
@@ -38,7 +39,10 @@ def main() -> None:
         policy = (
             args.policy
             if args.what == "loop" and args.worker == "process"
-            else Imitation.load(args.policy, ImitationConfig(chunk=args.chunk, temperature=args.temperature))
+            else Imitation.load(
+                args.policy,
+                ImitationConfig(memory=args.memory, chunk=args.chunk, temperature=args.temperature),
+            )
         )
         if args.what == "handover":
             out = benchmark.handovers(

@@ -11,7 +11,7 @@ from dfplan.policies import ImitationConfig
 if TYPE_CHECKING:
     from dfplan.deploy import Mapping, Remote, Transport
 
-ACT = ImitationConfig(temperature=0.0)
+ACT = ImitationConfig(memory=1, temperature=0.0)
 Kind = Literal["ros2", "rosbridge", "sim", "dry-run"]
 
 

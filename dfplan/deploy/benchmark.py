@@ -235,7 +235,7 @@ def watch(
                 if len(record.wrong) < policy.spec.stride:
                     continue
                 flags = _alarms(monitor, policy, record)[_token(policy, env, sensor)]
-                reach = record.wrong[-1] + (policy.memory - 1) * policy.spec.stride
+                reach = record.wrong[-1] + (policy.longest - 1) * policy.spec.stride
                 hits = [f for f in flags if record.wrong[0] <= f <= reach]
                 seen.append(bool(hits))
                 delays += [hits[0] - record.wrong[0]] if hits else []
@@ -267,7 +267,7 @@ def _token(policy: Imitation, env: Any, sensor: str) -> str:
 def _alarms(monitor: Monitor, policy: Imitation, record: _Record) -> dict[str, list[int]]:
     """Token -> env steps at which it was doubtful; looked at once per token, as in deployment."""
     policy.reset(0)
-    first, stride = (policy.memory - 1) * policy.spec.stride, policy.spec.stride
+    first, stride = (policy.longest - 1) * policy.spec.stride, policy.spec.stride
     found: dict[str, list[int]] = {t.name: [] for t in policy.spec.tokens[:-1]}
     for look, (_, history) in enumerate(histories(policy, record.data, stride)):
         for token in monitor.doubtful(monitor.scores(policy, history)):

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-ACT: dict[str, Any] = {"temperature": 0.0}
+ACT: dict[str, Any] = {"memory": 1, "temperature": 0.0}
 """How a policy acts on an arm unless told otherwise. Chunks that are decided one after the other must be of one mind:
-drawn ones differ, and each would put right what the last one meant."""
+drawn ones differ, and each would put right what the last one meant. The committed actions carry the motion on; shown the
+past as well, an arm that stands still tends to go on doing so."""
 
 SHOWN = ("clean", "noised")
 """`clean`: committed actions enter at level 0, as the model should have seen in training.
@@ -55,7 +56,7 @@ class CommittedPolicy:
     Attributes:
         policy: the policy; its history is replaced at every decision.
         stride: env steps in one token.
-        steps: env steps of history that a decision can use.
+        steps: env steps of history to keep: as many as the model can look back on, for the monitor.
         ahead: env steps from the present to the end of the model's window.
         chunk: env steps that are executed of each decision; where the policy leaves it open, one token: joins are smooth,
             and the newer the readings the better.
@@ -75,7 +76,7 @@ class CommittedPolicy:
         if policy.config.stream:
             raise ValueError("got a streaming policy; committed actions need stream=False")
         self.policy, self.stride = policy, policy.spec.stride
-        self.steps = (policy.memory - 1) * self.stride + 1
+        self.steps = (policy.longest - 1) * self.stride + 1
         self.ahead = (policy.model.config.horizon - policy.memory + 1) * self.stride
         self.chunk = min(policy.config.chunk or self.stride, self.ahead)
 
@@ -117,7 +118,8 @@ class CommittedPolicy:
         p._seen.clear()
         p._doubts.clear()
         p._done.clear()
-        rows = list(zip(history.observations, history.doubtful, strict=True))[-self.steps :]
+        kept = (p.memory - 1) * self.stride + 1
+        rows = list(zip(history.observations, history.doubtful, strict=True))[-kept:]
         for observation, doubtful in rows:
             p._observe(observation, doubtful)
         done = np.asarray(history.done, np.float64)

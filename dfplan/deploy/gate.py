@@ -84,7 +84,7 @@ def guarded(server_connection: Any, gate: Gate) -> Any:
         gate: asked at each new connection.
     """
 
-    class Connection(server_connection):  # type: ignore[misc]
+    class Connection(server_connection):  # type: ignore[misc]  # websockets is an extra: its class is an argument
         address, received, admitted, known = "", 0, False, False
 
         def connection_made(self, transport: Any) -> None:

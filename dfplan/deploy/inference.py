@@ -108,7 +108,7 @@ class PolicyDecide:
             if self.monitor is not None:
                 scores = self.monitor.scores(self.policy.policy, history)
                 doubtful = self.monitor.doubtful(scores)
-                history = _doubting(history, doubtful)
+                history = doubting(history, doubtful)
             actions = self.policy.decide(history, request.committed)
             joints = self.joints(actions, request.joints)
         except Exception as error:  # whatever it is, the arm is stopped and the operator told
@@ -143,7 +143,7 @@ class PolicyDecide:
         return self._columns if self.mapping.policy.action_joints else []
 
 
-def _doubting(history: History, tokens: tuple[str, ...]) -> History:
+def doubting(history: History, tokens: tuple[str, ...]) -> History:
     """The same with `tokens` doubtful at every step."""
     if not tokens:
         return history

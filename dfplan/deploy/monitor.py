@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,8 +76,14 @@ class Monitor:
             ) from error
 
 
+def _watching(policy: Imitation) -> Imitation:
+    """The same that looks back as far as it can: what it acts on may be the present alone."""
+    return type(policy)(policy.model, replace(policy.config, memory=0, stream=False, guidance=0.0))
+
+
 def statistics(policy: Imitation, history: History) -> dict[str, dict[str, float]]:
     """Token -> test -> value, for one history. A doubtful token is left out of the others' reconstruction."""
+    policy = _watching(policy)
     CommittedPolicy(policy)._remember(history)
     names = [t.name for t in policy.spec.tokens[:-1]]
     errors = _errors(policy, 1 + (len(policy._seen) - 1) // policy.spec.stride)
@@ -134,7 +140,7 @@ def _errors(policy: Imitation, past: int) -> Array:
 
 def histories(policy: Imitation, episodes: Episodes, every: int) -> Iterable[tuple[int, History]]:
     """Every `every` steps of each episode: its number and what had been seen by then, from a full memory on."""
-    steps = (policy.memory - 1) * policy.spec.stride + 1
+    steps = (policy.longest - 1) * policy.spec.stride + 1
     observations = np.asarray(episodes.arrays["observations"], np.float64)
     actions = np.asarray(episodes.arrays["actions"], np.float64)
     for number, (begin, end) in enumerate(zip(episodes.starts.tolist(), episodes.ends.tolist(), strict=True)):
@@ -166,7 +172,7 @@ def calibrate(policy: Imitation, episodes: Episodes, false_alarms: float = 0.01,
             for test, value in tests.items():
                 row = worst.setdefault((token, test), {})
                 row[number] = max(row.get(number, 0.0), value)
-    longest = (policy.memory - 1) * policy.spec.stride
+    longest = (policy.longest - 1) * policy.spec.stride
     thresholds: dict[str, dict[str, float]] = {}
     for (token, test), row in worst.items():
         # Any of so many tests may give the alarm: each gets its part of the share.

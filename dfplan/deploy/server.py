@@ -20,7 +20,7 @@ from dfplan.spec import TrajectorySpec
 from . import wire
 from .committed import ACT, CommittedPolicy, History
 from .gate import Gate, ServerLimits, guarded
-from .inference import _doubting
+from .inference import doubting
 from .monitor import Monitor
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Session:
         if self._monitor is not None:
             scores = self._monitor.scores(self._policy.policy, history)
             doubtful = self._monitor.doubtful(scores)
-            history = _doubting(history, doubtful)
+            history = doubting(history, doubtful)
         actions = self._policy.decide(history, committed)
         return {
             "kind": "actions", "actions": wire.rows_out(actions), "seconds": time.perf_counter() - began,

@@ -132,6 +132,9 @@ def test_the_monitor_knows_a_jump_and_keeps_quiet_on_demonstrations(model, tmp_p
     rows = past.observations.copy()
     rows[-1, 2] += 3.0
     assert "lamp" in monitor.doubtful(monitor.scores(policy, History(rows, past.doubtful, past.done)))
+    present = Imitation(model, ImitationConfig(memory=1))  # what it looks at is not what the policy acts on
+    assert monitor.scores(present, past) == monitor.scores(policy, past)
+    assert CommittedPolicy(present).steps == CommittedPolicy(policy).steps > 1
     with pytest.raises(ValueError, match="30 held-out"):
         calibrate(policy, demos(3))
     with pytest.raises(ValueError, match="not a monitor"):

@@ -286,7 +286,7 @@ def simulate(policy, over, seconds=3.0):
 
 
 def test_a_thousand_hostile_messages_are_refused_and_the_arm_does_not_notice(process, model):
-    local = CommittedPolicy(Imitation(model))
+    local = CommittedPolicy(Imitation(model, ImitationConfig(**ACT)))
     spec = local.policy.spec
     shape = wire.Shape(spec.observation_size, spec.action_size, local.steps, local.ahead)
     sieges = [Siege(seed, process.address, spec, shape) for seed in range(4)]

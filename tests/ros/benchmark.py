@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=15.0, help="of an episode, s")
     parser.add_argument("--minutes", type=float, help="without a pause, instead of episodes")
     parser.add_argument("--chunk", type=int, default=4, help="env steps executed for each decision")
+    parser.add_argument("--memory", type=int, default=1, help="steps of history shown")
     parser.add_argument("--temperature", type=float, default=0.0, help="of decisions")
     parser.add_argument("--worker", default="process", choices=("process", "thread"))
     args = parser.parse_args()
@@ -122,7 +123,7 @@ def main() -> None:
         children.append(stack.enter_context(arm(folder / "arm.log", task, args.seed)))
         link, config = (
             transport_of(args.transport, port, mapping),
-            ImitationConfig(chunk=args.chunk, temperature=args.temperature),
+            ImitationConfig(memory=args.memory, chunk=args.chunk, temperature=args.temperature),
         )
         loop = build(policy, mapping, link, worker=args.worker, config=config)
         stack.enter_context(running(loop))
