@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from test_cli import dfplan, elsewhere  # noqa: F401  fixtures
 
-from dfplan.data import load
+from dfplan.data import Episodes, load, write_npz
 from dfplan.evaluate import Outcome
 
 TINY = [
@@ -158,3 +158,16 @@ def test_deploy_drives_the_simulated_arm(dfplan):  # noqa: F811
     )
     assert got.code == 0, got.err
     assert "READY" in got.out and "armed" in got.out and "success" in got.out
+
+
+def test_a_monitor_is_calibrated_by_one_command_and_used_by_another(demos, run, dfplan, tmp_path):  # noqa: F811
+    whole, short, limits = load(demos), tmp_path / "short.npz", tmp_path / "monitor.json"
+    arrays = {key: rows[:450] for key, rows in whole.arrays.items()}
+    write_npz(Episodes(arrays, np.arange(15, 451, 15), whole.dt, "short", whole.info), short)
+    made = dfplan("monitor", "--policy", run, "--data", short, "--out", limits)
+    assert made.code == 0 and "--monitor" in made.out, made.err
+    words = ["deploy", "--policy", run, "--transport", "sim", "--seconds", 0.5, "--worker", "thread"]
+    assert dfplan(*words, "--monitor", limits, "--hold-on", "hand").code == 0
+    limits.write_text(limits.read_text().replace('"spot"', '"spat"'))
+    got = dfplan(*words, "--monitor", limits)
+    assert got.code == 2 and "spot" in got.err and "Traceback" not in got.err

@@ -1,10 +1,10 @@
-"""The `dfplan` command: data, record, train, plan, eval, deploy, home, serve, plot."""
+"""The `dfplan` command: data, record, train, plan, eval, deploy, home, monitor, serve, plot."""
 
 from __future__ import annotations
 
 import sys
 
-from dfplan.cli import data, deploy, evaluate, home, plan, record, serve, train  # noqa: F401  each adds its commands, in the order of the help
+from dfplan.cli import data, deploy, evaluate, home, monitor, plan, record, serve, train  # noqa: F401  each adds its commands, in the order of the help
 from dfplan.cli.common import app
 
 

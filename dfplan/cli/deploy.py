@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dfplan.cli.common import app, use_device
 from dfplan.policies import ImitationConfig
@@ -22,6 +22,7 @@ def deploy(
     server: str | None = None,
     token_file: Path | None = None,
     robot: Path | None = None,
+    inside: Literal["ros2", "rosbridge"] | None = None,
     task: str = "arm-pick",
     arm: bool = False,
     seconds: float | None = None,
@@ -31,6 +32,9 @@ def deploy(
     ros1: bool = False,
     sim_time: bool = False,
     worker: Literal["process", "thread"] = "process",
+    monitor: Path | None = None,
+    slow: float = 1.0,
+    hold_on: tuple[str, ...] = (),
     act: ImitationConfig = ACT,
 ) -> None:
     """Drive an arm with a trained policy, behind the safety filter.
@@ -38,6 +42,8 @@ def deploy(
     dfplan deploy --policy arm-pick --transport sim --arm --seconds 20 (the simulated arm, in this process)
 
     dfplan deploy --policy runs/mine --transport dry-run --robot arm.yaml --seconds 20 (prints what would be sent)
+
+    dfplan deploy --policy runs/mine --transport dry-run --inside ros2 --robot arm.yaml (the same, with the arm's own readings)
 
     dfplan deploy --policy runs/mine --transport ros2 --robot arm.yaml (armed by the service ~/arm)
 
@@ -51,6 +57,7 @@ def deploy(
         server: address of a policy server, see docs/server.md.
         token_file: holds the secret shared with the server; the environment variable DFPLAN_TOKEN if left out.
         robot: mapping file, see docs/deploy.md; the simulated arm has its own.
+        inside: of a dry-run: where its readings come from; the arm there is not moved. Made up if left out.
         task: the simulated arm's task (sim, and dry-run without --robot).
         arm: arm once when the robot is ready; otherwise someone asks for it on the robot's side.
         seconds: how long; until Ctrl-C if left out.
@@ -60,16 +67,27 @@ def deploy(
         ros1: the server is one of ROS 1.
         sim_time: take the time from /clock.
         worker: where the network runs, without --server.
+        monitor: file of `dfplan monitor`: what it distrusts is left out of decisions.
+        slow: share of the speed while the monitor distrusts anything; 0 holds the arm.
+        hold_on: tokens whose distrust holds the arm.
         act: how the policy looks back and acts.
     """
+    from dfplan.deploy import DryRun, Monitor
     from dfplan.deploy import deploy as run
     from dfplan.deploy.run import summary
 
     use_device("cpu", 1)
+    if inside is not None and transport != "dry-run":
+        raise ValueError(f"got --inside {inside} with --transport {transport}; it is for --transport dry-run")
+    watch = None if monitor is None else Monitor.from_json(monitor.read_text())
     brain = _policy(policy, server, token_file)
-    mapping, link = connect(transport, robot, task, seed, host, port, ros1, sim_time)
+    kind = inside or transport
+    mapping, link = connect(kind, robot, task, seed, host, port, ros1, sim_time)
+    if inside is not None:
+        link = DryRun(mapping, link)
     where = worker if server is None else "thread"
-    report = run(brain, mapping, link, arm=arm, seconds=seconds, config=act, worker=where)
+    pace: dict[str, Any] = {"monitor": watch, "slow": slow, "hold_on": hold_on}
+    report = run(brain, mapping, link, arm=arm, seconds=seconds, config=act, worker=where, **pace)
     for line in summary(report):
         print(f"  {line}")
     if transport == "sim":
@@ -110,6 +128,8 @@ def connect(
 
         assert mapping is not None
         return mapping, rosbridge_transport(mapping, host=host, port=port, ros1=ros1, use_sim_time=sim_time)
+    if kind == "dry-run" and mapping is not None:
+        return mapping, DryRun(mapping)
     from dfplan import envs
 
     env = envs.make(task, action="ee", max_episode_steps=10**9).unwrapped

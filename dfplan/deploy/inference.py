@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_SPARE = 0.5  # s of actions beyond the chunk: what the arm goes on with while an answer is late
+
 
 @dataclass(frozen=True)
 class Request:
@@ -90,6 +92,7 @@ class PolicyDecide:
             policy.ahead,
             policy.chunk,
         )
+        self._kept = self.chunk + round(_SPARE / mapping.policy.dt)
         self._run = -1
         names = [j.name for j in mapping.robot.joints]
         self._columns = [names.index(n) for n in mapping.policy.action_joints or names]
@@ -109,7 +112,7 @@ class PolicyDecide:
                 scores = self.monitor.scores(self.policy.policy, history)
                 doubtful = self.monitor.doubtful(scores)
                 history = doubting(history, doubtful)
-            actions = self.policy.decide(history, request.committed)
+            actions = self.policy.decide(history, request.committed)[: self._kept]
             joints = self.joints(actions, request.joints)
         except Exception as error:  # whatever it is, the arm is stopped and the operator told
             text = f"{type(error).__name__}: {error}"

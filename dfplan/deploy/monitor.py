@@ -17,11 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dfplan.errors import one_of
+from dfplan.progress import progress
+
 from .committed import CommittedPolicy, History
 
 if TYPE_CHECKING:
     from dfplan.data.episodes import Episodes
     from dfplan.policies import Imitation
+    from dfplan.spec import TrajectorySpec
 
 Array = NDArray[np.float64]
 
@@ -43,6 +47,23 @@ class Monitor:
     thresholds: Mapping[str, Mapping[str, float]]
     false_alarms: float = 0.01
     episodes: int = 0
+
+    def check(self, spec: TrajectorySpec) -> None:
+        """Raise where these are not thresholds for such tokens.
+
+        Raises:
+            ValueError: naming the token or test.
+        """
+        for token, tests in self.thresholds.items():
+            one_of("token of the monitor", token, [t.name for t in spec.tokens[:-1]])
+            if not isinstance(tests, dict) or not tests:
+                raise ValueError(f"got no thresholds for token '{token}' of the monitor")
+            columns = next(t.channels for t in spec.tokens if t.name == token)
+            known = ["newest", "all", *(f"{test} {c}" for test in ("jump", "still") for c in columns)]
+            for test, limit in tests.items():
+                one_of("test of the monitor", test, known)
+                if type(limit) is not float or not 0 < limit < np.inf:
+                    raise ValueError(f"got threshold {limit!r} for '{token}', expected a number above 0")
 
     def scores(self, policy: Imitation, history: History) -> dict[str, float]:
         """Token -> its worst test, 1 at the threshold."""
@@ -71,9 +92,7 @@ class Monitor:
             values = json.loads(text)
             return cls(**values)
         except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"not a monitor's file ({error}); make one with dfplan.deploy.calibrate"
-            ) from error
+            raise ValueError(f"not a monitor's file ({error}); make one with `dfplan monitor`") from error
 
 
 def _watching(policy: Imitation) -> Imitation:
@@ -167,11 +186,13 @@ def calibrate(policy: Imitation, episodes: Episodes, false_alarms: float = 0.01,
             "and a share between 0 and 1"
         )
     worst: dict[tuple[str, str], dict[int, float]] = {}
-    for number, history in histories(policy, episodes, every or policy.spec.stride):
-        for token, tests in statistics(policy, history).items():
-            for test, value in tests.items():
-                row = worst.setdefault((token, test), {})
-                row[number] = max(row.get(number, 0.0), value)
+    with progress(len(episodes), "calibrating", "episode") as bar:
+        for number, history in histories(policy, episodes, every or policy.spec.stride):
+            bar.update(number - bar.n)
+            for token, tests in statistics(policy, history).items():
+                for test, value in tests.items():
+                    row = worst.setdefault((token, test), {})
+                    row[number] = max(row.get(number, 0.0), value)
     longest = (policy.longest - 1) * policy.spec.stride
     thresholds: dict[str, dict[str, float]] = {}
     for (token, test), row in worst.items():

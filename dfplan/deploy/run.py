@@ -73,6 +73,8 @@ def make_decide(
 
     loaded = load_policy(policy, config)
     tokens_of(mapping, loaded.spec)
+    if monitor is not None:
+        monitor.check(loaded.spec)
     decide = PolicyDecide(CommittedPolicy(loaded, show), mapping, body(mapping.robot), monitor)
     if warm:
         spec = loaded.spec

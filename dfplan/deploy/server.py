@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,6 @@ import numpy as np
 
 from dfplan.errors import one_of, optional_import
 from dfplan.serialize import from_dict, to_dict
-from dfplan.spec import TrajectorySpec
 
 from . import wire
 from .committed import ACT, CommittedPolicy, History
@@ -52,7 +50,9 @@ class Session:
             raise ValueError(f"got timeout={self._timeout}, expected more than 0 s, up to 60")
         self._policy = CommittedPolicy(Imitation(model, config), hello["show"])
         self.spec = spec = self._policy.policy.spec
-        self._monitor = None if hello["monitor"] is None else _monitor(hello["monitor"], spec)
+        self._monitor = None if hello["monitor"] is None else Monitor(hello["monitor"])
+        if self._monitor is not None:
+            self._monitor.check(spec)
         self._shape = wire.Shape(
             spec.observation_size, spec.action_size, self._policy.steps, self._policy.ahead
         )
@@ -100,20 +100,6 @@ def _check_calls(config: ImitationConfig, horizon: int, limit: int) -> None:
     calls = config.steps + later * horizon
     if not calls <= limit:
         raise ValueError(f"got settings that take up to {calls:g} network calls, this server allows {limit}")
-
-
-def _monitor(thresholds: Mapping[str, Any], spec: TrajectorySpec) -> Monitor:
-    for token, tests in thresholds.items():
-        one_of("token of the monitor", token, [t.name for t in spec.tokens[:-1]])
-        if not isinstance(tests, dict) or not tests:
-            raise ValueError(f"got no thresholds for token '{token}' of the monitor")
-        columns = next(t.channels for t in spec.tokens if t.name == token)
-        known = ["newest", "all", *(f"{test} {c}" for test in ("jump", "still") for c in columns)]
-        for test, limit in tests.items():
-            one_of("test of the monitor", test, known)
-            if type(limit) is not float or not 0 < limit < math.inf:
-                raise ValueError(f"got threshold {limit!r} for '{token}', expected a number above 0")
-    return Monitor(thresholds)
 
 
 def _weights(model: Checkpoint) -> str:

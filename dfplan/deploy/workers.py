@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -192,6 +194,8 @@ class ProcessWorker:
 
 def _serve(make: Callable[[], Decide], pipe: Connection) -> None:
     """What the process does: answer until the pipe closes."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(5)  # where processors are few the loop goes first
     decide = make()
     pipe.send(True)
     while True:
