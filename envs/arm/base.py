@@ -124,6 +124,10 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
     def progress(self) -> float:
         """How far the task is, 0 to 1."""
 
+    def lose(self, rng: np.random.Generator) -> bool:
+        """Perhaps take away what the hand holds or has just put down; whether it did."""
+        return False
+
     @abstractmethod
     def displace(self, rng: np.random.Generator, distance: float) -> bool:
         """Move the object or the target by `distance` m if that is possible now; whether it was."""

@@ -40,7 +40,7 @@ class _Mischief:
     """What goes wrong in a demonstration, so that it shows how to recover; drawn anew for each.
 
     The tool drifts off by a few cm for short spells; a closed gripper slips open once; an open one closes for a moment;
-    the object or target is moved, up to twice.
+    the object or target is moved, up to twice; what is held is lost, or does not stay where it was put, up to twice.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -55,12 +55,14 @@ class _Mischief:
         starts = rng.integers(0, 40, int(rng.random() < 0.5))
         self._fumbles = [(int(start), int(start + rng.integers(4, 11))) for start in starts]
         self._moves = set(rng.integers(3, 40, rng.choice(3, p=[0.4, 0.35, 0.25])).tolist())
-        self._slip_until = 0
+        self._slip_until, self._losses = 0, 2
 
     def meddle(self, env: ArmEnv, command: Array, step: int) -> Array:
         """Disturb the scene; the command to execute instead of `command` (8,) in control step `step`."""
         if step in self._moves and not env.displace(self._rng, self._rng.uniform(0.03, 0.1)):
             self._moves.add(step + 1)  # not possible now, perhaps soon
+        if self._losses and env.lose(self._rng):
+            self._losses -= 1
         for start, length, velocity in self._drifts:
             if start <= step < start + length:
                 bump = np.sin(np.pi * (step - start + 0.5) / length)

@@ -124,15 +124,29 @@ class ArmPickEnv(ArmEnv):
 
     def displace(self, rng: np.random.Generator, distance: float) -> bool:
         """Move the cube aside unless the hand is at it or it lies on the spot already."""
-        cube, rotation = self.cube
+        cube, _ = self.cube
         if np.linalg.norm(self.tcp()[0] - cube) < 0.08 or cube[2] > CUBE + 0.005 or self._placed():
             return False
+        return self._move(rng, distance, 0.06)
+
+    def lose(self, rng: np.random.Generator) -> bool:
+        """Now and then, the held cube lies beside the hand, or the one just left lies beside the spot."""
+        apart, opening = float(np.linalg.norm(self.tcp()[0] - self.cube[0])), self.physics.opening
+        held = apart < 0.02 and opening < 0.0415
+        left = apart > 0.05 and opening > RELEASED and self._placed()
+        if not (held or left) or rng.random() > 0.02:
+            return False
+        return self._move(rng, rng.uniform(0.05, 0.12) if held else rng.uniform(0.025, 0.05), NEAR)
+
+    def _move(self, rng: np.random.Generator, distance: float, clear: float) -> bool:
+        """Put the cube `distance` aside, on the table and more than `clear` from the spot; False if there is no place."""
+        cube, rotation = self.cube
         yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
         for _ in range(50):
             angle = rng.uniform(-np.pi, np.pi)
             place = cube[:2] + distance * np.array([np.cos(angle), np.sin(angle)])
             inside = (place > _LOW - 0.02).all() and (place < _HIGH + 0.02).all()
-            if inside and np.linalg.norm(place - self._spot[:2]) > 0.06:
+            if inside and np.linalg.norm(place - self._spot[:2]) > clear:
                 self._cube_to(place, yaw)
                 return True
         return False

@@ -201,6 +201,27 @@ def test_a_held_cube_is_never_moved() -> None:
     assert infos[-1]["success"]
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_cube_that_is_lost_is_fetched_again(held: bool) -> None:
+    class Always(np.random.Generator):
+        def random(self) -> float:  # type: ignore[override]
+            return 0.0
+
+    env = ArmPickEnv(terminate_on_success=False)
+    env.reset(seed=0)
+    driver, rng, lost = expert("arm-pick", env, 0), Always(np.random.PCG64(0)), 0
+    for _ in range(300):
+        before, closed = env.cube[0], env.physics.opening < 0.0415
+        if closed == held and not lost and env.lose(rng):
+            lost += 1
+            place = env.physics.data.qpos[9:11]
+            assert (0.05 if held else 0.025) <= np.linalg.norm(place - before[:2]) <= (0.12 if held else 0.05)
+            assert np.linalg.norm(place - env.goal[:2]) > 0.025
+        if env.step(driver.act())[4]["success"] and lost:
+            break
+    assert lost == 1 and env.succeeded()
+
+
 def test_move_moves_the_target() -> None:
     env = ArmReachEnv(disturb={"kind": "move", "start": 0.2, "size": 0.06})
     observation, _ = env.reset(seed=0)
