@@ -224,7 +224,7 @@ def watch(
     policy.reset(0)
     monitor = calibrate(policy, held_out)
     out: dict[str, Any] = {"calibrated_on": len(held_out)}
-    alarms = [_alarms(monitor, policy, _record(env, policy, 10_000 + s, None)) for s in range(calm)]
+    alarms = [_alarms(monitor, policy, _record(env, policy, 50_000 + s, None)) for s in range(calm)]
     out["false alarms"] = float(np.mean([any(map(len, flags.values())) for flags in alarms]))
     out["false alarms of"] = {token: sum(bool(flags[token]) for flags in alarms) for token in alarms[0]}
     for kind in kinds:

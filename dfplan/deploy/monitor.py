@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 
 _LEVELS, _DRAWS = (0.3, 0.4, 0.5), 4  # low ones let a wrong reading through, high ones forget the right one
 _REPEATS = 1.5
-_SLACK = {"newest": 1.2, "all": 1.5, "jump": 1.5}
+_SLACK = {"newest": 2.0, "all": 2.0, "jump": 1.5}
 
 
 @dataclass(frozen=True)
