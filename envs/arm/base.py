@@ -224,7 +224,7 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
 
         Raises:
             ValueError: if the environment was made without render_mode='rgb_array'.
-            RuntimeError: where MuJoCo finds no OpenGL.
+            OSError: where MuJoCo finds no OpenGL.
         """
         if self.render_mode is None:
             raise ValueError("got render() with render_mode=None; make the environment with 'rgb_array'")

@@ -102,13 +102,13 @@ class Physics:
         """The scene from the fixed camera: (height, width, 3) uint8.
 
         Raises:
-            RuntimeError: where MuJoCo finds no OpenGL, with what to set.
+            OSError: where MuJoCo finds no OpenGL, with what to set.
         """
         if self._renderer is None:
             try:
                 self._renderer = mujoco.Renderer(self.model, height, width)
             except Exception as error:
-                raise RuntimeError(
+                raise OSError(
                     f"MuJoCo cannot draw here ({error}); without a screen set MUJOCO_GL=egl (or osmesa) in the "
                     "environment before Python starts"
                 ) from error
