@@ -162,8 +162,9 @@ def test_deploy_drives_the_simulated_arm(dfplan):  # noqa: F811
 
 def test_a_monitor_is_calibrated_by_one_command_and_used_by_another(demos, run, dfplan, tmp_path):  # noqa: F811
     whole, short, limits = load(demos), tmp_path / "short.npz", tmp_path / "monitor.json"
-    arrays = {key: rows[:450] for key, rows in whole.arrays.items()}
-    write_npz(Episodes(arrays, np.arange(15, 451, 15), whole.dt, "short", whole.info), short)
+    arrays = {key: rows[:390] for key, rows in whole.arrays.items()}
+    info = {key: whole.info[key] for key in ("names", "units", "groups", "relative")}
+    write_npz(Episodes(arrays, np.arange(13, 391, 13), whole.dt, "short", info), short)
     made = dfplan("monitor", "--policy", run, "--data", short, "--out", limits)
     assert made.code == 0 and "--monitor" in made.out, made.err
     words = ["deploy", "--policy", run, "--transport", "sim", "--seconds", 0.5, "--worker", "thread"]
