@@ -160,6 +160,14 @@ def test_deploy_drives_the_simulated_arm(dfplan):  # noqa: F811
     assert "READY" in got.out and "armed" in got.out and "success" in got.out
 
 
+def test_a_dry_run_of_the_example_arm_prints_what_would_be_sent(dfplan):  # noqa: F811
+    words = "deploy --policy arm-pick --robot arm-pick --seconds 1.5 --worker thread --arm".split()
+    got = dfplan(*words, "--transport", "dry-run")
+    assert got.code == 0 and "joint_trajectory" in got.out and "q7" in got.out, got.err
+    got = dfplan(*words, "--transport", "sim", "--inside", "ros2")
+    assert got.code == 2 and "--transport dry-run" in got.err
+
+
 def test_a_monitor_is_calibrated_by_one_command_and_used_by_another(demos, run, dfplan, tmp_path):  # noqa: F811
     whole, short, limits = load(demos), tmp_path / "short.npz", tmp_path / "monitor.json"
     arrays = {key: rows[:390] for key, rows in whole.arrays.items()}

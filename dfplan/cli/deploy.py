@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dfplan.cli.common import app, use_device
+from dfplan.cli.common import ARM_TASKS, app, use_device
 from dfplan.policies import ImitationConfig
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def deploy(
         policy: shipped model, run folder or checkpoint folder; with --server the name that it must have there.
         server: address of a policy server, see docs/server.md.
         token_file: holds the secret shared with the server; the environment variable DFPLAN_TOKEN if left out.
-        robot: mapping file, see docs/deploy.md; the simulated arm has its own.
+        robot: mapping file, see docs/deploy.md; or arm-pick or arm-reach, for the simulated arm and its ROS node.
         inside: of a dry-run: where its readings come from; the arm there is not moved. Made up if left out.
         task: the simulated arm's task (sim, and dry-run without --robot).
         arm: arm once when the robot is ready; otherwise someone asks for it on the robot's side.
@@ -111,13 +112,16 @@ def connect(
     kind: Kind, robot: Path | None, task: str, seed: int, host: str, port: int, ros1: bool, sim_time: bool
 ) -> tuple[Mapping, Transport]:
     """The mapping and the transport to the arm, not yet open."""
+    from dfplan import envs
     from dfplan.deploy import DryRun, SimArm, arm_mapping, load_mapping
 
     if robot is None and kind in ("ros2", "rosbridge"):
         raise ValueError(
             f"got no --robot with --transport {kind}; give the robot's mapping file, see docs/deploy.md"
         )
-    mapping = None if robot is None else load_mapping(robot)
+    ours = str(robot) in ARM_TASKS
+    make = partial(envs.make, str(robot) if ours else task, action="ee", max_episode_steps=10**9)
+    mapping = arm_mapping(make().unwrapped) if ours else None if robot is None else load_mapping(robot)
     if kind == "ros2":
         from dfplan.deploy.ros2 import ros2_transport
 
@@ -130,9 +134,7 @@ def connect(
         return mapping, rosbridge_transport(mapping, host=host, port=port, ros1=ros1, use_sim_time=sim_time)
     if kind == "dry-run" and mapping is not None:
         return mapping, DryRun(mapping)
-    from dfplan import envs
-
-    env = envs.make(task, action="ee", max_episode_steps=10**9).unwrapped
+    env = make().unwrapped
     arm = SimArm(env)
     arm.reset(seed)
     mapping = mapping or arm_mapping(env)
