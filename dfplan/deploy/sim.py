@@ -44,9 +44,13 @@ def arm_mapping(env: Any, safety: Safety | None = None, loop: LoopSettings | Non
         observation.append(Sensor(sensor.name, sensor.name, "value", sensor.channels))
     tool = env.action_kind == "ee"
     model: Any = import_module("dfplan.envs.arm.model")
-    most, rest = model.PANDA.velocity, (*map(float, model.HOME), model.GRIPPER_OPEN)
-    # Its servos overshoot: targets stay that far within the limits that the joints themselves must keep.
-    joints = [Joint(name, velocity=_SHARE * v, margin=_MARGIN) for name, v in zip(_ARM, most, strict=True)]
+    panda, rest = model.PANDA, (*map(float, model.HOME), model.GRIPPER_OPEN)
+    # Its servos overshoot, and fall behind and catch up too fast where their torque does not do: targets stay that far
+    # within the limits that the joints themselves must keep.
+    joints = [
+        Joint(name, velocity=_SHARE * v, acceleration=_SHARE * a, margin=_MARGIN)
+        for name, v, a in zip(_ARM, panda.velocity, panda.acceleration, strict=True)
+    ]
     return Mapping(
         Robot((*joints, Joint("gripper", "m", grips=True)), "arm", model="panda", home=rest),
         tuple(sources),
