@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfplan.lazy import attach
+from dfplan.tools.lazy import attach
 
 if TYPE_CHECKING:
     from dfplan import envs, policies

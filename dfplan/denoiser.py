@@ -6,8 +6,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from dfplan.errors import one_of
 from dfplan.noise import NoiseSchedule
+from dfplan.tools.errors import one_of
 
 PARAMETERISATIONS = ("x0", "eps", "v")
 

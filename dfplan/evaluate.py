@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfplan.progress import progress
 from dfplan.rollout import hardware
+from dfplan.tools.progress import progress
 
 if TYPE_CHECKING:
     from dfplan.policies import ImitationConfig
@@ -152,8 +152,9 @@ def make_env(
 
 def _share(job: Job, seeds: Sequence[int], done: Callable[[int], object] | None = None) -> _Share:
     """Some of a job's episodes, all at once."""
-    from dfplan import checkpoint, envs
+    from dfplan import envs
     from dfplan.policies import Imitation
+    from dfplan.train import checkpoint
 
     torch.set_num_threads(job.threads)
     cost = envs.cost(job.task) if job.config.guidance else None

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dfplan.denoiser import Denoise
+from dfplan.nets.normalize import Normalizer
 from dfplan.noise import NoiseSchedule
-from dfplan.normalize import Normalizer
 from dfplan.spec import TrajectorySpec
 
 Cost: TypeAlias = "Callable[[dict[str, Tensor], Tensor], Tensor]"

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dfplan.config import TrainConfig, from_dict, to_dict
 from dfplan.data.episodes import Episodes
-from dfplan.errors import one_of
 from dfplan.spec import Channel, Token, TrajectorySpec
+from dfplan.tools.errors import one_of
+from dfplan.train.config import TrainConfig, from_dict, to_dict
 
 DEFAULTS: dict[str, Any] = {
     "goal_token": "",

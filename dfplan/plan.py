@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfplan import schedules
-from dfplan.errors import one_of
 from dfplan.sampling import STEPS
+from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
 

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dfplan import checkpoint, schedules
-from dfplan.calibrate import self_error
+from dfplan import schedules
 from dfplan.guidance import Cost, evaluate, guide
 from dfplan.plan import Array, Plan, PlannerConfig
 from dfplan.sampling import STEPS, Callback, Known, sample
+from dfplan.train import checkpoint
+from dfplan.train.calibrate import self_error
 
 __all__ = ["Plan", "Planner", "PlannerConfig"]
 

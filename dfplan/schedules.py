@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dfplan.errors import one_of
+from dfplan.tools.errors import one_of
 
 
 @dataclass(frozen=True)

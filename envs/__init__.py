@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from dfplan.errors import one_of
-from dfplan.lazy import attach
+from dfplan.tools.errors import one_of
+from dfplan.tools.lazy import attach
 
 from .mazes import MAZES, Maze, get_maze, resolve
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from dfplan.data import Episodes
     from dfplan.guidance import Cost
 
-    from .arm.experts import generate_arm
+    from .arm.experts.scripted import generate_arm
     from .arm.pick import ArmPickEnv
     from .arm.reach import ArmReachEnv
+    from .arm.robot.scripted import ScriptedTeleoperator, task_info
+    from .arm.robot.sim import SimArm, arm_mapping
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
     from .pusht import PushT
@@ -36,7 +38,10 @@ __all__ = [
     "Maze",
     "Maze2DEnv",
     "PushT",
+    "ScriptedTeleoperator",
+    "SimArm",
     "WaypointExpert",
+    "arm_mapping",
     "collect",
     "cost",
     "generate",
@@ -44,12 +49,15 @@ __all__ = [
     "get_maze",
     "make",
     "prepare",
+    "task_info",
 ]
 
 _LAZY = {  # what needs MuJoCo, or an optional package
-    "arm.experts": ("generate_arm",),
+    "arm.experts.scripted": ("generate_arm",),
     "arm.pick": ("ArmPickEnv",),
     "arm.reach": ("ArmReachEnv",),
+    "arm.robot.scripted": ("ScriptedTeleoperator", "task_info"),
+    "arm.robot.sim": ("SimArm", "arm_mapping"),
     "experts": ("WaypointExpert", "collect", "generate"),
     "maze2d": ("Maze2DEnv",),
     "pusht": ("PushT",),

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dfplan.errors import one_of
+from dfplan.tools.errors import one_of
 
 from .ball import DT, Ball, State
 from .mazes import Maze, Reward, resolve

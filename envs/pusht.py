@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfplan.data import Episodes
-from dfplan.errors import optional_import
+from dfplan.tools.errors import optional_import
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

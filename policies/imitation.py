@@ -14,13 +14,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dfplan import checkpoint, schedules
+from dfplan import schedules
 from dfplan.denoiser import Denoise
-from dfplan.errors import one_of
 from dfplan.guidance import Cost, guide
 from dfplan.models import find
 from dfplan.sampling import STEPS, Known, sample
 from dfplan.schedules import ScheduleMatrix
+from dfplan.tools.errors import one_of
+from dfplan.train import checkpoint
 
 Array = NDArray[np.float64]
 Doubt = Sequence[str]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dfplan import benchmark, plot
+from dfplan.show import benchmark, plot
 
 
 def main() -> None:

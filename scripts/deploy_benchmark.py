@@ -5,7 +5,7 @@ import json
 
 import torch
 
-from dfplan.deploy import benchmark
+from dfplan.envs.arm.robot import benchmark
 from dfplan.policies import Imitation, ImitationConfig
 from dfplan.rollout import hardware
 

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 import dfplan
-from dfplan import plot, schedules
-from dfplan.demo import demo
+from dfplan import schedules
 from dfplan.envs import get_maze
+from dfplan.show import plot
+from dfplan.show.demo import demo
 
 
 def main() -> None:

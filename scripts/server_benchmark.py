@@ -10,14 +10,15 @@ import sys
 import time
 from functools import partial
 
-from dfplan.deploy import FakeClock, Remote, SimArm, arm_mapping, build
-from dfplan.deploy.benchmark import make_env
-from dfplan.deploy.client import RemotePolicy
-from dfplan.deploy.remote import RemoteDecide, RemoteWorker
-from dfplan.deploy.robot import body
-from dfplan.deploy.run import make_decide
-from dfplan.deploy.stats import quantiles
-from dfplan.deploy.workers import ProcessWorker
+from dfplan.deploy import FakeClock, Remote, build
+from dfplan.deploy.loop.run import make_decide
+from dfplan.deploy.loop.stats import quantiles
+from dfplan.deploy.loop.workers import ProcessWorker
+from dfplan.deploy.remote.client import RemotePolicy
+from dfplan.deploy.remote.worker import RemoteDecide, RemoteWorker
+from dfplan.deploy.robot.body import body
+from dfplan.envs import SimArm, arm_mapping
+from dfplan.envs.arm.robot.benchmark import make_env
 from dfplan.rollout import hardware
 
 

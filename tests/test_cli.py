@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from dfplan import checkpoint, cli
-from dfplan.train import Trainer
+from dfplan import cli
+from dfplan.train import checkpoint
+from dfplan.train.trainer import Trainer
 
 COMMANDS = ["data", "train", "plan", "eval", "plot"]
 TINY = "steps=4 save_every=1 log_every=1 warmup=1 batch=8 horizon=8 precision=fp32".split()

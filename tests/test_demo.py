@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import dfplan
-from dfplan import plot
-from dfplan.config import TrainConfig, read_config
 from dfplan.data import Episodes
-from dfplan.demo import demo
-from dfplan.train import Trainer
+from dfplan.show import plot
+from dfplan.show.demo import demo
+from dfplan.train.config import TrainConfig, read_config
+from dfplan.train.trainer import Trainer
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TINY = ("steps=1", "batch=4", "model.width=16", "model.layers=1", "horizon=6")

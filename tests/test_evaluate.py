@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from dfplan import video
 from dfplan.evaluate import Job, evaluate, run_together, summary, wilson
 from dfplan.models import find
 from dfplan.policies import Imitation, ImitationConfig
+from dfplan.show import video
 
 
 class Counter:

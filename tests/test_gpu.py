@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import dfplan
-from dfplan.config import ModelConfig, TrainConfig
 from dfplan.data import Episodes
 from dfplan.guidance import obstacle
 from dfplan.spec import Channel, Token, TrajectorySpec
-from dfplan.train import Trainer
+from dfplan.train.config import ModelConfig, TrainConfig
+from dfplan.train.trainer import Trainer
 
 pytestmark = [
     pytest.mark.gpu,

@@ -14,10 +14,10 @@ import dfplan
 import dfplan.deploy
 import dfplan.envs.arm
 from dfplan import models
-from dfplan.config import TrainConfig, from_dict, read_config, read_values, to_dict
 from dfplan.data import Episodes
 from dfplan.imitate import DEFAULTS, complete
 from dfplan.policies import Imitation
+from dfplan.train.config import TrainConfig, from_dict, read_config, read_values, to_dict
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
@@ -32,7 +32,7 @@ LOOK = """
 import json, pathlib, sys
 import dfplan, dfplan.train
 heavy = [name for name in sys.argv[1].split(",") if name in sys.modules]
-import dfplan.cli, dfplan.configs, dfplan.data, dfplan.demo, dfplan.envs, dfplan.policies, dfplan.rollout
+import dfplan.cli, dfplan.configs, dfplan.data, dfplan.show.demo, dfplan.envs, dfplan.policies, dfplan.rollout
 env = dfplan.envs.make("maze2d-umaze")
 env.reset(seed=0)
 env.step(env.action_space.sample())
@@ -108,7 +108,7 @@ def test_training_and_importing_need_torch_and_numpy_alone(installed):
 
 
 def test_mapping_filter_and_simulated_robots_need_no_torch():
-    look = "import sys, dfplan.deploy as d; d.load_mapping, d.SafetyFilter, d.SimArm, d.DryRun; print('torch' in sys.modules)"
+    look = "import sys, dfplan.deploy as d, dfplan.envs as e; d.load_mapping, d.SafetyFilter, d.DryRun, e.SimArm; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
 

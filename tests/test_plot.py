@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dfplan import plot, schedules
-from dfplan.plot_base import FREE, WALL, maze_size, new_figure
-from dfplan.plot_charts import ema
+from dfplan import schedules
+from dfplan.show import plot
+from dfplan.show.base import FREE, WALL, maze_size, new_figure
+from dfplan.show.charts import ema
 
 WALLS = np.array(
     [[tile == "#" for tile in row] for row in ("######", "#OO#O#", "##O#O#", "#OOOO#", "######")]
@@ -251,7 +252,7 @@ def test_what_does_not_fit_is_refused(message, tmp_path):
 
 def test_matplotlib_is_imported_late_and_pyplot_never():
     code = (
-        "import sys; from dfplan import plot; assert 'matplotlib' not in sys.modules\n"
+        "import sys; from dfplan.show import plot; assert 'matplotlib' not in sys.modules\n"
         "plot.bars_figure({'a': {'t': 1.0}}); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -104,7 +104,7 @@ def _inspect(name: str, read: tuple[str, ...], out: Path | None, json: Path | No
     import json as text
 
     from dfplan import data as library
-    from dfplan.plot import save
+    from dfplan.show.plot import save
 
     found = library.inspect(name, generators=generators(), **read_options(read))
     print("\n".join(found.lines()))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dfplan.cli.common import ARM_TASKS, app, use_device
+from dfplan.deploy.loop import committed
 from dfplan.policies import ImitationConfig
 
 if TYPE_CHECKING:
     from dfplan.deploy import Mapping, Remote, Transport
 
-ACT = ImitationConfig(memory=1, temperature=0.0)
+ACT = ImitationConfig(**committed.ACT)
 Kind = Literal["ros2", "rosbridge", "sim", "dry-run"]
 
 
@@ -75,7 +75,7 @@ def deploy(
     """
     from dfplan.deploy import DryRun, Monitor
     from dfplan.deploy import deploy as run
-    from dfplan.deploy.run import summary
+    from dfplan.deploy.loop.run import summary
 
     use_device("cpu", 1)
     if inside is not None and transport != "dry-run":
@@ -112,30 +112,40 @@ def connect(
     kind: Kind, robot: Path | None, task: str, seed: int, host: str, port: int, ros1: bool, sim_time: bool
 ) -> tuple[Mapping, Transport]:
     """The mapping and the transport to the arm, not yet open."""
-    from dfplan import envs
-    from dfplan.deploy import DryRun, SimArm, arm_mapping, load_mapping
+    from dfplan.deploy import DryRun, load_mapping
+    from dfplan.envs import SimArm, arm_mapping
 
     if robot is None and kind in ("ros2", "rosbridge"):
         raise ValueError(
             f"got no --robot with --transport {kind}; give the robot's mapping file, see docs/deploy.md"
         )
-    ours = str(robot) in ARM_TASKS
-    make = partial(envs.make, str(robot) if ours else task, action="ee", max_episode_steps=10**9)
-    mapping = arm_mapping(make().unwrapped) if ours else None if robot is None else load_mapping(robot)
+    mapping = None
+    if str(robot) in ARM_TASKS:
+        task = str(robot)
+        mapping = arm_mapping(_simulated(task))
+    elif robot is not None:
+        mapping = load_mapping(robot)
     if kind == "ros2":
-        from dfplan.deploy.ros2 import ros2_transport
+        from dfplan.deploy.ros.ros2 import ros2_transport
 
         assert mapping is not None
         return mapping, ros2_transport(mapping, use_sim_time=sim_time)
     if kind == "rosbridge":
-        from dfplan.deploy.rosbridge import rosbridge_transport
+        from dfplan.deploy.ros.rosbridge import rosbridge_transport
 
         assert mapping is not None
         return mapping, rosbridge_transport(mapping, host=host, port=port, ros1=ros1, use_sim_time=sim_time)
     if kind == "dry-run" and mapping is not None:
         return mapping, DryRun(mapping)
-    env = make().unwrapped
+    env = _simulated(task)
     arm = SimArm(env)
     arm.reset(seed)
     mapping = mapping or arm_mapping(env)
     return mapping, arm if kind == "sim" else DryRun(mapping, arm)
+
+
+def _simulated(task: str) -> Any:
+    """The environment of a task, for an arm that is driven without end."""
+    from dfplan import envs
+
+    return envs.make(task, action="ee", max_episode_steps=10**9).unwrapped

@@ -85,7 +85,7 @@ def evaluate(
     only = {"disturb": disturb != "none", "last": last, "workers": workers > 1, "video": video}
     _refuse(task, "policies", only | {"policy": policy != POLICY})
     from dfplan import envs, policies, rollout
-    from dfplan.progress import progress
+    from dfplan.tools.progress import progress
 
     given: Starts | None = None if starts is None else rollout.Starts.read(starts)
     env = envs.make(task, goal=goal)
@@ -111,7 +111,7 @@ def _policy(
     jobs: list[Job], seeds: range, last: int, workers: int, video: Path | None, json: Path | None
 ) -> None:
     from dfplan.evaluate import evaluate
-    from dfplan.video import write_gif
+    from dfplan.show.video import write_gif
 
     rows = []
     for job in jobs:

@@ -40,7 +40,7 @@ def home(
         sim_time: take the time from /clock.
     """
     from dfplan.deploy import home as run
-    from dfplan.deploy.run import summary
+    from dfplan.deploy.loop.run import summary
 
     mapping, link = connect(transport, robot, task, seed, host, port, ros1, sim_time)
     there, report = run(mapping, link, share=share, seconds=seconds)

@@ -48,7 +48,7 @@ def plan(
         threads: CPU threads.
         planner: how plans are sampled and chosen.
     """
-    from dfplan.demo import demo
+    from dfplan.show.demo import demo
 
     at_least(0, seed=seed)
     brain = load_planner(checkpoint or task, planner, device, threads)
@@ -72,9 +72,9 @@ def plot(
         run: run folder, for curves.
         out: picture to write; WHAT.png, beside the run for curves, if left out.
     """
-    from dfplan import plot as pictures
     from dfplan import schedules
-    from dfplan.metrics import read_metrics
+    from dfplan.show import plot as pictures
+    from dfplan.train.metrics import read_metrics
 
     if what == "curves":
         if run is None or not (run / "metrics.jsonl").exists():

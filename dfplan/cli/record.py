@@ -68,7 +68,7 @@ def record(
         raise ValueError("got no --episodes with --transport sim, where nobody says when it is enough")
     options: dict[str, Any] = {"resume": resume, "name": name, "relative": read_options(relative)}
     if from_bag:
-        from dfplan.deploy.bag import record_bags
+        from dfplan.deploy.recording.bag import record_bags
 
         if robot is None:
             raise ValueError(
@@ -76,7 +76,7 @@ def record(
             )
         made = record_bags(from_bag, robot, out, sim_time=sim_time, **options)
     else:
-        from dfplan.deploy.recorder import record as run
+        from dfplan.deploy.recording.recorder import record as run
 
         assert transport is not None
         mapping, link = connect(transport, robot, task, seed, host, port, ros1, sim_time)
@@ -89,12 +89,12 @@ def record(
 
 def _scripted(arm: Any, mapping: Mapping, task: str, seed: int, options: dict[str, Any]) -> dict[str, Any]:
     """Settings of a recording of the simulated arm: its expert, simulated time, what is known of its columns."""
+    from dfplan import envs
     from dfplan.deploy import FakeClock
-    from dfplan.deploy.scripted import ScriptedTeleoperator, task_info
 
     arm.clock = FakeClock()
-    driver = ScriptedTeleoperator(arm, mapping, seed)
-    relative, env_args = task_info(arm.env, mapping)
+    driver = envs.ScriptedTeleoperator(arm, mapping, seed)
+    relative, env_args = envs.task_info(arm.env, mapping)
     out = {"control": driver, "commands": driver.commands, "clock": arm.clock, "env_args": env_args}
     return out | {"name": options["name"] or task, "relative": relative | options["relative"]}
 

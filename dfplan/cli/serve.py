@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from dfplan.cli.common import app, use_device
-from dfplan.deploy.gate import ServerLimits
+from dfplan.deploy.remote.gate import ServerLimits
 
 LIMITS = ServerLimits()
 
@@ -36,9 +36,9 @@ def serve(
         threads: CPU threads.
         limits: what anyone may ask of it.
     """
-    from dfplan import checkpoint
     from dfplan.deploy import PolicyServer, read_token
     from dfplan.models import find
+    from dfplan.train import checkpoint
 
     token = read_token(token_file)
     use_device(device, threads)

@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from dfplan.cli.common import app, demonstrations, use_device
-from dfplan.errors import one_of
+from dfplan.tools.errors import one_of
 
 
 @app.command(name="train")
@@ -45,11 +45,11 @@ def train(
         export: write the finished model there in half precision, as models are shipped.
         threads: CPU threads.
     """
-    from dfplan import checkpoint
-    from dfplan.config import TrainConfig, from_dict, read_values
     from dfplan.imitate import complete
-    from dfplan.metrics import train_logged
-    from dfplan.train import Trainer
+    from dfplan.train import checkpoint
+    from dfplan.train.config import TrainConfig, from_dict, read_values
+    from dfplan.train.metrics import train_logged
+    from dfplan.train.trainer import Trainer
 
     use_device(device, threads)
     path = config_path(config)

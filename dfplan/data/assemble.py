@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.episodes import Episodes
 from dfplan.data.sources import UnknownTimeStep
-from dfplan.errors import one_of
+from dfplan.tools.errors import one_of
 
 Arrays = dict[str, NDArray[np.generic]]
 Spans = dict[str, list[int]]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dfplan.data.files import refuse_existing
-from dfplan.data.formats import FORMATS, detect, format_of, options_of
+from dfplan.data.formats.registry import FORMATS, detect, format_of, options_of
 from dfplan.data.load import load, locate
-from dfplan.errors import one_of
+from dfplan.tools.errors import one_of
 
 
 def convert(

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfplan.data.hdf5 import is_hdf5
+from dfplan.data.formats.hdf5 import is_hdf5
 
 _BLOCK = 1 << 18
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from dfplan.data import download as web
-from dfplan.data.minari import minari_cache, minari_file
+from dfplan.data.formats.minari import minari_cache, minari_file
 from dfplan.data.sources import D4RL_URLS
 
 Generator = Callable[[Path], None]
@@ -162,7 +162,7 @@ def _download(name: str, home: Path, sha256: str | None, say: Callable[[str], No
         return target
     if "/" not in name:
         raise OSError("no address is known for it")
-    from dfplan.errors import optional_import
+    from dfplan.tools.errors import optional_import
 
     minari = optional_import("minari", "minari")
     say(f"{name}: not on this machine; asking Minari for it")

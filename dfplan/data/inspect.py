@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats import FORMATS, detect, options_of, read_as
+from dfplan.data.formats.registry import FORMATS, detect, options_of, read_as
 from dfplan.data.get import Generator
 from dfplan.data.inspect_checks import GUESSES, PROBLEMS, columns_of, left_out
 from dfplan.data.load import locate
@@ -192,7 +192,7 @@ def inspect_figure(source: Report | Episodes, episode: int = 0) -> Figure:
     Raises:
         ValueError: there are no data, or no such episode.
     """
-    from dfplan.plot_base import BLUE, INK, ORANGE, new_figure, plain
+    from dfplan.show.base import BLUE, INK, ORANGE, new_figure, plain
 
     if isinstance(source, Episodes):
         episodes, timed = source, True

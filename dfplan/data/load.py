@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats import FORMATS, detect, read_as
+from dfplan.data.formats.registry import FORMATS, detect, read_as
 from dfplan.data.get import Generator, get
 from dfplan.data.sources import D4RL_URLS
 

@@ -4,59 +4,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfplan.lazy import attach
+from dfplan.tools.lazy import attach
 
 if TYPE_CHECKING:
-    from .bag import Bag, record_bags
-    from .chunks import Motion, move, to_trajectory
-    from .client import Remote
-    from .clock import Clock, FakeClock, RealClock
-    from .committed import CommittedPolicy, History
-    from .dry_run import DryRun
-    from .gate import ServerLimits
-    from .homing import home
-    from .limits import Box, JointLimits, Safety, Setpoint, Target
-    from .loop import Loop
-    from .machine import Machine
-    from .mapping import Mapping, dump_mapping, load_mapping
-    from .monitor import Monitor, calibrate
-    from .observe import Assembler
-    from .recorder import record
-    from .robot import Body, body
-    from .run import Report, build, deploy, status_line
-    from .safety import SafetyFilter
-    from .sampler import Sampler
-    from .scripted import ScriptedTeleoperator
-    from .server import PolicyServer
-    from .sim import SimArm, arm_mapping
-    from .transport import Handlers, JointTrajectory, Reading, Status, Transport
-    from .wire import read_token
+    from dfplan.deploy.loop.clock import Clock, FakeClock, RealClock
+    from dfplan.deploy.loop.committed import CommittedPolicy, History
+    from dfplan.deploy.loop.homing import home
+    from dfplan.deploy.loop.loop import Loop
+    from dfplan.deploy.loop.machine import Machine
+    from dfplan.deploy.loop.monitor import Monitor, calibrate
+    from dfplan.deploy.loop.run import Report, build, deploy, status_line
+    from dfplan.deploy.motion.chunks import Motion, move, to_trajectory
+    from dfplan.deploy.motion.safety import SafetyFilter
+    from dfplan.deploy.recording.bag import Bag, record_bags
+    from dfplan.deploy.recording.recorder import record
+    from dfplan.deploy.recording.sampler import Sampler
+    from dfplan.deploy.remote.client import Remote
+    from dfplan.deploy.remote.gate import ServerLimits
+    from dfplan.deploy.remote.server import PolicyServer
+    from dfplan.deploy.remote.wire import read_token
+    from dfplan.deploy.robot.body import Body, body
+    from dfplan.deploy.robot.dry_run import DryRun
+    from dfplan.deploy.robot.limits import Box, JointLimits, Safety, Setpoint, Target
+    from dfplan.deploy.robot.mapping import Mapping, dump_mapping, load_mapping
+    from dfplan.deploy.robot.observe import Assembler
+    from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status, Transport
 
 _WHERE = {
-    "bag": ("Bag", "record_bags"),
-    "chunks": ("Motion", "move", "to_trajectory"),
-    "client": ("Remote",),
-    "clock": ("Clock", "FakeClock", "RealClock"),
-    "committed": ("CommittedPolicy", "History"),
-    "dry_run": ("DryRun",),
-    "gate": ("ServerLimits",),
-    "homing": ("home",),
-    "limits": ("Box", "JointLimits", "Safety", "Setpoint", "Target"),
-    "loop": ("Loop",),
-    "machine": ("Machine",),
-    "mapping": ("Mapping", "dump_mapping", "load_mapping"),
-    "monitor": ("Monitor", "calibrate"),
-    "observe": ("Assembler",),
-    "recorder": ("record",),
-    "robot": ("Body", "body"),
-    "run": ("Report", "build", "deploy", "status_line"),
-    "safety": ("SafetyFilter",),
-    "sampler": ("Sampler",),
-    "scripted": ("ScriptedTeleoperator",),
-    "server": ("PolicyServer",),
-    "sim": ("SimArm", "arm_mapping"),
-    "transport": ("Handlers", "JointTrajectory", "Reading", "Status", "Transport"),
-    "wire": ("read_token",),
+    "recording.bag": ("Bag", "record_bags"),
+    "motion.chunks": ("Motion", "move", "to_trajectory"),
+    "remote.client": ("Remote",),
+    "loop.clock": ("Clock", "FakeClock", "RealClock"),
+    "loop.committed": ("CommittedPolicy", "History"),
+    "robot.dry_run": ("DryRun",),
+    "remote.gate": ("ServerLimits",),
+    "loop.homing": ("home",),
+    "robot.limits": ("Box", "JointLimits", "Safety", "Setpoint", "Target"),
+    "loop.loop": ("Loop",),
+    "loop.machine": ("Machine",),
+    "robot.mapping": ("Mapping", "dump_mapping", "load_mapping"),
+    "loop.monitor": ("Monitor", "calibrate"),
+    "robot.observe": ("Assembler",),
+    "recording.recorder": ("record",),
+    "robot.body": ("Body", "body"),
+    "loop.run": ("Report", "build", "deploy", "status_line"),
+    "motion.safety": ("SafetyFilter",),
+    "recording.sampler": ("Sampler",),
+    "remote.server": ("PolicyServer",),
+    "robot.transport": ("Handlers", "JointTrajectory", "Reading", "Status", "Transport"),
+    "remote.wire": ("read_token",),
 }
 __getattr__, __dir__ = attach(__name__, _WHERE)
 
@@ -64,7 +60,7 @@ __all__ = [
     "Assembler", "Bag", "Body", "Box", "Clock", "CommittedPolicy", "DryRun", "FakeClock", "Handlers",
     "History", "JointLimits", "JointTrajectory", "Loop", "Machine", "Mapping", "Monitor", "Motion",
     "PolicyServer", "Reading", "RealClock", "Remote", "Report", "Safety", "SafetyFilter", "Sampler",
-    "ScriptedTeleoperator", "ServerLimits", "Setpoint", "SimArm", "Status", "Target", "Transport",
-    "arm_mapping", "body", "build", "calibrate", "deploy", "dump_mapping", "home", "load_mapping", "move",
+    "ServerLimits", "Setpoint", "Status", "Target", "Transport",
+    "body", "build", "calibrate", "deploy", "dump_mapping", "home", "load_mapping", "move",
     "read_token", "record", "record_bags", "status_line", "to_trajectory",
 ]  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dfplan.errors import one_of
 from dfplan.planner import Planner, PlannerConfig
+from dfplan.tools.errors import one_of
 
 _HERE = Path(__file__).parent
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfplan.lazy import attach
+from dfplan.tools.lazy import attach
 
 from .disturb import KINDS, Disturbance
 from .model import DT, GRIPPER_OPEN, PANDA, Limits
 
 if TYPE_CHECKING:
     from .base import ArmEnv
-    from .experts import collect, expert, generate_arm
-    from .motion import ArmExpert
+    from .experts.motion import ArmExpert
+    from .experts.scripted import collect, expert, generate_arm
     from .pick import ArmPickEnv
     from .reach import ArmReachEnv
 
@@ -34,8 +34,8 @@ __all__ = [
 
 _LAZY = {  # what needs MuJoCo
     "base": ("ArmEnv",),
-    "experts": ("collect", "expert", "generate_arm"),
-    "motion": ("ArmExpert",),
+    "experts.scripted": ("collect", "expert", "generate_arm"),
+    "experts.motion": ("ArmExpert",),
     "pick": ("ArmPickEnv",),
     "reach": ("ArmReachEnv",),
 }

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dfplan.errors import one_of
+from dfplan.tools.errors import one_of
 
 from . import kinematics as kin
 from .control import Limiter
@@ -20,7 +20,7 @@ from .physics import Physics
 from .sensors import JOINTS, Sensor, columns, numbers, pose_sensor
 
 if TYPE_CHECKING:
-    from .motion import ArmExpert
+    from .experts.motion import ArmExpert
 
 Array = NDArray[np.float64]
 Observation = NDArray[np.float32]

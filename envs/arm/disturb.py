@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.errors import one_of
+from dfplan.tools.errors import one_of
 
 from .model import DT
 

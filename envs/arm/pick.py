@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from . import kinematics as kin
 from .base import ArmEnv
+from .experts.motion import ArmExpert
 from .model import DOWN, HOME
-from .motion import ArmExpert
 from .sensors import Sensor, numbers, pose_sensor
 
 Array = NDArray[np.float64]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from . import kinematics as kin
 from .base import ArmEnv
 from .clearance import clearance, crosses
+from .experts.motion import ArmExpert, Path
 from .model import DOWN, HOME, PANDA
-from .motion import ArmExpert, Path
 from .sensors import Sensor, numbers, pose_sensor
 
 Array = NDArray[np.float64]

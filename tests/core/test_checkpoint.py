@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import action_spec, config, walks
 
-from dfplan import checkpoint
-from dfplan.train import Trainer
+from dfplan.train import checkpoint
+from dfplan.train.trainer import Trainer
 
 DATA = walks()
 

@@ -4,12 +4,12 @@ from dataclasses import FrozenInstanceError
 import pytest
 from tiny import XY, action_spec, config, position_spec
 
-from dfplan.config import ModelConfig, TrainConfig, from_dict, read_config, to_dict
-from dfplan.errors import one_of, optional_import
-from dfplan.losses import Levels
 from dfplan.noise import NoiseSchedule
 from dfplan.planner import PlannerConfig
 from dfplan.spec import TrajectorySpec
+from dfplan.tools.errors import one_of, optional_import
+from dfplan.train.config import ModelConfig, TrainConfig, from_dict, read_config, to_dict
+from dfplan.train.losses import Levels
 
 RICH = config(
     action_spec(stride=2, stack=3),

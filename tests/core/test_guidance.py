@@ -4,9 +4,9 @@ from tiny import Gaussian, Perceptron, position_spec, state_spec
 
 from dfplan import schedules
 from dfplan.guidance import evaluate, goal, guide, limits, obstacle, returns, smoothness, total
+from dfplan.nets.normalize import Normalizer
 from dfplan.nets.transformer import Transformer
 from dfplan.noise import NoiseSchedule
-from dfplan.normalize import Normalizer
 from dfplan.sampling import sample
 from dfplan.spec import Channel, Token, TrajectorySpec
 

@@ -6,7 +6,7 @@ import torch
 
 from dfplan.data import Episodes
 from dfplan.imitate import imitation_config, imitation_spec
-from dfplan.train import TokenWindows, Trainer
+from dfplan.train.trainer import TokenWindows, Trainer
 
 
 def demos(groups=None, relative=None, **info):

@@ -6,8 +6,8 @@ from tiny import Perceptron
 from torch import nn
 
 from dfplan.denoiser import Denoiser
-from dfplan.losses import SAMPLERS, WEIGHTS, Levels, denoising_loss, weight
 from dfplan.noise import NoiseSchedule
+from dfplan.train.losses import SAMPLERS, WEIGHTS, Levels, denoising_loss, weight
 
 COSINE = NoiseSchedule()
 NOTHING_KNOWN = {"start_known": 0.0}

@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dfplan.config import ModelConfig
 from dfplan.nets.embeddings import LevelEmbedding
 from dfplan.nets.recurrent import Recurrent
 from dfplan.nets.transformer import Transformer, attention
+from dfplan.train.config import ModelConfig
 
 
 def transformer(causal, group=1):

@@ -7,12 +7,12 @@ import torch
 from tiny import Echo, action_spec, checkpoint, config, position_spec, state_spec, walks
 
 import dfplan
-from dfplan.config import ModelConfig
 from dfplan.denoiser import Denoiser
 from dfplan.guidance import goal as goal_cost
-from dfplan.normalize import Normalizer
+from dfplan.nets.normalize import Normalizer
 from dfplan.planner import Plan, Planner, PlannerConfig
-from dfplan.train import Trainer
+from dfplan.train.config import ModelConfig
+from dfplan.train.trainer import Trainer
 
 PRESENT = np.array([0.3, -0.8, 0.5, -0.25])
 GOAL = (1.0, 2.0)

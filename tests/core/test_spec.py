@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from tiny import SIZES, XY, A, V, action_spec, position_spec, state_spec, walks
 
 from dfplan.data.episodes import Episodes
-from dfplan.normalize import Normalizer
+from dfplan.nets.normalize import Normalizer
 from dfplan.spec import Channel, Token, TrajectorySpec
-from dfplan.train import TokenWindows
+from dfplan.train.trainer import TokenWindows
 
 
 @st.composite

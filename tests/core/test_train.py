@@ -11,15 +11,15 @@ import pytest
 import torch
 from tiny import SIZES, XY, V, action_spec, config, position_spec, walks
 
-from dfplan import checkpoint
-from dfplan.calibrate import calibrate, fit_point_mass, self_error
-from dfplan.config import ModelConfig, to_dict
 from dfplan.data.episodes import Episodes
-from dfplan.losses import Levels
+from dfplan.nets.normalize import Normalizer
 from dfplan.noise import NoiseSchedule
-from dfplan.normalize import Normalizer
 from dfplan.spec import Token, TrajectorySpec
-from dfplan.train import TokenWindows, Trainer
+from dfplan.train import checkpoint
+from dfplan.train.calibrate import calibrate, fit_point_mass, self_error
+from dfplan.train.config import ModelConfig, to_dict
+from dfplan.train.losses import Levels
+from dfplan.train.trainer import TokenWindows, Trainer
 
 DATA = walks()
 

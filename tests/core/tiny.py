@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from dfplan.checkpoint import Checkpoint
-from dfplan.config import ModelConfig, TrainConfig
 from dfplan.data.episodes import Episodes
-from dfplan.losses import Levels
+from dfplan.nets.normalize import Normalizer
 from dfplan.noise import NoiseSchedule
-from dfplan.normalize import Normalizer
 from dfplan.spec import Channel, Token, TrajectorySpec
+from dfplan.train.checkpoint import Checkpoint
+from dfplan.train.config import ModelConfig, TrainConfig
+from dfplan.train.losses import Levels
 
 XY = (Channel("x", "m", index=0), Channel("y", "m", index=1))
 V = (Channel("vx", "m/s", index=2), Channel("vy", "m/s", index=3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dfplan.data import load, read_d4rl
-from dfplan.data.d4rl import segment_ends
+from dfplan.data.formats.d4rl import segment_ends
 from dfplan.data.sources import D4RL_URLS, d4rl_name, time_step
 
 

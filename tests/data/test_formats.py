@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from samples import same, sample
 
 from dfplan.data import Episodes, convert, load, read_npy, read_npz, write_npz
-from dfplan.data.formats import FORMATS, detect
+from dfplan.data.formats.registry import FORMATS, detect
 
 TARGETS = {
     "robomimic": "out.hdf5",

@@ -4,7 +4,7 @@ import numpy as np
 from robots import mapping
 
 from dfplan.deploy import FakeClock, record
-from dfplan.deploy.transport import Reading
+from dfplan.deploy.robot.transport import Reading
 
 
 def path(t):

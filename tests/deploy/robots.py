@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from dfplan.config import from_dict
-from dfplan.deploy.clock import FakeClock
-from dfplan.deploy.drive import Driver
-from dfplan.deploy.inference import Answer
-from dfplan.deploy.limits import Box, JointLimits, Safety
-from dfplan.deploy.loop import Loop
-from dfplan.deploy.mapping import Mapping, parse
-from dfplan.deploy.robot import body
-from dfplan.deploy.transport import Reading
-from dfplan.deploy.workers import DelayedWorker
+from dfplan.deploy.loop.clock import FakeClock
+from dfplan.deploy.loop.driver import Driver
+from dfplan.deploy.loop.inference import Answer
+from dfplan.deploy.loop.loop import Loop
+from dfplan.deploy.loop.workers import DelayedWorker
+from dfplan.deploy.robot.body import body
+from dfplan.deploy.robot.limits import Box, JointLimits, Safety
+from dfplan.deploy.robot.mapping import Mapping, parse
+from dfplan.deploy.robot.transport import Reading
+from dfplan.train.config import from_dict
 
 YAML = """
 robot:

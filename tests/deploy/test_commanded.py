@@ -10,11 +10,11 @@ from guided import Guided, path, plan
 from robots import mapping
 
 from dfplan.deploy import FakeClock, Status, body, record
-from dfplan.deploy import ros_messages as ros
-from dfplan.deploy.commanded import Setpoints
-from dfplan.deploy.observe import Measured
-from dfplan.deploy.ros_transport import RosTransport
-from dfplan.deploy.transport import JointTrajectory
+from dfplan.deploy.recording.commanded import Setpoints
+from dfplan.deploy.robot.observe import Measured
+from dfplan.deploy.robot.transport import JointTrajectory
+from dfplan.deploy.ros import messages as ros
+from dfplan.deploy.ros.transport import RosTransport
 
 
 def trajectory(names, times, positions, velocities=None, stamp=0.0):

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from dfplan.deploy.clock import FakeClock
-from dfplan.deploy.machine import DISARMED, FAULT, HOLD, READY, RUNNING, Machine
+from dfplan.deploy.loop.clock import FakeClock
+from dfplan.deploy.loop.machine import DISARMED, FAULT, HOLD, READY, RUNNING, Machine
 
 
 def running():

@@ -18,11 +18,11 @@ from dfplan.deploy import (
     move,
     to_trajectory,
 )
-from dfplan.deploy.mapping import parse
-from dfplan.deploy.observe import Assembler
-from dfplan.deploy.robot import body
-from dfplan.deploy.transport import Reading, reading
-from dfplan.deploy.urdf import Chain, read_urdf
+from dfplan.deploy.robot.body import body
+from dfplan.deploy.robot.mapping import parse
+from dfplan.deploy.robot.observe import Assembler
+from dfplan.deploy.robot.transport import Reading, reading
+from dfplan.deploy.robot.urdf import Chain, read_urdf
 
 URDF = """<robot name="r">
 <joint name="lift" type="prismatic"><parent link="base"/><child link="l1"/><axis xyz="0 0 1"/>
@@ -87,7 +87,7 @@ def test_urdf_limits_and_kinematics(tmp_path):
 
 def test_inverse_kinematics_of_a_chain_meets_the_pose():
     pytest.importorskip("mujoco")
-    from dfplan.deploy.tables import Joint, Robot
+    from dfplan.deploy.robot.tables import Joint, Robot
 
     robot = body(Robot((*(Joint(f"q{i}") for i in range(7)), Joint("g", "m", grips=True)), model="panda"))
     generic = type(robot)(robot.limits, robot.unit, None, robot.pose)

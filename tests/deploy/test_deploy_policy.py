@@ -10,13 +10,13 @@ pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from robots import Robot, mapping
 
-from dfplan import checkpoint
 from dfplan.data import Episodes
 from dfplan.deploy import CommittedPolicy, DryRun, FakeClock, History, Monitor, calibrate, deploy
-from dfplan.deploy.observe import tokens_of
+from dfplan.deploy.robot.observe import tokens_of
 from dfplan.imitate import imitation_config
 from dfplan.policies import Imitation, ImitationConfig
-from dfplan.train import Trainer
+from dfplan.train import checkpoint
+from dfplan.train.trainer import Trainer
 
 
 def demos(count=4, seed=0):

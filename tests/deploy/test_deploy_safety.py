@@ -9,9 +9,9 @@ pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from robots import limits
 
-from dfplan.deploy.limits import Box, Safety, Target
-from dfplan.deploy.profile import Stop
-from dfplan.deploy.safety import SafetyFilter
+from dfplan.deploy.motion.profile import Stop
+from dfplan.deploy.motion.safety import SafetyFilter
+from dfplan.deploy.robot.limits import Box, Safety, Target
 
 DT = 0.01
 

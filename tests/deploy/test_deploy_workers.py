@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from dfplan.deploy.committed import History
-from dfplan.deploy.inference import Answer, Request
-from dfplan.deploy.workers import ProcessWorker, ThreadWorker
+from dfplan.deploy.loop.committed import History
+from dfplan.deploy.loop.inference import Answer, Request
+from dfplan.deploy.loop.workers import ProcessWorker, ThreadWorker
 
 REQUEST = Request(3, History(np.zeros((1, 2)), ((),), np.zeros((0, 2))), np.zeros((2, 2)), np.zeros(2), 1)
 

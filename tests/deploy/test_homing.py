@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dfplan.deploy import FakeClock, SimArm, arm_mapping, home
-from dfplan.deploy.benchmark import make_env
+from dfplan.deploy import FakeClock, home
+from dfplan.envs import SimArm, arm_mapping
 from dfplan.envs.arm.model import HOME, PANDA
+from dfplan.envs.arm.robot.benchmark import make_env
 
 AWAY = [0.4, 0.3, -0.3, -1.8, 0.2, 2.2, 0.5]
 

@@ -13,8 +13,9 @@ from guided import Guided, path, plan, recorded
 from robots import mapping
 
 from dfplan.data import load
-from dfplan.deploy import FakeClock, Sampler, arm_mapping, record
-from dfplan.deploy.recording import Recording, _beside, action_info, observation_info
+from dfplan.deploy import FakeClock, Sampler, record
+from dfplan.deploy.recording.recording import Recording, _beside, action_info, observation_info
+from dfplan.envs import arm_mapping
 from dfplan.envs.arm import ArmPickEnv, ArmReachEnv
 
 

@@ -15,25 +15,16 @@ from test_cli import dfplan, elsewhere  # noqa: F401  fixtures
 
 from dfplan.cli.record import _Keys
 from dfplan.data import load
-from dfplan.deploy import (
-    DryRun,
-    FakeClock,
-    Loop,
-    ScriptedTeleoperator,
-    SimArm,
-    arm_mapping,
-    body,
-    deploy,
-    record,
-)
-from dfplan.deploy.drive import Driver
-from dfplan.deploy.inference import Answer
-from dfplan.deploy.observe import tokens_of
-from dfplan.deploy.workers import DelayedWorker
+from dfplan.deploy import DryRun, FakeClock, Loop, body, deploy, record
+from dfplan.deploy.loop.driver import Driver
+from dfplan.deploy.loop.inference import Answer
+from dfplan.deploy.loop.workers import DelayedWorker
+from dfplan.deploy.robot.observe import tokens_of
+from dfplan.envs import ScriptedTeleoperator, SimArm, arm_mapping
 from dfplan.envs.arm import ArmPickEnv, ArmReachEnv
 from dfplan.imitate import imitation_config
 from dfplan.policies import Imitation
-from dfplan.train import Trainer
+from dfplan.train.trainer import Trainer
 
 
 def scripted(make, episodes, action, out=None, keep=None):

@@ -23,16 +23,18 @@ import msgpack
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
-from dfplan import checkpoint
 from dfplan.cli.serve import serve
-from dfplan.deploy import CommittedPolicy, FakeClock, History, Monitor, SimArm, arm_mapping, build, wire
-from dfplan.deploy.benchmark import make_env
-from dfplan.deploy.client import Remote, RemotePolicy
-from dfplan.deploy.committed import ACT
-from dfplan.deploy.gate import Gate, ServerLimits
-from dfplan.deploy.server import PolicyServer
+from dfplan.deploy import CommittedPolicy, FakeClock, History, Monitor, build
+from dfplan.deploy.loop.committed import ACT
+from dfplan.deploy.remote import wire
+from dfplan.deploy.remote.client import Remote, RemotePolicy
+from dfplan.deploy.remote.gate import Gate, ServerLimits
+from dfplan.deploy.remote.server import PolicyServer
+from dfplan.envs import SimArm, arm_mapping
+from dfplan.envs.arm.robot.benchmark import make_env
 from dfplan.models import find
 from dfplan.policies import Imitation, ImitationConfig
+from dfplan.train import checkpoint
 
 TOKEN = b"a token that only a test may use"
 HELLO = {"kind": "hello", "id": 0, "config": {}, "show": "clean", "monitor": None, "timeout": 5.0}

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from dfplan import envs
-from dfplan.config import ModelConfig, TrainConfig
 from dfplan.data.episodes import Episodes
 from dfplan.planner import Planner, PlannerConfig
 from dfplan.spec import Channel, Token, TrajectorySpec
-from dfplan.train import Trainer
+from dfplan.train.config import ModelConfig, TrainConfig
+from dfplan.train.trainer import Trainer
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from dfplan import checkpoint, envs
+from dfplan import envs
 from dfplan.data import Episodes
 from dfplan.imitate import imitation_config
 from dfplan.policies import Imitation, ImitationConfig
-from dfplan.train import TokenWindows, Trainer
+from dfplan.train import checkpoint
+from dfplan.train.trainer import TokenWindows, Trainer
 
 SPAN, HORIZON = 2, 5
 

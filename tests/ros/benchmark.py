@@ -24,10 +24,10 @@ import torch
 from peers import START, arm, bridge, free_port, wait
 from ros_common import call, running, starved, transport_of, watching
 
-from dfplan.deploy.benchmark import make_env
-from dfplan.deploy.run import build, load_policy
-from dfplan.deploy.sim import arm_mapping
-from dfplan.deploy.stats import quantiles
+from dfplan.deploy.loop.run import build, load_policy
+from dfplan.deploy.loop.stats import quantiles
+from dfplan.envs import arm_mapping
+from dfplan.envs.arm.robot.benchmark import make_env
 from dfplan.policies import ImitationConfig
 from dfplan.rollout import hardware
 

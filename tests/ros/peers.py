@@ -56,7 +56,7 @@ def end(child: subprocess.Popen, how: int = signal.SIGTERM) -> None:
 
 def arm(log: Path, task: str = "reach", seed: int = 0, *more: str):
     """The arm's process."""
-    module = [sys.executable, "-m", "dfplan.deploy.arm_node"]
+    module = [sys.executable, "-m", "dfplan.envs.arm.robot.node"]
     return process([*module, "--task", task, "--seed", str(seed), *more], log)
 
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from peers import START, arm, wait
 
-from dfplan.deploy import ros_messages as ros
-from dfplan.deploy.clock import RealClock
-from dfplan.deploy.drive import Driver
-from dfplan.deploy.inference import Answer
-from dfplan.deploy.loop import Loop
-from dfplan.deploy.mapping import Mapping
-from dfplan.deploy.robot import body
-from dfplan.deploy.sim import arm_mapping
-from dfplan.deploy.tables import LoopSettings
-from dfplan.deploy.workers import ProcessWorker, ThreadWorker
+from dfplan.deploy.loop.clock import RealClock
+from dfplan.deploy.loop.driver import Driver
+from dfplan.deploy.loop.inference import Answer
+from dfplan.deploy.loop.loop import Loop
+from dfplan.deploy.loop.workers import ProcessWorker, ThreadWorker
+from dfplan.deploy.robot.body import body
+from dfplan.deploy.robot.mapping import Mapping
+from dfplan.deploy.robot.tables import LoopSettings
+from dfplan.deploy.ros import messages as ros
+from dfplan.envs import arm_mapping
 
 STARVED = 0.03
 """s of 0.1 that a thread was ready and had no processor: from here on a loop of 100 Hz may hold, and is right to."""
@@ -112,7 +112,7 @@ class Watch:
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watch]:
-    from dfplan.deploy.ros2 import Ros2Bus
+    from dfplan.deploy.ros.ros2 import Ros2Bus
 
     watch = Watch(Ros2Bus("watch"))
     watch.bus.open()
@@ -127,7 +127,7 @@ def call(name: str) -> tuple[bool, str]:
     import rclpy
     from rclpy.context import Context
 
-    from dfplan.deploy.ros2 import type_of
+    from dfplan.deploy.ros.ros2 import type_of
 
     context = Context()
     rclpy.init(context=context)
@@ -146,8 +146,8 @@ def call(name: str) -> tuple[bool, str]:
 
 
 def transport_of(kind: str, port: int, mapping: Mapping):
-    from dfplan.deploy.ros2 import ros2_transport
-    from dfplan.deploy.rosbridge import rosbridge_transport
+    from dfplan.deploy.ros.ros2 import ros2_transport
+    from dfplan.deploy.ros.rosbridge import rosbridge_transport
 
     return ros2_transport(mapping) if kind == "ros2" else rosbridge_transport(mapping, port=port)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfplan.deploy import ros_messages as ros
-from dfplan.deploy.limits import JointLimits
-from dfplan.deploy.ros_controller import Rules, TrajectoryController
-from dfplan.deploy.ros_wire import as_json, ros1_fields
-from dfplan.deploy.transport import JointTrajectory, Status
+from dfplan.deploy.robot.limits import JointLimits
+from dfplan.deploy.robot.transport import JointTrajectory, Status
+from dfplan.deploy.ros import messages as ros
+from dfplan.deploy.ros.wire import as_json, ros1_fields
+from dfplan.envs.arm.robot.controller import Rules, TrajectoryController
 
 NAMES, NOW, STEP = ("a", "b"), 1000.0, 0.0025
 ONE = np.ones(2)
@@ -201,8 +201,8 @@ def test_hold_stops_only_what_is_under_way():
     """A hold, and so the end of a program, never moves an arm that stands, was moved by others, or came back."""
     from ros_common import mapping_of
 
-    from dfplan.deploy.ros_transport import RosTransport
-    from dfplan.deploy.transport import Handlers
+    from dfplan.deploy.robot.transport import Handlers
+    from dfplan.deploy.ros.transport import RosTransport
     from dfplan.envs.arm.model import HOME
 
     bus, mapping = Bus(), mapping_of("reach")

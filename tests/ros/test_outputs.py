@@ -11,11 +11,11 @@ import pytest
 from peers import START, arm, wait
 from ros_common import STARVED, call, mapping_of, starved, watching
 
-from dfplan.deploy import ros_messages as ros
-from dfplan.deploy.robot import body
-from dfplan.deploy.ros2 import ros2_transport
-from dfplan.deploy.tables import Command
-from dfplan.deploy.transport import Handlers, JointTrajectory, Transport
+from dfplan.deploy.robot.body import body
+from dfplan.deploy.robot.tables import Command
+from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Transport
+from dfplan.deploy.ros import messages as ros
+from dfplan.deploy.ros.ros2 import ros2_transport
 from dfplan.envs.arm.model import HOME
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("rclpy")]
@@ -45,7 +45,7 @@ def joints_of(mapping, transport):
 
 def stream(kind: str, message: str):
     """What a controller of one kind hears of a trajectory of 0.4 s, the trajectory, and whether a thread starved."""
-    from dfplan.deploy.ros2 import Ros2Bus
+    from dfplan.deploy.ros.ros2 import Ros2Bus
 
     mapping = mapping_of("reach")
     joints = tuple(j.name for j in mapping.robot.joints)

@@ -14,8 +14,8 @@ import pytest
 from peers import end, interpreter, other_environment
 from ros_common import STARVED, make_loop, mapping_of, perform, running
 
-from dfplan.deploy import ros_messages as ros
-from dfplan.deploy.transport import JointTrajectory
+from dfplan.deploy.robot.transport import JointTrajectory
+from dfplan.deploy.ros import messages as ros
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("rclpy")]
 CYCLONE = """<CycloneDDS><Domain><General><Interfaces><NetworkInterface name="lo" multicast="true"/></Interfaces>
@@ -24,7 +24,7 @@ CYCLONE = """<CycloneDDS><Domain><General><Interfaces><NetworkInterface name="lo
 
 def test_cyclone(tmp_path):
     """The loop drives a robot on Cyclone DDS whose joints come shuffled and with one more."""
-    from dfplan.deploy.ros2 import ros2_transport
+    from dfplan.deploy.ros.ros2 import ros2_transport
     from dfplan.envs.arm import GRIPPER_OPEN
     from dfplan.envs.arm.model import HOME
 
@@ -71,7 +71,7 @@ def test_bytes():
     stores = pytest.importorskip("rosbags.typesys", reason="rosbags is not installed")
     from rclpy.serialization import serialize_message
 
-    from dfplan.deploy.ros2 import fill, type_of
+    from dfplan.deploy.ros.ros2 import fill, type_of
 
     rng = np.random.default_rng(0)
     trajectory = JointTrajectory(

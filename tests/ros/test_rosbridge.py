@@ -20,7 +20,7 @@ def test_task(task, tmp_path):
 
 def test_server_faster_than_us(monkeypatch, tmp_path):
     """The server may answer before the next line here is run: also then somebody listens to it."""
-    from dfplan.deploy.rosbridge import RosbridgeBus
+    from dfplan.deploy.ros.rosbridge import RosbridgeBus
 
     def slow(factory, *event) -> None:
         time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""Real time: the loop, its states, and the policy beside it."""

@@ -1,0 +1,154 @@
+"""One decision: the monitor, the policy, and its actions as joint targets."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplan.deploy.loop.committed import CommittedPolicy, History
+from dfplan.deploy.robot.body import Body
+from dfplan.deploy.robot.mapping import Mapping
+
+if TYPE_CHECKING:
+    from dfplan.deploy.loop.monitor import Monitor
+
+Array = NDArray[np.float64]
+
+_SPARE = 0.5  # s of actions beyond the chunk: what the arm goes on with while an answer is late
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a decision needs.
+
+    Attributes:
+        step: env step that is the present.
+        history: up to it; `doubtful` holds names of tokens.
+        committed: (C, A) actions of the env steps from `step` on that will be executed in any case.
+        joints: (J,) joint targets after the committed actions, rad.
+        run: number of the run; an answer to an earlier run is thrown away.
+    """
+
+    step: int
+    history: History
+    committed: Array
+    joints: Array
+    run: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A decision.
+
+    Attributes:
+        first: env step of the first action.
+        actions: (M, A) as the policy gave them.
+        joints: (M, J) their joint targets, rad.
+        seconds: how long it took.
+        scores: sensor -> the monitor's score, 1 at its threshold.
+        doubtful: tokens that the monitor had left out.
+        error: why there are no actions, or empty.
+        run: as in the request.
+    """
+
+    first: int
+    actions: Array
+    joints: Array
+    seconds: float
+    scores: dict[str, float] = field(default_factory=dict)
+    doubtful: tuple[str, ...] = ()
+    error: str = ""
+    run: int = 0
+
+
+class Decide(Protocol):
+    """What a worker runs."""
+
+    stride: int
+    steps: int
+    ahead: int
+    chunk: int
+
+    def __call__(self, request: Request) -> Answer:
+        """Decide; never raises."""
+        ...
+
+
+class PolicyDecide:
+    """Monitor, policy, and actions to joint targets."""
+
+    def __init__(
+        self, policy: CommittedPolicy, mapping: Mapping, body: Body, monitor: Monitor | None = None
+    ) -> None:
+        """Put them together."""
+        self.policy, self.mapping, self.body, self.monitor = policy, mapping, body, monitor
+        self.stride, self.steps, self.ahead, self.chunk = (
+            policy.stride,
+            policy.steps,
+            policy.ahead,
+            policy.chunk,
+        )
+        self._kept = self.chunk + round(_SPARE / mapping.policy.dt)
+        self._run = -1
+        names = [j.name for j in mapping.robot.joints]
+        self._columns = [names.index(n) for n in mapping.policy.action_joints or names]
+
+    def __call__(self, request: Request) -> Answer:
+        """Decide; what goes wrong is in the answer."""
+        began, first = time.perf_counter(), request.step + len(request.committed)
+        nothing = np.zeros((0, 0))
+        try:
+            if request.run != self._run:
+                self._run = request.run
+                self.policy.reset(0)
+            history = request.history
+            scores: dict[str, float] = {}
+            doubtful: tuple[str, ...] = ()
+            if self.monitor is not None:
+                scores = self.monitor.scores(self.policy.policy, history)
+                doubtful = self.monitor.doubtful(scores)
+                history = doubting(history, doubtful)
+            actions = self.policy.decide(history, request.committed)[: self._kept]
+            joints = self.joints(actions, request.joints)
+        except Exception as error:  # whatever it is, the arm is stopped and the operator told
+            text = f"{type(error).__name__}: {error}"
+            return Answer(first, nothing, nothing, time.perf_counter() - began, error=text, run=request.run)
+        return Answer(first, actions, joints, time.perf_counter() - began, scores, doubtful, run=request.run)
+
+    def joints(self, actions: Array, start: Array) -> Array:
+        """Actions (M, A) -> joint targets (M, J), from the targets before them; joints without an action stay."""
+        out = np.repeat(np.asarray(start, np.float64)[None], len(actions), 0)
+        if self.mapping.policy.action == "joints":
+            out[:, self._columns] = actions
+            return out
+        out[:, self._columns_after_pose()] = actions[:, 9:]
+        q = np.array(start, np.float64)
+        for i, action in enumerate(actions):
+            keep = out[i].copy()
+            x = action[3:6] / np.linalg.norm(action[3:6])
+            y = action[6:9] - (x @ action[6:9]) * x
+            y = y / np.linalg.norm(y)
+            q, met = self.body.inverse(q, action[:3], np.stack([x, y, np.cross(x, y)], 1))
+            if not met:
+                raise ValueError(
+                    f"the tool cannot reach {np.round(action[:3], 3).tolist()} m with that rotation"
+                )
+            mine = [i for i in range(len(q)) if i not in self._columns_after_pose()]
+            out[i, mine] = q[mine]
+            q = np.where(np.isin(np.arange(len(q)), mine), q, keep)
+        return out
+
+    def _columns_after_pose(self) -> list[int]:
+        return self._columns if self.mapping.policy.action_joints else []
+
+
+def doubting(history: History, tokens: tuple[str, ...]) -> History:
+    """The same with `tokens` doubtful at every step."""
+    if not tokens:
+        return history
+    rows = tuple(tuple(dict.fromkeys(row + tokens)) for row in history.doubtful)
+    return History(history.observations, rows, history.done)

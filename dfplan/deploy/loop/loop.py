@@ -1,0 +1,272 @@
+"""The control loop: reads, watches, moves the setpoint, sends. It never waits for the network or the policy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplan.deploy.loop.clock import Clock
+from dfplan.deploy.loop.driver import Driver
+from dfplan.deploy.loop.machine import DISARMED, FAULT, HOLD, RUNNING, Machine
+from dfplan.deploy.loop.stats import quantiles
+from dfplan.deploy.loop.workers import Worker
+from dfplan.deploy.motion.safety import SafetyFilter
+from dfplan.deploy.robot.body import Body
+from dfplan.deploy.robot.limits import Setpoint
+from dfplan.deploy.robot.mapping import Mapping
+from dfplan.deploy.robot.observe import Assembler
+from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Status, Transport
+
+Array = NDArray[np.float64]
+
+
+class Loop:
+    """One robot, one policy.
+
+    At each tick the setpoints up to `lead` ahead are fixed by the safety filter; what is sent is those and then the
+    quickest stop. So whatever happens to this process, the arm comes to rest by itself, within its limits.
+
+    Attributes:
+        machine: the state machine.
+        filter: the safety filter.
+        stats: counts and times.
+    """
+
+    def __init__(
+        self, mapping: Mapping, body: Body, transport: Transport, worker: Worker, driver: Driver, clock: Clock
+    ) -> None:
+        """Put together; nothing moves, nothing is sent."""
+        loop = mapping.loop
+        self.mapping, self.body, self.transport, self.worker, self.clock = (
+            mapping,
+            body,
+            transport,
+            worker,
+            clock,
+        )
+        self.dt, self._lead = 1.0 / loop.rate, max(1, round(loop.lead * loop.rate))
+        self._every, self._status_every = round(loop.rate / loop.send), round(loop.rate / loop.status)
+        forward = None if body.pose is None else body.forward
+        self.machine, self.stats = Machine(clock, loop.settle), driver.stats
+        self.filter = SafetyFilter(body.limits, self.dt, mapping.safety, forward)
+        self.assembler, self.driver = Assembler(mapping, body), driver
+        self._connection: int | None = None
+        self._plan: list[Setpoint] = []  # setpoints of the ticks k + 1 ... k + lead
+        self._tick, self._begun = 0, clock.now()
+        self._run, self._resting, self._standing = 0, 0, False
+        self._shown, self._over = "", False
+
+    def connect(self) -> None:
+        """Open the transport; its `arm` and `stop` requests come here."""
+        self.transport.connect(Handlers(self.arm, self.machine.stop))
+        self._begun, self._tick = self.clock.now(), 0
+
+    def arm(self) -> tuple[bool, str]:
+        """Ask to run; whether it was granted, and why not."""
+        flaw = self.unfit()
+        return (False, f"not ready: {flaw}") if flaw else self.machine.arm()
+
+    def unfit(self) -> str:
+        """Why the arm cannot be driven from where it is, or empty."""
+        measured = self.assembler.measured(self.clock.now(), self.transport.now())
+        if measured is None:
+            return "no joint state yet"
+        fast = np.abs(measured.velocity) > 0.05 * self.body.limits.velocity
+        if fast.any():
+            return (
+                f"joint '{self.body.limits.names[int(np.argmax(fast))]}' moves; wait until the arm is at rest"
+            )
+        try:
+            self.filter.check(measured.position)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Tick at the loop's rate until `until()` or `finish()`; then stop the arm and close."""
+        while not (self._over or until()):
+            self.tick()
+            self.clock.sleep_until(self._begun + self._tick * self.dt)
+        self.machine.stop("the loop ends")
+        for _ in range(round(2.0 / self.dt)):
+            if not self._plan or self._resting > 5 * self._every:
+                break
+            self.tick()
+            self.clock.sleep_until(self._begun + self._tick * self.dt)
+        self.machine.lost("the loop has ended")
+        self._report(self.clock.now())
+        self.transport.close()
+        self.worker.close()
+
+    def start(self) -> threading.Thread:
+        """Connect, and run in a thread of its own."""
+        self.connect()
+        thread = threading.Thread(target=self.run, name="dfplan-loop", daemon=True)
+        thread.start()
+        return thread
+
+    def finish(self) -> None:
+        """Ask a running loop to stop the arm and end."""
+        self._over = True
+
+    def tick(self) -> None:
+        """One tick; the time of the next is `dt` later, however long this one took."""
+        now = self.clock.now()
+        behind = int((now - self._begun) / self.dt + 1e-6) - self._tick
+        self._tick += 1 + max(0, behind)
+        self.stats.slips += max(0, behind)
+        self.stats.tick(now)
+        try:
+            self._work(now, 1 + max(0, behind))
+        except Exception as error:  # a bug here must stop the arm, not leave it to the last command
+            self.machine.fault(f"{type(error).__name__}: {error}")
+            self.transport.hold()
+            self._plan = []
+        if self._tick % self._status_every == 0 or self._shown != self.machine.state:
+            self._report(now)
+        self.stats.busy.append(self.clock.now() - now)
+
+    def _work(self, now: float, ticks: int) -> None:
+        self._receive(now)
+        state = self.machine.state
+        if state == RUNNING and self._run != self.machine.run:
+            self._begin(now)
+        elif state == RUNNING:
+            self._follow(now, ticks)
+        elif state in (HOLD, FAULT):
+            self._stand(ticks)
+        else:
+            self._plan, self._resting = [], 0
+        if self._plan and self._resting <= 5 * self._every and self._tick % self._every == 0:
+            self._send(now)
+
+    def _receive(self, now: float) -> None:
+        """Take readings; see what is missing and whether the arm is where it was told to be."""
+        number = self.transport.connection()
+        if not self.transport.connected() or (self._connection is not None and number != self._connection):
+            self.machine.lost("the connection to the robot was lost")
+            self._connection, self._plan = number, []
+            self.assembler.forget()
+            return
+        self._connection = number
+        robot_now = self.transport.now()
+        self.assembler.update(self.transport.read())
+        ages = self.assembler.ages(now, robot_now)
+        missing = self.assembler.stale(ages) or (
+            "" if self.worker.alive else "the policy's process has ended"
+        )
+        self.stats.state_age.append(ages[self.mapping.robot.state])
+        self.machine.update(missing)
+        measured = self.assembler.measured(now, robot_now)
+        begun = self.machine.state == RUNNING and self._run == self.machine.run
+        if begun and measured is not None and self._plan:
+            off = np.abs(self._plan[0].position - measured.position) / self.body.limits.scale
+            if (off > self.mapping.safety.following).any():
+                name = self.body.limits.names[int(np.argmax(off))]
+                self.machine.fault(
+                    f"joint '{name}' is {off.max():.3f} rad from where it was told to be; is it blocked?"
+                )
+                self.transport.hold()
+
+    def _begin(self, now: float) -> None:
+        """Armed: start at rest where the arm is."""
+        self._run, self._resting, self._standing = self.machine.run, 0, False
+        measured = self.assembler.measured(now, self.transport.now())
+        assert measured is not None
+        flaw = self.unfit()
+        if flaw:
+            self.machine.hold(flaw)
+            return
+        start = self.filter.start(measured.position)
+        self._plan = [start] * self._lead
+        self.driver.begin(start.position, self.machine.run)
+        self._follow(now, 0)
+
+    def _follow(self, now: float, ticks: int) -> None:
+        """Fix the setpoints of the next ticks after the policy's motion."""
+        robot_now = self.transport.now()
+        flaw = self.driver.decide(
+            lambda: self.assembler.observe(now, robot_now), ticks * self.dt, self._lead * self.dt
+        )
+        if flaw:
+            self._fail(*flaw)
+            return self._stand(ticks)
+        measured = self.assembler.measured(now, robot_now)
+        seen = None if measured is None else measured.position
+        for i in range(ticks):
+            late = i < ticks - self._lead  # the arm is already on the stop that was sent along
+            target = None if late else self.driver.target((self._lead - ticks + 1 + i) * self.dt)
+            self._plan.append(self.filter.step(target, seen))
+        self._plan = self._plan[-self._lead :]
+        self._resting = 0
+
+    def _fail(self, fault: bool, reason: str) -> None:
+        if fault:
+            self.machine.fault(reason)
+        else:
+            self.machine.hold(reason)
+
+    def _stand(self, ticks: int) -> None:
+        """The quickest stop, from the first setpoint that is not yet due."""
+        if not self._plan:
+            return
+        for _ in range(ticks + 1 - len(self._plan)):
+            self._plan.append(self.filter.step(None))
+        plan = self._plan[ticks:]
+        if not self._standing:
+            self._standing, plan = True, plan[:1]
+            self.filter.rewind(plan[0])
+        while len(plan) < self._lead:
+            plan.append(self.filter.step(None))
+        self._plan = plan
+        self._resting = self._resting + 1 if not np.any(plan[-1].velocity) else 0
+
+    def trajectory(self, now: float) -> JointTrajectory:
+        """What is sent: the fixed setpoints, then the quickest stop."""
+        plan, stop = self._plan, self.filter.stop()
+        rest = max(1, int(np.ceil(float(stop.seconds.max()) / self.dt - 1e-9)))
+        after = np.unique(np.append(np.arange(2, rest, 2), rest)).astype(np.float64)
+        moves, speeds, _ = stop.at(after * self.dt)
+        speeds[-1] = 0.0
+        times = (
+            self._begun
+            + (self._tick + np.concatenate([np.arange(len(plan)), len(plan) - 1 + after])) * self.dt
+            - now
+        )
+        positions = np.concatenate([np.stack([s.position for s in plan]), plan[-1].position + moves])
+        velocities = np.concatenate([np.stack([s.velocity for s in plan]), speeds])
+        keep = times > 1e-4
+        stamp = self.transport.now() - (self.clock.now() - now)  # times count from the tick's beginning
+        return JointTrajectory(
+            self.body.limits.names,
+            times[keep],
+            positions[keep],
+            velocities[keep],
+            stamp,
+            stamp + self.mapping.loop.expire,
+        )
+
+    def _send(self, now: float) -> None:
+        if self.machine.state == DISARMED or not self.transport.connected():
+            return
+        if self.transport.send(self.trajectory(now)):
+            self.stats.sent += 1
+        else:
+            self.stats.dropped += 1
+
+    def _report(self, now: float) -> None:
+        self._shown = self.machine.state
+        self.transport.publish_status(self.status(now))
+
+    def status(self, now: float | None = None) -> Status:
+        """The loop in numbers."""
+        s, robot_now = self.stats, self.transport.now()
+        ages = self.assembler.ages(self.clock.now() if now is None else now, robot_now)
+        refusals = dict(self.filter.counts + self.assembler.counts + s.counts)
+        return Status(
+            self.machine.state, self.machine.reason, robot_now, s.rate, quantiles(s.periods), ages,
+            quantiles(s.inference), s.sent, refusals, s.overruns, self.driver.doubtful, self.driver.speed,
+        )  # fmt: skip

@@ -1,0 +1,235 @@
+"""`deploy`: a policy, a mapping and a transport, run until told to stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
+
+from dfplan.deploy.loop.clock import Clock, RealClock
+from dfplan.deploy.loop.committed import ACT, CommittedPolicy
+from dfplan.deploy.loop.driver import Driver
+from dfplan.deploy.loop.inference import Decide, PolicyDecide
+from dfplan.deploy.loop.loop import Loop
+from dfplan.deploy.loop.machine import FAULT, HOLD, READY, Change
+from dfplan.deploy.loop.monitor import Monitor
+from dfplan.deploy.loop.workers import DelayedWorker, ProcessWorker, ThreadWorker, Worker
+from dfplan.deploy.remote.client import Remote, RemotePolicy
+from dfplan.deploy.remote.worker import RemoteDecide, RemoteWorker
+from dfplan.deploy.robot.body import body
+from dfplan.deploy.robot.mapping import Mapping, load_mapping
+from dfplan.deploy.robot.observe import tokens_of
+from dfplan.deploy.robot.transport import Status, Transport
+from dfplan.tools.errors import one_of
+
+if TYPE_CHECKING:
+    from dfplan.policies import Imitation, ImitationConfig
+
+Name = str | os.PathLike[str]
+WORKERS = ("thread", "process", "inline")
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run went.
+
+    Attributes:
+        begun: when, s on the loop's clock.
+        status: the last one.
+        changes: of state, all of them.
+        slips: ticks that were missed altogether.
+        dropped: commands that the transport did not take.
+    """
+
+    begun: float
+    status: Status
+    changes: tuple[Change, ...]
+    slips: int
+    dropped: int
+
+
+def load_policy(policy: Name | Imitation, config: ImitationConfig | None = None) -> Imitation:
+    """A policy by name or folder, or as it is."""
+    from dfplan.policies import Imitation as Loaded
+    from dfplan.policies import ImitationConfig as Config
+
+    return policy if isinstance(policy, Loaded) else Loaded.load(policy, config or Config(**ACT))
+
+
+def make_decide(
+    policy: Name | Imitation, mapping: Mapping, config: ImitationConfig | None = None,
+    monitor: Monitor | None = None, warm: bool = True, show: str = "clean",
+) -> PolicyDecide:  # fmt: skip
+    """What a worker runs; importable, so that a process can make its own. `warm`: one decision in advance."""
+    import numpy as np
+
+    from dfplan.deploy.loop.committed import History
+    from dfplan.deploy.loop.inference import Request
+
+    loaded = load_policy(policy, config)
+    tokens_of(mapping, loaded.spec)
+    if monitor is not None:
+        monitor.check(loaded.spec)
+    decide = PolicyDecide(CommittedPolicy(loaded, show), mapping, body(mapping.robot), monitor)
+    if warm:
+        spec = loaded.spec
+        rows = History(np.zeros((1, spec.observation_size)), ((),), np.zeros((0, spec.action_size)))
+        limits = decide.body.limits
+        decide(Request(0, rows, np.zeros((0, spec.action_size)), (limits.low + limits.high) / 2, -2))
+    return decide
+
+
+def build(
+    policy: Name | Imitation | Remote, mapping: Mapping | Name, transport: Transport, *,
+    config: ImitationConfig | None = None, worker: str = "thread", delay: float = 0.0, handover: str = "committed",
+    show: str = "clean", monitor: Monitor | None = None, slow: float = 1.0, hold_on: Sequence[str] = (),
+    clock: Clock | None = None,
+) -> Loop:  # fmt: skip
+    """A loop, not yet connected: for tests, and for programs that run it themselves.
+
+    Args:
+        policy: name of a shipped model, folder, an `Imitation` (not with worker="process"), or a `Remote`, which asks
+            a policy server.
+        mapping: of the robot, or its file.
+        transport: to the robot.
+        config: how the policy looks back and acts; None: as `committed.ACT` has it.
+        worker: `thread`, `process`, or `inline` (in the loop itself, its answer after `delay`; for simulation).
+        delay: s, of an inline worker.
+        handover: `committed`; `naive` and `ensemble` are there to compare with.
+        show: how the network is shown committed actions, see `committed.SHOWN`.
+        monitor: thresholds from `calibrate`; None: nothing is monitored.
+        slow: share of the speed while the monitor distrusts a sensor: 0 holds the arm, 1 only leaves the sensor out.
+        hold_on: tokens whose distrust holds the arm, such as the joints.
+        clock: None: the real one.
+
+    Raises:
+        ValueError: where policy and mapping do not fit together, naming what.
+    """
+    one_of("worker", worker, WORKERS)
+    mapping = mapping if isinstance(mapping, Mapping) else load_mapping(mapping)
+    clock, robot = clock or RealClock(), body(mapping.robot)
+    decide: Decide
+    start: Callable[[], Worker]
+    if isinstance(policy, Remote):
+        if worker == "process":
+            raise ValueError(
+                "got worker='process' with a policy server, whose process is its own; use 'thread'"
+            )
+        remote = RemotePolicy(policy, config, monitor, show)
+        spec, decide = remote.spec, (asked := RemoteDecide(remote, mapping, robot))
+        start = partial(RemoteWorker, asked)
+    else:
+        loaded = load_policy(policy, config)
+        if worker == "process" and policy is loaded:
+            raise ValueError("worker='process' loads the policy itself; give its name or folder")
+        spec, decide = loaded.spec, make_decide(loaded, mapping, None, monitor, worker == "thread", show)
+        start = partial(ThreadWorker, decide)
+        if worker == "process":
+            start = partial(ProcessWorker, partial(make_decide, policy, mapping, config, monitor, True, show))
+    tokens = tokens_of(mapping, spec)
+    for name in hold_on:
+        one_of("token", name, [t.name for t in spec.tokens[:-1]])
+    made = DelayedWorker(decide, clock, delay) if worker == "inline" else start()
+    actions = spec.action_size
+    pace, commit = (handover, slow, hold_on), mapping.loop.commit
+    driver = Driver(made, decide, mapping.policy.dt, tokens, actions, *pace, commit)
+    return Loop(mapping, robot, transport, made, driver, clock)
+
+
+def deploy(
+    policy: Name | Imitation | Remote, mapping: Mapping | Name, transport: Transport, *, arm: bool = False,
+    seconds: float | None = None, until: Callable[[], bool] | None = None, out: TextIO | None = None,
+    **settings: Any,
+) -> Report:  # fmt: skip
+    """Run a policy on a robot until `seconds` are over, `until()` is true, or Ctrl-C; then stop the arm.
+
+    Args:
+        policy: see `build`.
+        mapping: see `build`.
+        transport: see `build`.
+        arm: arm once when the robot is ready. Else somebody must ask for it on the robot's side (`~/arm`).
+            Never more than once: after a hold or a lost connection a person arms again.
+        seconds: how long; None: until told.
+        until: asked at every tick.
+        out: where the status line goes; None: standard error where that is a terminal.
+        **settings: of `build`.
+
+    Returns:
+        how it went.
+    """
+    return run(build(policy, mapping, transport, **settings), arm, seconds, until, out)
+
+
+def run(
+    loop: Loop, arm: bool, seconds: float | None = None, until: Callable[[], bool] | None = None,
+    out: TextIO | None = None,
+) -> Report:  # fmt: skip
+    """Run a loop that is not yet connected; see `deploy`."""
+    line = _Line(loop, out if out is not None else (sys.stderr if sys.stderr.isatty() else None))
+    loop.connect()
+    begun, asked = loop.clock.now(), False
+
+    def over() -> bool:
+        nonlocal asked
+        if arm and not asked and loop.machine.state == READY:
+            asked = loop.arm()[0]
+        line.show()
+        late = seconds is not None and loop.clock.now() - begun >= seconds
+        return late or bool(until and until())
+
+    try:
+        loop.run(over)
+    except KeyboardInterrupt:
+        loop.run(lambda: True)
+    line.end()
+    return Report(begun, loop.status(), tuple(loop.machine.changes), loop.stats.slips, loop.stats.dropped)
+
+
+def summary(report: Report) -> list[str]:
+    """How a run went, in lines for a person."""
+    s = report.status
+    lines = [f"{c.time - report.begun:7.2f} s  {c.old} -> {c.new}: {c.reason}" for c in report.changes]
+    lines.append(
+        f"sent {s.sent} commands, {report.dropped} more not taken; {s.overruns} chunks late, {report.slips} ticks missed"
+    )
+    if s.refusals:
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(s.refusals.items()))
+        lines.append(f"changed or refused on the way, in joint targets and readings: {counts}")
+    return lines
+
+
+class _Line:
+    """The live status line, five times a second."""
+
+    def __init__(self, loop: Loop, out: TextIO | None) -> None:
+        self.loop, self.out, self._next = loop, out, 0.0
+
+    def show(self) -> None:
+        """Write it, if it is time."""
+        now = self.loop.clock.now()
+        if self.out is None or now < self._next:
+            return
+        self._next = now + 0.2
+        self.out.write("\r\x1b[K" + status_line(self.loop.status(now)))
+        self.out.flush()
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self.out is not None:
+            self.out.write("\n")
+
+
+def status_line(s: Status) -> str:
+    """One line of up to about 150 characters."""
+    ages = " ".join(f"{name} {1e3 * age:.0f}" for name, age in s.ages.items())
+    text = (
+        f"{s.state:<8} {s.rate:5.1f} Hz (p99 {1e3 * s.period[1]:.1f} ms)  ages ms: {ages}  chunk "
+        f"{1e3 * s.inference[0]:.0f}/{1e3 * s.inference[1]:.0f} ms  sent {s.sent}  late {s.overruns}  refused "
+        f"{sum(s.refusals.values())}"
+    )
+    if s.doubtful:
+        text += f"  doubtful: {', '.join(s.doubtful)}"
+    return text + (f"  {s.reason}" if s.state in (HOLD, FAULT, "DISARMED") else "")

@@ -1,0 +1,1 @@
+"""How the arm may move: chunks as motion, safety filter, stops."""

@@ -1,0 +1,231 @@
+"""From chunks of actions to joint motion: a smooth curve through the targets, and three ways to change chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dfplan.deploy.robot.limits import JointLimits
+from dfplan.deploy.robot.transport import JointTrajectory
+from dfplan.tools.errors import one_of, optional_import
+
+Array = NDArray[np.float64]
+
+HANDOVERS = ("committed", "naive", "ensemble")
+"""`committed`: new actions continue those that were executed meanwhile (they were known to the network). Where the network
+changed its mind all the same, the first two go over from the old chunk's to its own.
+`naive`: a chunk decided without that knowledge replaces the old one at once.
+`ensemble`: all chunks that cover a step are averaged, older ones weighing more (Zhao et al. 2023, algorithm 2)."""
+_WEIGHT = 0.01
+FADE = 2
+
+
+@dataclass(frozen=True)
+class Handover:
+    """How a new chunk took over.
+
+    Attributes:
+        step: env step of its first action that is used.
+        late: actions that came too late to be used; 0 where the hand-over was in time.
+        change: (J,) velocity step of the targets at the join, rad/s: last old, first and second new one.
+    """
+
+    step: int
+    late: int
+    change: Array
+
+
+class Motion:
+    """The actions under way and the joint motion through them, in the time of the policy (s since the start).
+
+    Action i is the joint target to be reached at (i + 1) * dt. Between targets the motion is a cubic; at them its
+    velocity is the mean slope of both sides. What has been used never changes, so a new chunk joins in position and
+    velocity.
+    """
+
+    def __init__(self, dt: float, start: Array, handover: str = "committed") -> None:
+        """Begin at rest.
+
+        Args:
+            dt: s between two actions.
+            start: (J,) joints at time 0, rad.
+            handover: one of `HANDOVERS`.
+        """
+        self.dt, self.handover = dt, one_of("hand-over", handover, HANDOVERS)
+        self._actions: list[Array] = []
+        self._knots: list[Array] = [np.array(start, np.float64)]
+        self._speeds: list[Array] = [np.zeros_like(self._knots[0])]
+        self._all: dict[int, list[tuple[Array, Array]]] = {}
+
+    @property
+    def steps(self) -> int:
+        """Env steps that there are actions for."""
+        return len(self._actions)
+
+    @property
+    def end(self) -> float:
+        """Time at which the last action is reached, s."""
+        return self.steps * self.dt
+
+    def used(self, time: float) -> int:
+        """Env steps whose action can no longer change, when the motion up to `time` has been used."""
+        return min(self.steps, max(0, int(np.ceil(time / self.dt - 1e-9))))
+
+    def action(self, step: int) -> Array:
+        """(A,) the policy's action of an env step."""
+        return self._actions[step]
+
+    def target(self, step: int) -> Array:
+        """(J,) the joint target of an env step; -1 is the start."""
+        return self._knots[step + 1]
+
+    def ahead(self, step: int, count: int) -> Array:
+        """(C, A) the actions from `step` on, at most `count`."""
+        rows = self._actions[step : step + count]
+        return np.stack(rows) if rows else np.zeros((0, 0))
+
+    def accept(self, first: int, actions: Array, joints: Array, time: float) -> Handover:
+        """Take a chunk.
+
+        Args:
+            first: env step of its first action.
+            actions: (M, A) as the policy gave them.
+            joints: (M, J) their joint targets, rad.
+            time: up to which the motion has been used, s.
+        """
+        begin = max(first, self.used(time))
+        late = begin - first
+        if begin > self.steps:
+            raise ValueError(
+                f"got a chunk from step {first} on, but there are actions only for {self.steps} steps"
+            )
+        if late >= len(actions):
+            return Handover(begin, late, np.zeros_like(self._knots[0]))
+        for i in range(begin, first + len(actions)):
+            pair = (np.array(actions[i - first], np.float64), np.array(joints[i - first], np.float64))
+            self._put(i, *self._merge(i, pair, (i + 1 - begin) / (FADE + 1)))
+        if self.handover != "ensemble":
+            del self._actions[first + len(actions) :], self._knots[first + len(actions) + 1 :]
+        self._slopes(self.used(time))
+        self._all = {i: rows for i, rows in self._all.items() if i >= begin}
+        return Handover(begin, late, self._change(begin))
+
+    def _merge(self, step: int, pair: tuple[Array, Array], share: float) -> tuple[Array, Array]:
+        """What becomes of a new action and its joint target; `share` is how far a step is from the old chunk, 0 to 1."""
+        if self.handover == "ensemble":
+            return self._average(step, pair)
+        if self.handover == "naive" or share >= 1 or step >= self.steps:
+            return pair
+        action, joints = self._actions[step], self._knots[step + 1]
+        return action + share * (pair[0] - action), joints + share * (pair[1] - joints)
+
+    def _average(self, step: int, pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        rows = self._all.setdefault(step, [])
+        rows.append(pair)
+        weights = np.exp(-_WEIGHT * np.arange(len(rows)))
+        weights /= weights.sum()
+        a, q = (np.einsum("n,nk->k", weights, np.stack([row[k] for row in rows])) for k in (0, 1))
+        return a, q
+
+    def _put(self, step: int, action: Array, joints: Array) -> None:
+        if step < self.steps:
+            self._actions[step], self._knots[step + 1] = action, joints
+        else:
+            self._actions.append(action)
+            self._knots.append(joints)
+
+    def _slopes(self, used: int) -> None:
+        """Velocities of the knots after the last used one."""
+        knots = self._knots
+        del self._speeds[used + 1 :]
+        for i in range(used + 1, len(knots)):
+            ahead = knots[min(i + 1, len(knots) - 1)] - knots[i - 1]
+            self._speeds.append(ahead / (self.dt * (2 if i + 1 < len(knots) else 1)))
+
+    def _change(self, step: int) -> Array:
+        k, n = self._knots, step
+        if n < 1 or n + 1 >= len(k):
+            return np.zeros_like(k[0])
+        return np.asarray((k[n + 1] - 2 * k[n] + k[n - 1]) / self.dt, np.float64)
+
+    def at(self, time: float) -> tuple[Array, Array, Array]:
+        """Position, velocity and acceleration (J,) at `time`; at rest at the ends beyond them."""
+        i = int(np.clip(np.floor(time / self.dt), 0, max(0, self.steps - 1)))
+        if not self.steps or time <= 0 or time > self.end:
+            zero = np.zeros_like(self._knots[0])
+            return self._knots[0 if time <= 0 else -1].copy(), zero, zero.copy()
+        s, h = time / self.dt - i, self.dt
+        p0, p1, m0, m1 = self._knots[i], self._knots[i + 1], self._speeds[i] * h, self._speeds[i + 1] * h
+        c, d = 3 * (p1 - p0) - 2 * m0 - m1, 2 * (p0 - p1) + m0 + m1
+        return p0 + s * (m0 + s * (c + s * d)), (m0 + s * (2 * c + 3 * s * d)) / h, (2 * c + 6 * s * d) / h**2
+
+
+def to_trajectory(
+    names: Sequence[str],
+    start: ArrayLike,
+    joints: ArrayLike,
+    dt: float,
+    stamp: float = 0.0,
+    expire: float = 0.1,
+) -> JointTrajectory:
+    """A whole chunk as one trajectory, which ends at rest.
+
+    Args:
+        names: (J,) joints.
+        start: (J,) where they are, rad.
+        joints: (H, J) targets, `dt` s apart.
+        dt: s.
+        stamp: s on the robot's clock.
+        expire: s after the stamp until which it may be handed over.
+    """
+    rows = np.asarray(joints, np.float64)
+    motion = Motion(dt, np.asarray(start, np.float64))
+    motion.accept(0, rows, rows, 0.0)
+    times: Array = dt * np.arange(1, len(rows) + 1, dtype=np.float64)
+    speeds = np.stack([motion.at(t)[1] for t in times])
+    speeds[-1] = 0.0
+    return JointTrajectory(tuple(names), times, rows, speeds, stamp, stamp + expire)
+
+
+def move(
+    limits: JointLimits, start: ArrayLike, goal: ArrayLike, *, share: float = 0.2, dt: float = 0.05,
+    stamp: float = 0.0, expire: float = 0.1,
+) -> JointTrajectory:  # fmt: skip
+    """From rest to rest, such as home: as quick as a share of the speed and acceleration limits allows.
+
+    Args:
+        limits: of the joints.
+        start: (J,) rad, within the limits.
+        goal: (J,) rad, within the limits less margin.
+        share: of velocity and acceleration, above 0 to 1.
+        dt: s between points.
+        stamp: s on the robot's clock.
+        expire: s after the stamp until which it may be handed over.
+
+    Raises:
+        ValueError: for a goal outside the limits.
+    """
+    ruckig: Any = optional_import("ruckig", "deploy")
+    q, to = limits.check(start, "start"), limits.check(goal, "goal")
+    if ((to < limits.low) | (to > limits.high)).any() or not 0 < share <= 1:
+        raise ValueError(
+            f"got goal {to.tolist()} with share {share}, expected it within {limits.low.tolist()} and "
+            f"{limits.high.tolist()}, and a share above 0 to 1"
+        )
+    otg, task, path = ruckig.Ruckig(len(q)), ruckig.InputParameter(len(q)), ruckig.Trajectory(len(q))
+    task.current_position, task.target_position = q, to
+    task.max_velocity, task.max_acceleration = limits.velocity * share, limits.acceleration * share
+    task.max_jerk = limits.jerk * share
+    otg.calculate(task, path)
+    count = max(2, int(np.ceil(path.duration / dt)))
+    times: Array = dt * np.arange(1, count + 1, dtype=np.float64)
+    points = [path.at_time(min(float(t), path.duration)) for t in times]
+    speeds = np.array([p[1] for p in points])
+    speeds[-1] = 0.0
+    return JointTrajectory(
+        limits.names, times, np.array([p[0] for p in points]), speeds, stamp, stamp + expire
+    )

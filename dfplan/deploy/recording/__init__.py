@@ -1,0 +1,1 @@
+"""Demonstrations recorded on a robot or read from bags."""

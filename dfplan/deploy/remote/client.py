@@ -1,0 +1,247 @@
+"""The robot's end of a policy server: one connection, and the policy behind it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Mapping as Table
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplan.deploy.remote import wire
+from dfplan.spec import TrajectorySpec
+from dfplan.tools.errors import optional_import
+from dfplan.tools.serialize import from_dict, to_dict
+
+if TYPE_CHECKING:
+    from dfplan.deploy.loop.committed import History
+    from dfplan.deploy.loop.monitor import Monitor
+    from dfplan.policies import ImitationConfig
+
+Array = NDArray[np.float64]
+
+_LOGIN = 30.0  # s: the server decides once before it answers, and may have to wait for other robots
+_LARGEST = 2**20  # bytes of an answer
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A policy that a `dfplan serve` elsewhere runs; takes the place of a policy's name in `deploy`.
+
+    Attributes:
+        address: such as `ws://192.168.1.20:8765`, or `wss://` behind a proxy.
+        token: the shared secret, see `wire.read_token`; empty: from the environment variable DFPLAN_TOKEN.
+        model: what the server must call its model; empty: any that fits the mapping.
+        timeout: s without an answer after which the server is taken for dead.
+    """
+
+    address: str
+    token: bytes = field(default=b"", repr=False)
+    model: str = ""
+    timeout: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be an address or a time.
+
+        Raises:
+            ValueError: naming it.
+        """
+        url = urlsplit(self.address)
+        if url.scheme not in ("ws", "wss") or not url.hostname:
+            raise ValueError(
+                f"got server '{self.address}', expected an address such as ws://192.168.1.20:8765"
+            )
+        if not 0 < self.timeout <= 60:
+            raise ValueError(f"got timeout={self.timeout}, expected more than 0 s, up to 60")
+        object.__setattr__(self, "token", wire.check_token(self.token) if self.token else wire.read_token())
+
+
+class _Link:
+    """One connection that has logged in. Any failure closes it."""
+
+    def __init__(self, remote: Remote, hello: Table[str, Any]) -> None:
+        client: Any = optional_import("websockets.sync.client", "server")
+        optional_import("msgpack", "server")
+        self._closed = optional_import("websockets.exceptions", "server").WebSocketException
+        url, self._remote, self._number = urlsplit(remote.address), remote, 0
+        port = url.port or (443 if url.scheme == "wss" else 80)
+        quiet = logging.getLogger("dfplan.deploy.websockets")
+        try:  # a socket of our own: no proxy from the environment between robot and policy
+            plain = socket.create_connection((url.hostname or "", port), 5.0)
+            self._socket = ExitStack().enter_context(client.connect(
+                remote.address, sock=plain, compression=None, user_agent_header=None, open_timeout=5.0, close_timeout=0.2,
+                max_size=_LARGEST, logger=quiet,
+            ))  # fmt: skip
+        except (OSError, self._closed) as error:
+            raise ConnectionError(
+                f"no policy server at {remote.address} ({error}); start one there with `dfplan serve`"
+            ) from error
+        try:
+            self._channel, frame = wire.make_hello(remote.token, self._socket.recv(5.0), wire.pack(hello))
+            self._socket.send(frame)
+            self.welcome = self._receive(0, _LOGIN)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (OSError, self._closed, wire.Refused)):
+                raise ConnectionError(self._why(error)) from error
+            raise
+
+    def _why(self, error: Exception) -> str:
+        """What a failed login means."""
+        code = getattr(getattr(error, "rcvd", None), "code", 0)
+        if code == wire.NO_TOKEN or isinstance(error, wire.Refused):
+            return f"{self._remote.address} does not hold the same token; give both the same DFPLAN_TOKEN"
+        return f"{self._remote.address} did not log this robot in ({error})"
+
+    @property
+    def open(self) -> bool:
+        """Whether it still stands, as far as is known without asking."""
+        return bool(self._socket.protocol.state.name == "OPEN")
+
+    def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Send a message and wait for its answer; answers to others are dropped.
+
+        Raises:
+            ConnectionError: none came in time; the connection is closed.
+            ValueError: the server refused it, or answered nonsense.
+        """
+        self._number += 1
+        message = {**message, "id": self._number}
+        try:
+            self._socket.send(self._channel.seal(wire.pack(message)))
+            return self._receive(self._number, seconds)
+        except (OSError, self._closed, wire.Refused) as error:
+            self.close()
+            raise ConnectionError(
+                f"{self._remote.address} is gone ({error or 'no answer in time'})"
+            ) from error
+
+    def _receive(self, number: int, seconds: float) -> dict[str, Any]:
+        end = time.monotonic() + seconds
+        while True:
+            frame = self._socket.recv(max(0.0, end - time.monotonic()))
+            answer = wire.unpack(self._channel.open(frame))
+            if answer["kind"] == "error" and answer["id"] in (0, number):
+                raise ValueError(f"{self._remote.address}: {answer.get('text')}")
+            if answer["id"] == number:
+                return answer
+
+    def close(self) -> None:
+        """End it; may be repeated, from any thread."""
+        self._socket.close()
+
+
+class RemotePolicy:
+    """A server's policy with the methods of a `CommittedPolicy`. Not for several threads.
+
+    Attributes:
+        spec: what the model's numbers mean.
+        stride, steps, ahead, chunk: as of `CommittedPolicy`.
+        scores: of the monitor, at the last decision.
+        doubtful: what the monitor had left out of it.
+        seconds: how long the server took for it; the rest of the time was the way there and back.
+    """
+
+    def __init__(
+        self, remote: Remote, config: ImitationConfig | None = None, monitor: Monitor | None = None,
+        show: str = "clean",
+    ) -> None:  # fmt: skip
+        """Connect.
+
+        Raises:
+            ConnectionError: there is no server, or it holds another token.
+            ValueError: the server refuses the settings, or its model is not understood here.
+            ImportError: websockets or msgpack is not installed.
+        """
+        self._remote = remote
+        self._hello = {
+            "kind": "hello", "id": 0, "config": {} if config is None else to_dict(config), "show": show,
+            "monitor": None if monitor is None else {k: dict(v) for k, v in monitor.thresholds.items()},
+            "timeout": float(remote.timeout),
+        }  # fmt: skip
+        self._link: _Link | None = None
+        self._reset: int | None = None
+        self._welcome: dict[str, Any] = {}
+        self.scores: dict[str, float] = {}
+        self.doubtful: tuple[str, ...] = ()
+        self.seconds = 0.0
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect, the first time or again; a server whose policy has changed meanwhile is refused."""
+        link = _Link(self._remote, self._hello)
+        try:
+            self._accept(link.welcome)
+        except ValueError:
+            link.close()
+            raise
+        self._link, self._reset = link, None
+
+    def _accept(self, welcome: dict[str, Any]) -> None:
+        where, integers = self._remote.address, ("stride", "steps", "ahead", "chunk")
+        texts = dict.fromkeys(("model", "weights", "digest"), str)
+        wire.check(welcome, spec=dict, idle=float, **texts, **dict.fromkeys(integers, int))
+        if self._welcome not in ({}, welcome):
+            raise ValueError(f"{where}: the policy there is another one now; start again to use it")
+        if self._remote.model not in ("", welcome["model"]):
+            raise ValueError(f"{where} serves '{welcome['model']}', expected '{self._remote.model}'")
+        self.spec = from_dict(TrajectorySpec, welcome["spec"], f"{where}: spec")
+        if wire.spec_digest(self.spec) != welcome["digest"]:
+            raise ValueError(f"{where}: its model is not understood here; install the same dfplan on both")
+        self.stride, self.steps, self.ahead, self.chunk = (welcome[name] for name in integers)
+        if self.spec.stride != self.stride or min(self.steps, self.chunk, self.ahead - self.chunk + 1) < 1:
+            raise ValueError(f"{where}: got {[welcome[name] for name in integers]} for {list(integers)}")
+        self.beat, self._welcome = min(1.0, welcome["idle"] / 3), welcome
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands, as far as is known."""
+        return self._link is not None and self._link.open
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        if self._link is None:
+            raise ConnectionError(f"{self._remote.address} is not connected")
+        return self._link.ask(message, self._remote.timeout)
+
+    def ping(self) -> None:
+        """Show that this robot is there, and see that the server is.
+
+        Raises:
+            ConnectionError: it is not.
+        """
+        wire.check(self._ask({"kind": "ping"}))
+
+    def reset(self, seed: int | None = 0) -> None:
+        """Begin anew at the next decision; the same seed draws the same noise."""
+        self._reset = seed
+
+    def decide(self, history: History, committed: Array) -> Array:
+        """The actions (M, A) that follow the committed ones (C, A).
+
+        Raises:
+            ConnectionError: no answer in time; the connection is closed.
+            ValueError: the server refused the request.
+        """
+        reset, self._reset = self._reset, None
+        answer = self._ask(wire.request_out(0, reset, history, committed))
+        wire.check(answer, actions=dict, seconds=float, scores=dict, doubtful=list)
+        names = [t.name for t in self.spec.tokens]
+        if any(type(v) is not float for v in answer["scores"].values()) or any(
+            name not in names for name in [*answer["scores"], *answer["doubtful"]]
+        ):
+            raise ValueError(f"{self._remote.address}: got scores of other tokens than {names}")
+        self.scores, self.doubtful = answer["scores"], tuple(answer["doubtful"])
+        self.seconds = answer["seconds"]
+        most = self.ahead + self.steps - 1  # a short history leaves more of the window
+        return wire.rows_in(answer["actions"], "actions", (1, most), self.spec.action_size)
+
+    def close(self) -> None:
+        """Disconnect; may be repeated."""
+        if self._link is not None:
+            self._link.close()

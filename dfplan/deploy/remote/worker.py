@@ -1,0 +1,103 @@
+"""Between the control loop and a policy server: a worker that may be slow, late or gone."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from dfplan.deploy.loop.inference import Answer, PolicyDecide, Request
+from dfplan.deploy.loop.workers import ThreadWorker
+from dfplan.deploy.remote.client import RemotePolicy
+from dfplan.deploy.robot.body import Body
+from dfplan.deploy.robot.mapping import Mapping
+
+LOG = logging.getLogger("dfplan.deploy")
+
+_RETRY = (0.5, 8.0)  # s between attempts to connect again: the first, the longest
+
+
+class RemoteDecide(PolicyDecide):
+    """`PolicyDecide` with the network and the monitor elsewhere; inverse kinematics stay here."""
+
+    def __init__(self, policy: RemotePolicy, mapping: Mapping, body: Body) -> None:
+        """Put them together."""
+        made: Any = policy  # it has the methods of a CommittedPolicy that are called
+        super().__init__(made, mapping, body)
+        self.remote = policy
+
+    def __call__(self, request: Request) -> Answer:
+        """Decide; `seconds` is the time until the answer was here."""
+        answer = super().__call__(request)
+        if answer.error:
+            return answer
+        return replace(answer, scores=self.remote.scores, doubtful=self.remote.doubtful)
+
+
+class RemoteWorker(ThreadWorker):
+    """Asks the server in a thread. Dead while there is no connection, which the thread makes again and again.
+
+    The arm does not go on by itself then: the loop holds it, and a person arms it again.
+    """
+
+    def __init__(self, decide: RemoteDecide) -> None:
+        """Start the thread; the policy is connected."""
+        self._remote = decide.remote
+        super().__init__(decide)
+
+    def _run(self) -> None:
+        wait = _RETRY[0]
+        while self._open:
+            if self._remote.connected:
+                wait = _RETRY[0]
+                self._step()
+                continue
+            self._forget()
+            self._wake.wait(wait)
+            self._wake.clear()
+            wait = min(2 * wait, _RETRY[1])
+            if self._open:
+                self._connect()
+        self._remote.close()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._request = self._answer = None
+
+    def _connect(self) -> None:
+        try:
+            self._remote.connect()
+        except (OSError, ValueError) as error:
+            LOG.warning("%s", error)
+            return
+        self._forget()
+        LOG.warning("connected to the policy server again; arm to go on")
+
+    def _step(self) -> None:
+        """One request, or a sign of life when there was none for a while."""
+        self._wake.wait(self._remote.beat)
+        self._wake.clear()
+        request = self._request
+        if not self._open:
+            return
+        if request is None:
+            try:
+                self._remote.ping()
+            except (OSError, ValueError) as error:
+                LOG.warning("%s", error)
+                self._remote.close()
+            return
+        answer = self.decide(request)
+        with self._lock:
+            self._answer, self._request = answer if self._remote.connected else None, None
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a connection."""
+        return self._open and self._thread.is_alive() and self._remote.connected
+
+    def close(self) -> None:
+        """Disconnect and end the thread."""
+        super().close()
+        self._remote.close()
+        self._thread.join(1.0)

@@ -1,0 +1,1 @@
+"""What the arm is: mapping, limits, body, readings, transport."""

@@ -1,0 +1,164 @@
+"""Limits of joints, settings of the safety filter, and what goes into and out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dfplan.tools.errors import finite_above_zero
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class JointLimits:
+    """What J joints may do. SI units: rad for turning joints, m for sliding ones.
+
+    Attributes:
+        names: (J,) joints.
+        lower: (J,) lowest position.
+        upper: (J,) highest position.
+        velocity: (J,) per s.
+        acceleration: (J,) per s^2.
+        jerk: (J,) per s^3.
+        margin: (J,) kept from both ends of the positions.
+        sliding: (J,) True for a joint in m.
+        low: (J,) `lower` + `margin`.
+        high: (J,) `upper` - `margin`.
+        grips: (J,) True for a joint that what it holds may stop: not compared with where it was told to be.
+        scale: (J,) 1, 0.1 for sliding joints, infinite for those that grip: what a tolerance in rad is worth.
+    """
+
+    names: tuple[str, ...]
+    lower: Array
+    upper: Array
+    velocity: Array
+    acceleration: Array
+    jerk: Array
+    margin: Array
+    sliding: NDArray[np.bool_]
+    grips: NDArray[np.bool_] | None = None
+    low: Array = field(init=False, repr=False)
+    high: Array = field(init=False, repr=False)
+    scale: Array = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Copy the numbers, read-only, and refuse limits that do not fit together.
+
+        Raises:
+            ValueError: naming the joint and the field.
+        """
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ValueError(f"got joints {list(self.names)}, expected names that differ, one at least")
+        for key in ("lower", "upper", "velocity", "acceleration", "jerk", "margin"):
+            self._fix(key, self.check(getattr(self, key), key))
+        self._fix("sliding", np.broadcast_to(np.asarray(self.sliding, bool), (len(self.names),)))
+        grips = False if self.grips is None else self.grips
+        self._fix("grips", np.broadcast_to(np.asarray(grips, bool), (len(self.names),)))
+        self._fix("low", self.lower + self.margin)
+        self._fix("high", self.upper - self.margin)
+        self._fix("scale", np.where(grips, np.inf, np.where(self.sliding, 0.1, 1.0)))
+        for i, name in enumerate(self.names):
+            for key in ("velocity", "acceleration", "jerk"):
+                if not getattr(self, key)[i] > 0:
+                    raise ValueError(f"joint '{name}': got {key}={getattr(self, key)[i]}, expected above 0")
+            if not (self.margin[i] >= 0 and self.low[i] < self.high[i]):
+                raise ValueError(
+                    f"joint '{name}': got lower={self.lower[i]}, upper={self.upper[i]}, margin={self.margin[i]}; expected "
+                    "lower + margin < upper - margin, margin 0 or more"
+                )
+
+    def _fix(self, key: str, value: NDArray[np.generic]) -> None:
+        value = np.array(value)
+        value.setflags(write=False)
+        object.__setattr__(self, key, value)
+
+    def check(self, values: ArrayLike, what: str = "positions") -> Array:
+        """`values` as J finite numbers.
+
+        Raises:
+            ValueError: if they are anything else.
+        """
+        try:
+            row = np.array(values, np.float64)
+        except (TypeError, ValueError):
+            row = np.empty(0)
+        if row.shape != (len(self.names),) or not np.isfinite(row).all():
+            raise ValueError(
+                f"got {what} {values!r}, expected a finite number for each joint of {list(self.names)}"
+            )
+        return row
+
+    def zeros(self) -> Array:
+        """(J,) zeros."""
+        return np.zeros(len(self.names))
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where the tool may be: low and high corner (3,) m in the base frame."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a box that holds nothing."""
+        corners = np.array([self.low, self.high], object)
+        ok = corners.shape == (2, 3) and np.isfinite(corners.astype(float)).all()
+        if not ok or not (corners[0] < corners[1]).all():
+            raise ValueError(
+                f"got workspace {self.low} to {self.high}, expected two corners [x, y, z] in m with low < high"
+            )
+
+    def holds(self, points: Array) -> bool:
+        """Whether all points (..., 3) are inside."""
+        return bool(((points >= np.array(self.low)) & (points <= np.array(self.high))).all())
+
+
+@dataclass(frozen=True)
+class Safety:
+    """Settings of the filter. Each is on unless it is set to something wider.
+
+    Attributes:
+        jump: a target further than this from the measured joint is refused, rad (m for sliding joints: a tenth).
+        following: a joint further than this from what was commanded stops the arm, rad (m: a tenth).
+        max_age: an action whose observation is older than this is refused, s.
+        workspace: where the tool may be; None: anywhere the joints allow.
+    """
+
+    jump: float = 0.6
+    following: float = 0.3
+    max_age: float = 2.0
+    workspace: Box | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that would switch a check off."""
+        finite_above_zero(self, "jump", "following", "max_age")
+
+
+@dataclass(frozen=True)
+class Setpoint:
+    """Where the joints are told to be at one tick: (J,) rad, rad/s, rad/s^2 (m for sliding joints)."""
+
+    position: Array
+    velocity: Array
+    acceleration: Array
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is wanted at the next tick.
+
+    Attributes:
+        position: (J,) rad or m.
+        velocity: (J,), or None for rest.
+        acceleration: (J,), or None for 0.
+        age: s since the action behind it was decided.
+    """
+
+    position: ArrayLike
+    velocity: ArrayLike | None = None
+    acceleration: ArrayLike | None = None
+    age: float = 0.0

@@ -1,0 +1,237 @@
+"""From readings to the policy's observation: matched by name, with ages, and what is not to be trusted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplan.deploy.robot.body import Body
+from dfplan.deploy.robot.mapping import Mapping
+from dfplan.deploy.robot.tables import UNITS, Sensor
+from dfplan.deploy.robot.transport import Reading
+from dfplan.tools.errors import one_of
+
+if TYPE_CHECKING:
+    from dfplan.spec import TrajectorySpec
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the policy would see now.
+
+    Attributes:
+        values: (O,) in rad, m and 1; NaN where there is no reading.
+        doubtful: sensors that are stale, missing or not finite.
+        ages: source -> s.
+    """
+
+    values: Array
+    doubtful: tuple[str, ...]
+    ages: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Where the joints are: (J,) rad or m, their velocities (per s, 0 where unknown), and how old that is, s."""
+
+    position: Array
+    velocity: Array
+    age: float
+
+
+class Assembler:
+    """Keeps the newest reading of each source, and makes observations of them.
+
+    Attributes:
+        counts: why readings were not taken -> how often.
+    """
+
+    def __init__(self, mapping: Mapping, body: Body) -> None:
+        """Build for a mapping and its robot."""
+        self.mapping, self.body = mapping, body
+        self.counts: Counter[str] = Counter()
+        self._newest: dict[str, Reading] = {}
+        self._before: dict[str, Reading] = {}
+        self._needs = {s.name: self._needed(s.name) for s in mapping.sources}
+
+    def _needed(self, source: str) -> tuple[str, ...]:
+        names = [n for s in self.mapping.policy.observation if s.source == source for n in s.names]
+        if source == self.mapping.robot.state:
+            names += [j.name for j in self.mapping.robot.joints]
+        return tuple(dict.fromkeys(names))
+
+    def update(self, readings: Iterable[Reading]) -> None:
+        """Take what is newer than what there is.
+
+        A message with none of the source's names is somebody else's on the same topic, and is ignored; one with some
+        of them but not all is counted as `missing` and not taken, so that the source grows old.
+        """
+        for r in readings:
+            name = one_of("source", r.source, self._needs)
+            last = self._newest.get(name)
+            if last is r or (last is not None and (r.received < last.received or r.stamp < last.stamp)):
+                continue
+            needed = self._needs[name]
+            missing = set(needed).difference(r.names)
+            if missing and len(missing) == len(needed):
+                continue
+            flaw = "missing" if missing else "not finite" if not self._finite(r) else ""
+            if flaw:
+                self.counts[f"{name}: {flaw}"] += 1
+                continue
+            if last is not None:
+                self._before[name] = last
+            self._newest[name] = r
+
+    def forget(self) -> None:
+        """Drop all readings: after a disconnection nothing old counts, and the robot's clock may have been reset."""
+        self._newest.clear()
+        self._before.clear()
+
+    def _finite(self, r: Reading) -> bool:
+        """A state whose positions are not finite is not taken; other sources' NaN makes their sensor doubtful."""
+        if r.source != self.mapping.robot.state:
+            return True
+        if "position" not in r.values:
+            return False
+        return bool(np.isfinite(_pick(r, "position", [j.name for j in self.mapping.robot.joints])).all())
+
+    def age(self, source: str, now: float, robot_now: float) -> float:
+        """Age of a source, s: since it arrived or since it was measured, whichever is longer; infinite if never."""
+        r = self._newest.get(source)
+        if r is None:
+            return float("inf")
+        stamped = robot_now - r.stamp
+        return max(now - r.received, stamped if np.isfinite(stamped) else 0.0)
+
+    def ages(self, now: float, robot_now: float) -> dict[str, float]:
+        """Source -> age, s."""
+        return {s.name: self.age(s.name, now, robot_now) for s in self.mapping.sources}
+
+    def stale(self, ages: dict[str, float]) -> str:
+        """Why a required source cannot be used now, or empty."""
+        for s in self.mapping.sources:
+            if s.required and not ages[s.name] <= s.max_age:
+                if np.isinf(ages[s.name]):
+                    return f"'{s.name}' has not been received on {s.topic}"
+                return f"'{s.name}' is {ages[s.name]:.3f} s old (limit {s.max_age:g} s)"
+        return ""
+
+    def measured(self, now: float, robot_now: float) -> Measured | None:
+        """Where the joints are, or None before the first reading."""
+        state = self.mapping.robot.state
+        r = self._newest.get(state)
+        if r is None:
+            return None
+        names = [j.name for j in self.mapping.robot.joints]
+        position = _pick(r, "position", names) * self.body.unit
+        velocity = np.nan_to_num(self._velocity(r, names) * self.body.unit)
+        return Measured(position, velocity, self.age(state, now, robot_now))
+
+    def observe(self, now: float, robot_now: float) -> Observed:
+        """The policy's observation and which of its sensors are doubtful."""
+        ages, parts, doubtful = self.ages(now, robot_now), [], []
+        limits = {s.name: s.max_age for s in self.mapping.sources}
+        for sensor in self.mapping.policy.observation:
+            r = self._newest.get(sensor.source)
+            part = np.full(sensor.size, np.nan) if r is None else self._part(sensor, r)
+            if not np.isfinite(part).all() or not ages[sensor.source] <= limits[sensor.source]:
+                doubtful.append(sensor.name)
+            parts.append(part)
+        return Observed(np.concatenate(parts), tuple(dict.fromkeys(doubtful)), ages)
+
+    def _part(self, sensor: Sensor, r: Reading) -> Array:
+        names = list(sensor.names)
+        rows = self._velocity(r, names) if sensor.field == "velocity" else _pick(r, sensor.field, names)
+        rows = rows * UNITS[sensor.unit]
+        if sensor.convert == "none" or not np.isfinite(rows).all():
+            return rows if sensor.convert == "none" else np.full(sensor.size, np.nan)
+        if sensor.convert == "rot6d":
+            return _six(rows)
+        q = self.body.limits.zeros()
+        q[[self.body.limits.names.index(n) for n in names]] = rows
+        assert self.body.pose is not None
+        position, rotation = self.body.pose(q)
+        return np.concatenate([position, rotation[:, 0], rotation[:, 1]])
+
+    def _velocity(self, r: Reading, names: list[str]) -> Array:
+        """Velocities, from two positions where the message has none; 0 with a single one."""
+        if "velocity" in r.values:
+            return _pick(r, "velocity", names)
+        old = self._before.get(r.source)
+        between = (
+            0.0
+            if old is None
+            else (r.stamp - old.stamp if r.stamp > old.stamp else r.received - old.received)
+        )
+        if old is None or not 0 < between < 1:
+            return np.zeros(len(names))
+        return (_pick(r, "position", names) - _pick(old, "position", names)) / between
+
+
+def _pick(r: Reading, field: str, names: list[str]) -> Array:
+    """Numbers of a reading by name, NaN where the message left the field empty."""
+    values = r.values.get(field)
+    if values is None:
+        return np.full(len(names), np.nan)
+    return np.array([values[r.names.index(n)] for n in names], np.float64)
+
+
+def _six(quaternion: Array) -> Array:
+    """Quaternion x y z w -> first two columns of its rotation (6,); NaN for one that is not of length 1."""
+    length = float(np.linalg.norm(quaternion))
+    if abs(length - 1) > 0.01:
+        return np.full(6, np.nan)
+    x, y, z, w = (quaternion / length).tolist()
+    return np.array(
+        [
+            1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w),
+            2 * (x * y - z * w), 1 - 2 * (x * x + z * z), 2 * (y * z + x * w),
+        ]
+    )  # fmt: skip
+
+
+def tokens_of(mapping: Mapping, spec: TrajectorySpec) -> dict[str, tuple[str, ...]]:
+    """Which of the model's tokens each sensor fills.
+
+    Raises:
+        ValueError: where the model was trained on other columns, another time step or another number of actions.
+    """
+    sensors = mapping.policy.observation
+    names = [name for sensor in sensors for name in sensor.called]
+    if abs(spec.dt - mapping.policy.dt) > 1e-6:
+        raise ValueError(
+            f"got policy.dt={mapping.policy.dt} in the mapping, but the model was trained at {spec.dt} s"
+        )
+    if len(names) != spec.observation_size:
+        raise ValueError(
+            f"the mapping has {len(names)} columns, the model was trained on {spec.observation_size}"
+        )
+    seen = {c.index: c.name for c in spec.channels if c.source == "observations"}
+    for i, name in seen.items():
+        if names[i] != name:
+            raise ValueError(
+                f"column {i} of the observation is '{names[i]}' in the mapping, the model was trained on '{name}'; put the "
+                "sensors in its order, or name them in `columns`"
+            )
+    joints = mapping.policy.action_joints or tuple(j.name for j in mapping.robot.joints)
+    size = len(joints) + (9 if mapping.policy.action == "tool" else 0)
+    if spec.action_size != size:
+        raise ValueError(
+            f"the mapping has actions of {size} numbers, the model was trained on {spec.action_size}"
+        )
+    out: dict[str, tuple[str, ...]] = {}
+    begin = 0
+    for sensor in sensors:
+        mine = set(names[begin : begin + sensor.size])
+        begin += sensor.size
+        got = tuple(t.name for t in spec.tokens[:-1] if mine.intersection(t.channels))
+        out[sensor.name] = tuple(dict.fromkeys(out.get(sensor.name, ()) + got))
+    return out

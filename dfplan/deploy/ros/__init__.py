@@ -1,0 +1,1 @@
+"""ROS 1 and 2: messages, buses, transport."""

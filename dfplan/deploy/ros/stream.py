@@ -1,0 +1,69 @@
+"""Setpoints of a trajectory, one at a time: for controllers that take positions or twists instead of trajectories."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplan.deploy.robot.body import Pose
+from dfplan.deploy.robot.transport import JointTrajectory
+from dfplan.deploy.ros import messages as ros
+
+Array = NDArray[np.float64]
+_LOG = logging.getLogger(__name__)
+_STEP = 0.01
+
+
+class Stream:
+    """Calls a function at a fixed rate in a daemon thread; what it raises is logged, and the next call comes."""
+
+    def __init__(self, tick: Callable[[], None], rate: float) -> None:
+        """Start calling `tick` `rate` times per second."""
+        self._tick, self._period, self._stop = tick, 1.0 / rate, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="setpoints", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        due = time.perf_counter()
+        while not self._stop.wait(max(0.0, due - time.perf_counter())):
+            try:
+                self._tick()
+            except Exception:  # the next setpoint must come whatever happened to this one
+                _LOG.exception("streaming a setpoint")
+            due = max(due + self._period, time.perf_counter())
+
+
+def position_fields(part: JointTrajectory, since: float, unit: Array) -> dict[str, Any]:
+    """The positions due `since` s after the trajectory's stamp, in the controller's order and units."""
+    return ros.array_fields(part.at(since)[0] / unit)
+
+
+def twist_of(pose: Pose, part: JointTrajectory, since: float, now: float, frame: str) -> dict[str, Any]:
+    """The tool's velocity due `since` s after the trajectory's stamp, in the base frame.
+
+    Args:
+        pose: joints (..., J) -> position (..., 3) m, rotation (..., 3, 3).
+        part: all joints, in the order that `pose` takes.
+        since: s.
+        now: stamp of the message, s.
+        frame: name of the base frame.
+    """
+    q, qd = part.at(since)
+    if not part.times[0] <= since < part.times[-1]:
+        qd = np.zeros_like(qd)
+    position, rotation = pose(np.stack([q - 0.5 * _STEP * qd, q + 0.5 * _STEP * qd]))
+    turned = rotation[1] @ rotation[0].T  # small, so its skew part is the rotation vector
+    skew = 0.5 * (turned - turned.T)
+    angular = np.array([skew[2, 1], skew[0, 2], skew[1, 0]]) / _STEP
+    return ros.twist_fields((position[1] - position[0]) / _STEP, angular, now, frame)

@@ -1,0 +1,257 @@
+"""The `Transport` of a robot on ROS, whatever the bus: readings by source, trajectories to controllers, diagnostics."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dfplan.deploy.motion.profile import Stop
+from dfplan.deploy.robot.body import body
+from dfplan.deploy.robot.mapping import Mapping
+from dfplan.deploy.robot.tables import Command, Source
+from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
+from dfplan.deploy.ros import messages as ros
+from dfplan.deploy.ros.bus import Bus, Publish
+from dfplan.deploy.ros.stream import Stream, position_fields, twist_of
+
+_LOG = logging.getLogger(__name__)
+_POINTS = 12
+_REPEAT = 0.3
+"""The end of a motion is repeated for so long, s: a best-effort reader may have missed it."""
+
+
+class RosTransport:
+    """A connection to one robot; see `dfplan.deploy.robot.transport.Transport`.
+
+    Nothing is written before the first `send`: until then the arm is somebody else's.
+
+    Attributes:
+        counts: reason -> how often a message was not read or a command was not handed over.
+    """
+
+    def __init__(self, mapping: Mapping, bus: Bus, *, node: str = "dfplan", ros1: bool = False) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            mapping: the robot.
+            bus: the connection, not yet open.
+            node: name of the node.
+            ros1: the robot is on ROS 1, whose controllers stop at an empty trajectory.
+
+        Raises:
+            ValueError: for a message that cannot be read, or a twist without kinematics.
+        """
+        self.mapping, self.bus, self.node = mapping, bus, node
+        self.counts: Counter[str] = Counter()
+        self._ros1, self._body = ros1, body(mapping.robot)
+        self._unit = dict(zip(self._body.limits.names, self._body.unit, strict=True))
+        self._types = {s.name: ros.message_type(s.kind, s.message) for s in mapping.sources}
+        if any(c.kind == "twist" for c in mapping.commands) and self._body.pose is None:
+            raise ValueError(
+                "a twist command needs kinematics; give robot.urdf with base and tip, or robot.model"
+            )
+        self._latest: dict[str, Reading] = {}
+        self._active: JointTrajectory | None = None
+        self._held, self._sent_on = math.inf, -1
+        self._publishers: dict[str, Publish] = {}
+        self._status: Publish = lambda fields, expires: False
+        self._streams: list[Stream] = []
+        self._lock, self._closed = threading.Lock(), False
+
+    def connect(self, handlers: Handlers) -> None:
+        """Declare everything and open the bus."""
+        for source in self.mapping.sources:
+            kind = self._types[source.name]
+            self.bus.subscribe(source.topic, kind, self._heard(source), rate=source.rate)
+        expire = self.mapping.loop.expire
+        kinds = {"trajectory": ros.JOINT_TRAJECTORY, "position": ros.ARRAY, "twist": ros.TWIST}
+        for command in self.mapping.commands:
+            self._publishers[command.topic] = self.bus.advertise(
+                command.topic, kinds[command.kind], lifespan=expire, command=True
+            )
+        self._status = self.bus.advertise("/diagnostics", ros.DIAGNOSTICS)
+        self.bus.serve(f"/{self.node}/arm", handlers.arm)
+        self.bus.serve(f"/{self.node}/stop", handlers.stop)
+        self.bus.open()
+        for command in self.mapping.commands:
+            if command.kind != "trajectory":
+                self._streams.append(Stream(self._streamed(command), self.mapping.loop.rate))
+
+    def connected(self) -> bool:
+        """Whether all controllers can be written to now."""
+        return not self._closed and self.bus.connected()
+
+    def connection(self) -> int:
+        """How often the connection was made."""
+        return self.bus.connection()
+
+    def now(self) -> float:
+        """The ROS clock, s."""
+        return self.bus.now()
+
+    def read(self) -> Sequence[Reading]:
+        """The newest reading of each source that has any."""
+        return tuple(self._latest.values())
+
+    def send(self, trajectory: JointTrajectory) -> bool:
+        """Hand a trajectory to every controller; False, and a hold, if one of them does not get it."""
+        if not self.connected():
+            return self._refuse("not connected")
+        if self.now() > trajectory.expires:
+            return self._refuse("expired")
+        with self._lock:
+            self._active, self._held, self._sent_on = trajectory, math.inf, self.bus.connection()
+            done = all([self._hand_over(command, trajectory) for command in self.mapping.commands])
+        if not done:
+            self._refuse("not handed over")
+            self.hold()
+        return done
+
+    def _refuse(self, reason: str) -> bool:
+        self.counts[f"transport: {reason}"] += 1
+        return False
+
+    def _hand_over(self, command: Command, trajectory: JointTrajectory) -> bool:
+        """Publish a trajectory; positions and twists are taken from `_active` by their own thread."""
+        if command.kind != "trajectory":
+            return True
+        part = trajectory.select(command.joints)
+        unit = np.array([self._unit[name] for name in part.names])
+        rows = JointTrajectory(
+            part.names, part.times, part.positions / unit, part.velocities / unit, part.stamp, part.expires
+        )
+        return self._publishers[command.topic](ros.trajectory_fields(rows), trajectory.expires)
+
+    def hold(self) -> None:
+        """Cancel goals and stop: within the joints' limits from where the last trajectory is now."""
+        self.bus.cancel()
+        with self._lock:
+            now = self.now()
+            if self._active is None or not self._under_way(self._active, now):
+                return  # the arm stands, or is somebody else's by now
+            if math.isinf(self._held):
+                self._held, self._active = now, self._stopping(self._active, now)
+            for command in self.mapping.commands:
+                if self._ros1 and command.kind == "trajectory":
+                    empty = {"header": ros.header(0.0), "joint_names": list(command.joints), "points": []}
+                    self._publishers[command.topic](empty, now + self.mapping.loop.expire)
+                else:
+                    self._hand_over(command, self._active)
+
+    def _under_way(self, active: JointTrajectory, now: float) -> bool:
+        """Whether a trajectory is not over yet, on the connection that it was sent on."""
+        return self._sent_on == self.bus.connection() and now - active.stamp <= active.times[-1] + _REPEAT
+
+    def _stopping(self, active: JointTrajectory, now: float) -> JointTrajectory:
+        """The quickest stop from the setpoint that is due now, then rest: it must not be over before it expires."""
+        limits = self._body.limits
+        columns = [limits.names.index(name) for name in active.names]
+        position, velocity = active.at(now - active.stamp)
+        if not 0 <= now - active.stamp <= active.times[-1]:
+            velocity = np.zeros_like(velocity)
+        stop = Stop(velocity, np.zeros_like(velocity), limits.acceleration[columns], limits.jerk[columns])
+        expire, seconds = self.mapping.loop.expire, max(0.02, float(stop.seconds.max()))
+        times = np.linspace(0.0, seconds, _POINTS + 1)[1:]
+        times = np.append(times, expire) if seconds < expire else times
+        moved, speeds, _ = stop.at(times)
+        speeds[-1] = 0.0
+        return JointTrajectory(active.names, times, position + moved, speeds, now, now + expire)
+
+    def publish_status(self, status: Status) -> None:
+        """Publish diagnostics."""
+        expires = self.now() + 1.0
+        self._status(ros.status_fields(self.node, status, self.counts), expires)
+
+    def follow(self, trajectory: JointTrajectory, done: Callable[[bool, str], None]) -> bool:
+        """Run a motion, such as home, through the controllers' FollowJointTrajectory actions.
+
+        Args:
+            trajectory: the motion.
+            done: called once for each controller with success and what it said.
+
+        Returns:
+            whether every controller has an action and took the goal. `hold` cancels it.
+        """
+        started = []
+        for command in self.mapping.commands:
+            if not command.action:
+                done(False, f"command '{command.topic}' has no action in the mapping")
+                return False
+            part = trajectory.select(command.joints)
+            unit = np.array([self._unit[name] for name in part.names])
+            fields = ros.trajectory_fields(
+                JointTrajectory(
+                    part.names,
+                    part.times,
+                    part.positions / unit,
+                    part.velocities / unit,
+                    part.stamp,
+                    part.expires,
+                )
+            )
+            started.append(self.bus.follow(command.action, fields, done))
+        return all(started)
+
+    def close(self) -> None:
+        """Hold, then disconnect."""
+        if self._closed:
+            return
+        try:
+            self.hold()
+        except Exception:  # whatever the bus says, it is closed all the same
+            _LOG.exception("holding while closing")
+        for stream in self._streams:
+            stream.close()
+        self._closed = True
+        self.bus.close()
+
+    def _heard(self, source: Source) -> Callable[[Any, float], None]:
+        """Keep the newest message of a source; one with none of the names it needs is somebody else's."""
+        kind, needed = self._types[source.name], self._needed(source)
+
+        def heard(message: Any, received: float) -> None:
+            try:
+                r = ros.to_reading(source.name, kind, source.names, message, received)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                self.counts[f"{source.name}: not readable"] += 1
+                _LOG.debug("source '%s': %s", source.name, error)
+                return
+            if needed and not needed.intersection(r.names):
+                return
+            self._latest[source.name] = r
+
+        return heard
+
+    def _needed(self, source: Source) -> set[str]:
+        if source.kind != "joint_state":
+            return set()
+        names = {n for s in self.mapping.policy.observation if s.source == source.name for n in s.names}
+        mine = (
+            {j.name for j in self.mapping.robot.joints} if source.name == self.mapping.robot.state else set()
+        )
+        return names | mine
+
+    def _streamed(self, command: Command) -> Callable[[], None]:
+        """What the thread of a position or twist command does at each of its ticks."""
+        publish, base = self._publishers[command.topic], self.mapping.robot.base
+        unit = np.array([self._unit[name] for name in command.joints])
+
+        def tick() -> None:
+            active, now = self._active, self.now()
+            if active is None or not self.bus.connected() or not self._under_way(active, now):
+                return
+            since = now - active.stamp
+            if command.kind == "position":
+                fields = position_fields(active.select(command.joints), since, unit)
+            else:
+                assert self._body.pose is not None
+                fields = twist_of(self._body.pose, active.select(self._body.limits.names), since, now, base)
+            publish(fields, now + 1.0 / self.mapping.loop.rate)
+
+        return tick

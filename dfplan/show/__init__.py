@@ -1,0 +1,1 @@
+"""Pictures: plans, denoising, curves, videos."""

@@ -1,0 +1,118 @@
+"""Numbers measured on the training data once, stored in the checkpoint, used by planning and tracking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from dfplan.data.episodes import Episodes
+    from dfplan.denoiser import Denoise, Denoiser
+    from dfplan.nets.normalize import Normalizer
+    from dfplan.noise import NoiseSchedule
+    from dfplan.train.config import TrainConfig
+    from dfplan.train.trainer import TokenWindows
+
+LEVELS = (0.3, 0.5, 0.7)
+QUANTILE = 0.99
+
+
+def self_error(
+    denoiser: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    known: Tensor,
+    generator: torch.Generator,
+    draws: int = 2,
+) -> Tensor:
+    """How badly the model reconstructs a trajectory from its noised self: (B, T, D) -> (B,).
+
+    Mean over levels and draws of the squared error, then the worst token: what the training data never do stands
+    out, such as a step through a wall.
+
+    Args:
+        denoiser: the model.
+        schedule: its noise.
+        x: normalised tokens.
+        known: (B, T) True at tokens shown clean.
+        generator: of the noise.
+        draws: noise draws per level.
+    """
+    total = torch.zeros(x.shape[:2], device=x.device)
+    for value in LEVELS:
+        for _ in range(draws):
+            level = torch.where(known, 0.0, value)
+            noise = torch.randn(x.shape, generator=generator, device=x.device)
+            total += (denoiser(schedule.add_noise(x, level, noise), level) - x).square().mean(-1)
+    return total.amax(1) / (len(LEVELS) * draws)
+
+
+@torch.no_grad()
+def calibrate(
+    denoiser: Denoiser, normalizer: Normalizer, windows: TokenWindows, config: TrainConfig, device: str
+) -> dict[str, Any]:
+    """Measure on 2,048 training windows.
+
+    Returns:
+        `self_error`: 99 % quantile of `self_error` with start and end known; `step`: 99.9 % quantile of the distance
+        between the goal token's values at consecutive steps (physical units); `dynamics`: see `fit_point_mass`,
+        None where observations are not positions and velocities. For a policy (no goal token) `actions`: the range of
+        the demonstrations' actions.
+    """
+    if not config.goal_token:
+        actions = np.asarray(windows.episodes.arrays["actions"], np.float64)
+        return {"actions": {"low": actions.min(0).tolist(), "high": actions.max(0).tolist()}}
+    rng, generator = np.random.default_rng(config.seed), torch.Generator(device).manual_seed(config.seed)
+    errors, moves = [], []
+    group = [t.name for t in config.spec.tokens].index(config.goal_token)
+    for _ in range(8):
+        x, _, _ = windows.draw(rng, 256, config.longest_of)
+        x = x.to(device)
+        known = torch.zeros(x.shape[:2], dtype=torch.bool, device=device)
+        known[:, : config.spec.group_size] = known[:, -config.spec.group_size :] = True
+        errors.append(self_error(denoiser, config.model.noise, x, known, generator))
+        valid = config.spec.token_mask(config.goal_token)
+        places = normalizer.unnormalize(x)[:, valid.repeat(config.horizon).to(device)]
+        width, size = int(config.spec.valid[group].sum()), len(config.spec.tokens[group].channels)
+        moves.append(places[..., width - size : width].diff(dim=1).norm(dim=-1).flatten())
+    return {
+        "self_error": float(torch.cat(errors).quantile(QUANTILE)),
+        "step": float(torch.cat(moves)[: 1 << 22].quantile(0.999)),
+        "dynamics": fit_point_mass(windows.episodes),
+    }
+
+
+def fit_point_mass(episodes: Episodes, rows: int = 200_000) -> dict[str, float] | None:
+    """Least squares of v' = keep * v + gain * action on one-step transitions; None unless O = 2 A.
+
+    Contacts are outliers: rows further than 3 median deviations off are dropped, three times over.
+
+    Returns:
+        `keep`: fraction of velocity kept per env step; `gain`: velocity (unit/s) added per env step by action 1;
+        `speed`: 99.9 % quantile of |v| per axis (unit/s).
+    """
+    observations, actions = episodes.arrays["observations"], episodes.arrays.get("actions")
+    if actions is None or observations.ndim != 2 or observations.shape[1] != 2 * actions.shape[1]:
+        return None
+    size, last = actions.shape[1], min(rows, episodes.steps)
+    inner = np.ones(last - 1, bool)
+    inner[episodes.ends[episodes.ends < last] - 1] = False
+    v = np.asarray(observations[:last, size:], np.float64)
+    before, after = v[:-1][inner].ravel(), v[1:][inner].ravel()
+    push = np.asarray(actions[: last - 1], np.float64)[inner].ravel()
+    keep = np.ones(len(before), bool)
+    coefficients: NDArray[np.float64] = np.zeros(2)
+    for _ in range(4):
+        design = np.stack([before, push], 1)
+        coefficients = np.asarray(np.linalg.lstsq(design[keep], after[keep], rcond=None)[0], np.float64)
+        residual = np.abs(after - design @ coefficients)
+        keep = residual <= 3 * np.median(residual[keep]) + 1e-9
+    return {
+        "keep": float(coefficients[0]),
+        "gain": float(coefficients[1]),
+        "speed": float(np.quantile(np.abs(v), 0.999)),
+    }

@@ -1,0 +1,189 @@
+"""Checkpoint folders: safetensors and JSON, written atomically, never unpickled.
+
+A folder holds `config.json` (training configuration, format version, calibration), `model.safetensors` (the averaged
+weights and the normaliser: all that use needs) and, while training can go on, `training.safetensors` (raw weights,
+optimiser, random states) with `training.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dfplan.denoiser import Denoiser
+from dfplan.nets.normalize import Normalizer
+from dfplan.train.config import TrainConfig, from_dict, to_dict
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model ready for use.
+
+    Attributes:
+        config: how it was trained.
+        denoiser: averaged weights, fp32, eval mode.
+        normalizer: fitted on the training data.
+        calibration: numbers measured on the training data that planning and tracking use.
+    """
+
+    config: TrainConfig
+    denoiser: Denoiser
+    normalizer: Normalizer
+    calibration: Mapping[str, Any]
+
+
+def write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, Any]) -> None:
+    """Write a folder so that a reader sees either the old one whole or the new one whole.
+
+    Args:
+        folder: where; an older one is replaced.
+        tensors: file name -> tensors by name.
+        texts: file name -> what is stored as JSON.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if (
+        folder.exists()
+        and not (folder / "config.json").exists()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
+        raise ValueError(f"{folder} exists and is no checkpoint; it is left alone, choose another folder")
+    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    try:
+        for name, state in tensors.items():
+            save_file({k: v.detach().contiguous().cpu() for k, v in state.items()}, str(fresh / name))
+            (fresh / name).chmod(0o644)  # safetensors makes it private, and a shared machine has other users
+        for name, value in texts.items():
+            (fresh / name).write_text(json.dumps(value, indent=1) + "\n")
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(folder, old)
+        os.replace(fresh, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def recover(folder: Path) -> Path:
+    """Put back the folder that a write was replacing when it was killed between its two renames."""
+    old = folder.with_name(f".{folder.name}.old")
+    if not folder.exists() and old.exists():
+        os.replace(old, folder)
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON file of a checkpoint.
+
+    Raises:
+        ValueError: when it is absent or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{path.parent} is not a checkpoint: {path.name} is missing; give a folder written by training"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path}: not readable JSON ({error}); the checkpoint is damaged, take an earlier one"
+        ) from error
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read and check `config.json`.
+
+    Raises:
+        ValueError: when it is of another format or a part is missing.
+    """
+    meta = read_json(folder / "config.json")
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        found = meta.get("format") if isinstance(meta, dict) else meta
+        raise ValueError(
+            f"{folder}: checkpoint format {found}, this version reads {FORMAT}; install the dfplan that wrote it"
+        )
+    for key in ("train", "calibration"):
+        if not isinstance(meta.get(key), dict):
+            raise ValueError(
+                f"{folder}/config.json: '{key}' is missing; the checkpoint is damaged, take an earlier one"
+            )
+    return meta
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read one safetensors file of a checkpoint.
+
+    Raises:
+        ValueError: when it is absent or damaged.
+    """
+    try:
+        return load_file(str(path))
+    except (FileNotFoundError, SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}); the checkpoint is damaged, take an earlier one"
+        ) from error
+
+
+def model_tensors(denoiser: Denoiser, normalizer: Normalizer) -> dict[str, Tensor]:
+    """Everything use needs, by name."""
+    return {
+        **{f"denoiser.{k}": v for k, v in denoiser.state_dict().items()},
+        **{f"normalizer.{k}": v for k, v in normalizer.state_dict().items()},
+    }
+
+
+def header(config: TrainConfig, calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config.json` holds."""
+    return {"format": FORMAT, "train": to_dict(config), "calibration": dict(calibration)}
+
+
+def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
+    """Load a checkpoint folder for use.
+
+    Raises:
+        ValueError: when it is not a checkpoint, damaged, or of a format this version does not read.
+    """
+    folder = recover(Path(folder))
+    meta = read_header(folder)
+    config = from_dict(TrainConfig, meta["train"], f"{folder}/config.json")
+    tensors = read_tensors(folder / "model.safetensors")
+    denoiser, normalizer = config.model.build(config.spec, config.horizon), Normalizer.identity(config.spec)
+    for prefix, module in (("denoiser.", denoiser), ("normalizer.", normalizer)):
+        state = {k[len(prefix) :]: v.float() for k, v in tensors.items() if k.startswith(prefix)}
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
+    bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
+    if bad:
+        raise ValueError(
+            f"{folder}: {bad[0]} holds NaN or infinity; the run diverged, lower the learning rate"
+        )
+    return Checkpoint(
+        config, denoiser.to(device).eval().requires_grad_(False), normalizer.to(device), meta["calibration"]
+    )
+
+
+def export(source: Path | str, target: Path | str) -> None:
+    """Copy what use needs, weights in half precision: the form in which models are shipped."""
+    load(source)
+    source = Path(source)
+    tensors = read_tensors(source / "model.safetensors")
+    half = {k: v.half() if k.startswith("denoiser.") else v for k, v in tensors.items()}
+    write_folder(
+        Path(target), {"model.safetensors": half}, {"config.json": read_json(source / "config.json")}
+    )

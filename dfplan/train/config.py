@@ -1,0 +1,160 @@
+"""Configuration: frozen, validated, strict about names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from dfplan.denoiser import PARAMETERISATIONS, Denoiser
+from dfplan.nets.mlp import Perceptron
+from dfplan.nets.recurrent import Recurrent
+from dfplan.nets.transformer import Transformer
+from dfplan.noise import NoiseSchedule
+from dfplan.spec import Channel, Token, TrajectorySpec
+from dfplan.tools.errors import one_of
+from dfplan.tools.serialize import from_dict, read_config, read_values, to_dict
+from dfplan.train.losses import WEIGHTS, Levels
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        kind: `transformer`, `recurrent`, or `perceptron` (short windows of state; several times less arithmetic).
+        width: size of a token inside; of the whole window (perceptron).
+        layers: blocks, or read-out layers (recurrent).
+        heads: attention heads (transformer).
+        causal: a token sees only its past (transformer; a recurrent network always is).
+        parameterisation: what the output means: `x0`, `eps` or `v`.
+        noise: the noise schedule.
+        fine: perceptron: resolution of small values, see `nets/mlp.py`; 0 for none.
+    """
+
+    kind: str = "transformer"
+    width: int = 192
+    layers: int = 4
+    heads: int = 4
+    causal: bool = False
+    parameterisation: str = "x0"
+    noise: NoiseSchedule = field(default_factory=NoiseSchedule)
+    fine: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and sizes below 1."""
+        one_of("model kind", self.kind, ("transformer", "recurrent", "perceptron"))
+        one_of("parameterisation", self.parameterisation, PARAMETERISATIONS)
+        _above_zero(self, "width", "layers", "heads")
+        if self.fine and (self.kind != "perceptron" or self.fine < 0):
+            raise ValueError(
+                f"got fine={self.fine} with kind '{self.kind}', expected 0, or above 0 with 'perceptron'"
+            )
+        if self.kind == "transformer" and self.width % self.heads:
+            raise ValueError(f"got width={self.width}, heads={self.heads}; width must be a multiple of heads")
+
+    def build(self, spec: TrajectorySpec, horizon: int) -> Denoiser:
+        """An untrained denoiser for `horizon` steps of `spec`."""
+        if self.kind == "recurrent":
+            backbone: nn.Module = Recurrent(spec.width, self.width, self.layers)
+        elif self.kind == "perceptron":
+            backbone = Perceptron(
+                torch.from_numpy(spec.valid).repeat(horizon, 1), self.width, self.layers, self.fine
+            )
+        else:
+            tokens = horizon * spec.group_size
+            backbone = Transformer(
+                spec.width, tokens, spec.group_size, self.width, self.layers, self.heads, self.causal
+            )
+        return Denoiser(backbone, self.noise, self.parameterisation)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        spec: what a token is.
+        horizon: S, steps in a window.
+        task: task the model is for, such as `maze2d-large`; where a plan's goal and scores come from.
+        goal: default goal in the units of the goal token, or None.
+        goal_token: name of the token a goal fixes; empty for a policy, which has no goal token.
+        model: the network.
+        levels: how noise levels are drawn.
+        weight: loss weight: `uniform`, `min_snr` or `fused_snr`.
+        steps: optimiser steps.
+        batch: windows per step.
+        longest_of: starts drawn for each window; the one with the most steps left in its episode is kept.
+        lr: peak learning rate (AdamW).
+        weight_decay: AdamW weight decay.
+        warmup: steps of linear warm-up; cosine to zero follows.
+        clip: gradient norm at which gradients are clipped.
+        ema: decay of the averaged weights, which are what is saved for use.
+        precision: `fp32` or `bf16` (autocast; weights stay fp32).
+        seed: of weights, windows, levels and noise.
+        save_every: steps between checkpoints.
+        keep_every: steps between weights that are kept for use, in kept/STEP; 0 keeps none but the last.
+        log_every: steps between log lines.
+    """
+
+    spec: TrajectorySpec
+    horizon: int
+    task: str = ""
+    goal: tuple[float, ...] | None = None
+    goal_token: str = "position"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    levels: Levels = field(default_factory=Levels)
+    weight: str = "uniform"
+    steps: int = 20000
+    batch: int = 256
+    longest_of: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: int = 500
+    clip: float = 1.0
+    ema: float = 0.999
+    precision: str = "bf16"
+    seed: int = 0
+    save_every: int = 1000
+    keep_every: int = 0
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: naming the field, what it is and what it should be.
+        """
+        one_of("loss weight", self.weight, WEIGHTS)
+        one_of("precision", self.precision, ("fp32", "bf16"))
+        _above_zero(self, "horizon", "steps", "batch", "longest_of", "lr", "clip", "save_every", "log_every")
+        for name in ("warmup", "weight_decay", "keep_every"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"got ema={self.ema}, expected a decay from 0 to below 1, such as 0.999")
+        if not self.goal_token and self.goal is None:
+            return
+        token = one_of("goal_token", self.goal_token, [t.name for t in self.spec.tokens])
+        size = next(len(t.channels) for t in self.spec.tokens if t.name == token)
+        if self.goal is not None and len(self.goal) != size:
+            raise ValueError(f"got goal {self.goal}, expected the {size} channels of token '{token}'")
+
+
+def _above_zero(config: object, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"got {name}={getattr(config, name)}, expected a number above 0")
+
+
+__all__ = [
+    "Channel",
+    "ModelConfig",
+    "Token",
+    "TrainConfig",
+    "from_dict",
+    "read_config",
+    "read_values",
+    "to_dict",
+]

@@ -1,0 +1,216 @@
+"""Level sampling at training and the masked, weighted denoising loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dfplan.denoiser import Denoiser
+from dfplan.noise import NoiseSchedule
+from dfplan.tools.errors import one_of
+
+WEIGHTS = ("uniform", "min_snr", "fused_snr")
+
+
+def independent(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """(B, S) levels, i.i.d. uniform (Diffusion Forcing, arXiv 2407.01392, algorithm 1)."""
+    return torch.rand(shape, generator=generator)
+
+
+def shared(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """(B, S) levels, one for the whole sequence (full-sequence diffusion; Diffuser, arXiv 2205.09991)."""
+    return torch.rand(shape[0], 1, generator=generator).expand(shape)
+
+
+def pyramid(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """(B, S) levels that rise with time at a random slope and phase: what causal-uncertainty sampling visits."""
+    slope = 3 * torch.rand(shape[0], 1, generator=generator)
+    phase = torch.rand(shape[0], 1, generator=generator) * (1 + slope) - slope
+    return (phase + slope * torch.linspace(0, 1, shape[1])).clamp(0, 1)
+
+
+def next_token(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """(B, S) levels: clean past, one noisy step, the rest masked (teacher forcing)."""
+    current = torch.randint(shape[1], (shape[0], 1), generator=generator)
+    level = torch.rand(shape[0], 1, generator=generator)
+    index = torch.arange(shape[1])
+    return torch.where(index < current, 0.0, torch.where(index == current, level, 1.0))
+
+
+def masked(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """(B, S) levels of 1: nothing but what is known is shown (regression; with `history`, behaviour cloning)."""
+    return torch.ones(shape)
+
+
+SAMPLERS = {
+    "independent": independent,
+    "shared": shared,
+    "pyramid": pyramid,
+    "next_token": next_token,
+    "masked": masked,
+}
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How levels are drawn at training: a mixture of samplers, then what is known.
+
+    `Levels()` is Diffusion Forcing; `Levels(independent=0, shared=1)` full-sequence diffusion;
+    `Levels(independent=0, next_token=1)` teacher forcing. With `history=1`, `shared` is Diffusion Policy
+    (arXiv 2303.04137) and `masked` behaviour cloning.
+
+    Attributes:
+        independent: weight of i.i.d. levels in the mixture.
+        shared: weight of one level for the whole sequence.
+        pyramid: weight of levels rising with time.
+        next_token: weight of clean past, one noisy step (token, where a step has several), masked future.
+        masked: weight of level 1 everywhere.
+        start_known: probability that the first step is shown clean.
+        goal_known: probability that the last step is shown clean; half of these show a random part of the held
+            tail as well, so that a plan can be asked to arrive by a given step.
+        masked_tail: probability that all steps from a random one on are masked (level 1) and not scored, so that
+            shorter horizons can be asked for.
+        history: probability that everything up to a random step is shown clean, that step's last token (the action,
+            which the policy is to find) excepted.
+        memory: most steps so shown; 0 is any number.
+        doubt: probability that, in such a window, the history of one kind of token is noisy over a random span: a
+            sensor that is not to be trusted.
+        committed: probability that, in such a window, the actions of the present and some further steps are shown
+            clean: the next ones are then decided while these are carried out.
+    """
+
+    independent: float = 1.0
+    shared: float = 0.0
+    pyramid: float = 0.0
+    next_token: float = 0.0
+    masked: float = 0.0
+    start_known: float = 0.5
+    goal_known: float = 0.0
+    masked_tail: float = 0.0
+    history: float = 0.0
+    memory: int = 0
+    doubt: float = 0.0
+    committed: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse weights and probabilities out of range."""
+        weights = [getattr(self, name) for name in SAMPLERS]
+        if min(weights) < 0 or sum(weights) <= 0:
+            raise ValueError(
+                f"got mixture weights {dict(zip(SAMPLERS, weights, strict=True))}, expected some above 0, none below"
+            )
+        for name in ("start_known", "goal_known", "masked_tail", "history", "doubt", "committed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"got {name}={getattr(self, name)}, expected a probability from 0 to 1")
+        if self.memory < 0:
+            raise ValueError(f"got memory={self.memory}, expected steps, or 0 for any number")
+
+    def sample(self, inside: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw levels for a batch.
+
+        Args:
+            inside: (B, S) True where a step lies in the episode, False where its last step is held.
+            generator: CPU generator.
+
+        Returns:
+            level (B, S) in [0, 1] and scored (B, S), True where the loss counts.
+        """
+        batch, steps = inside.shape
+        weights = torch.tensor([float(getattr(self, name)) for name in SAMPLERS])
+        choice = torch.multinomial(weights, batch, replacement=True, generator=generator)[:, None]
+        level = torch.zeros(batch, steps)
+        for i, sampler in enumerate(SAMPLERS.values()):
+            if weights[i] > 0:
+                level = torch.where(choice == i, sampler((batch, steps), generator), level)
+        index = torch.arange(steps)
+        draw = torch.rand(6, batch, 1, generator=generator)
+        scored = torch.ones(batch, steps, dtype=torch.bool)
+        if self.masked_tail:
+            cut = 1 + (draw[0] * (steps - 1)).long()
+            tail = (draw[1] < self.masked_tail) & (index >= cut)
+            level, scored = torch.where(tail, 1.0, level), scored & ~tail
+        if self.goal_known:
+            held = (~inside).sum(1, keepdim=True) * (draw[2] * (draw[3] < 0.5))
+            level = torch.where((draw[4] < self.goal_known) & (index >= steps - 1 - held), 0.0, level)
+        level = torch.where((draw[5] < self.start_known) & (index == 0), 0.0, level)
+        if self.next_token:
+            scored = scored & ((choice != list(SAMPLERS).index("next_token")) | (level < 1) & (level > 0))
+        return level, scored
+
+    def present(self, batch: int, steps: int, generator: torch.Generator) -> Tensor:
+        """(B,) the step that is the present: the last one `history` shows; the first one where it is not used."""
+        if not self.history:
+            return torch.zeros(batch, dtype=torch.long)
+        return torch.randint(min(self.memory or steps, steps), (batch,), generator=generator)
+
+    def commit(self, present: Tensor, steps: int, generator: torch.Generator) -> Tensor:
+        """(B,) steps from the present on whose actions are shown; the last step is always left to decide."""
+        if not (self.history and self.committed):
+            return torch.zeros_like(present)
+        draw = torch.rand(2, len(present), generator=generator)
+        return ((draw[0] < self.committed) * draw[1] * (steps - present)).long()
+
+    def remember(
+        self, level: Tensor, present: Tensor, committed: Tensor, group: int, generator: torch.Generator
+    ) -> Tensor:
+        """Show the past: levels (B, S*G) -> the same with `history`, `doubt` and `committed` applied."""
+        if not self.history:
+            return level
+        batch, tokens = level.shape
+        draw = torch.rand(6, batch, 1, generator=generator)
+        now, index = present[:, None], torch.arange(tokens)
+        known = (draw[0] < self.history) & (index < now * group + max(1, group - 1))
+        span = draw[1:3].sort(0).values * (now + 1)
+        inside = (index // group + 1 > span[0]) & (index // group < span[1])
+        kind = index % group == (draw[3] * group).long()
+        doubt = (draw[4] < self.doubt) & inside & kind
+        step, action = index // group, index % group == group - 1
+        ahead = (draw[0] < self.history) & action & (step >= now) & (step < now + committed[:, None])
+        return torch.where(known, torch.where(doubt, draw[5], 0.0), torch.where(ahead, 0.0, level))
+
+
+def weight(
+    kind: str,
+    level: Tensor,
+    schedule: NoiseSchedule,
+    parameterisation: str,
+    clip: float = 5.0,
+    decay: float = 0.9,
+) -> Tensor:
+    """Weight of the squared x0 error at each token, (B, T) -> (B, T).
+
+    `uniform` weighs the backbone's own output evenly; `min_snr` is min(SNR, clip) (Hang et al. 2023); `fused_snr`
+    also counts how clean the past is (Diffusion Forcing, appendix B): S' = 1 - (1 - S)(1 - mean of past S).
+    """
+    one_of("loss weight", kind, WEIGHTS)
+    snr = schedule.snr(level).clamp_max(1e4)
+    if kind == "uniform":
+        return {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[parameterisation]
+    own = snr.clamp_max(clip) / clip
+    if kind == "fused_snr":
+        past, fused = own[:, 0], [own[:, 0]]
+        for t in range(1, own.shape[1]):
+            fused.append(1 - (1 - own[:, t]) * (1 - past))
+            past = decay * past + (1 - decay) * own[:, t]
+        own = torch.stack(fused, 1)
+    return own * clip
+
+
+def denoising_loss(
+    denoiser: Denoiser, x: Tensor, level: Tensor, noise: Tensor, scored: Tensor, kind: str = "uniform"
+) -> Tensor:
+    """Mean weighted squared error of x0 over what is scored.
+
+    Args:
+        denoiser: the model.
+        x: (B, T, D) clean normalised tokens.
+        level: (B, T).
+        noise: (B, T, D) standard normal.
+        scored: (B, T, D) how much the error of each number counts, 0 not at all.
+        kind: one of `WEIGHTS`.
+    """
+    x0 = denoiser(denoiser.schedule.add_noise(x, level, noise), level)
+    w = weight(kind, level, denoiser.schedule, denoiser.parameterisation)[..., None] * scored
+    return (w * (x0.float() - x).square()).sum() / scored.sum().clamp_min(1e-6)

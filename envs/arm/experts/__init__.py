@@ -1,0 +1,1 @@
+"""Scripted experts and how they move."""

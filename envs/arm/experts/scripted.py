@@ -1,0 +1,237 @@
+"""Scripted experts by name, and demonstrations recorded with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplan.data import Episodes, write_robomimic
+from dfplan.data.files import refuse_existing
+from dfplan.tools.errors import one_of
+from dfplan.tools.progress import progress as progress_bar
+
+from .. import kinematics as kin
+from ..control import LEAD
+from ..model import DT
+from .motion import ArmExpert
+
+if TYPE_CHECKING:
+    from ..base import ArmEnv
+
+Array = NDArray[np.float64]
+
+TASKS = ("arm-reach", "arm-pick")
+_STEPS = {"arm-reach": 150, "arm-pick": 300}
+_HOLD = 10
+"""Control steps that a demonstration stays at success."""
+
+
+_DRIFTS = 6
+"""Spells in which the tool drifts off; many, as to keep clear and to arrive are learned from ways back."""
+
+
+class _Mischief:
+    """What goes wrong in a demonstration, so that it shows how to recover; drawn anew for each.
+
+    The tool drifts off by a few cm for short spells; a closed gripper slips open once; an open one closes for a moment;
+    the object or target is moved, up to twice; what is held is lost, or does not stay where it was put, up to twice.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._drifts = []
+        for start in rng.integers(5, 120, _DRIFTS):
+            direction = rng.standard_normal(3)
+            direction[2] = 0.6 * abs(direction[2])
+            speed = rng.uniform(0.05, 0.14) / np.linalg.norm(direction)
+            self._drifts.append((int(start), int(rng.integers(8, 15)), direction * speed))
+        self._slips = int(rng.random() < 0.3)
+        starts = rng.integers(0, 40, int(rng.random() < 0.5))
+        self._fumbles = [(int(start), int(start + rng.integers(4, 11))) for start in starts]
+        self._moves = set(rng.integers(3, 40, rng.choice(3, p=[0.4, 0.35, 0.25])).tolist())
+        self._slip_until, self._losses = 0, 2
+
+    def meddle(self, env: ArmEnv, command: Array, step: int) -> Array:
+        """Disturb the scene; the command to execute instead of `command` (8,) in control step `step`."""
+        if step in self._moves and not env.displace(self._rng, self._rng.uniform(0.03, 0.1)):
+            self._moves.add(step + 1)  # not possible now, perhaps soon
+        if self._losses and env.lose(self._rng):
+            self._losses -= 1
+        for start, length, velocity in self._drifts:
+            if start <= step < start + length:
+                bump = np.sin(np.pi * (step - start + 0.5) / length)
+                twist = np.append(LEAD * bump * velocity, np.zeros(3))
+                q, command = env.physics.q, command.copy()
+                command[:7] += kin.joint_step(kin.frames(q), q, twist, q, 0.0)
+        return np.append(command[:7], self._grip(env, float(command[7]), step))
+
+    def _grip(self, env: ArmEnv, opening: float, step: int) -> float:
+        """Gripper opening to execute instead of `opening`, m."""
+        closed = opening < 0.02 and env.physics.opening < 0.045
+        if self._slips and closed and self._rng.random() < 0.04:
+            self._slips, self._slip_until = 0, step + int(self._rng.integers(3, 9))
+        if step < self._slip_until:
+            return 0.08
+        fumbling = any(start <= step < end for start, end in self._fumbles)
+        return 0.0 if fumbling and opening > 0.05 else opening
+
+
+def _task(name: str) -> str:
+    return one_of("task", name if name.startswith("arm-") else f"arm-{name}", TASKS)
+
+
+def _make(task: str) -> ArmEnv:
+    if task == "arm-reach":
+        from ..reach import ArmReachEnv
+
+        return ArmReachEnv(terminate_on_success=False)
+    from ..pick import ArmPickEnv
+
+    return ArmPickEnv(terminate_on_success=False)
+
+
+def expert(task: str, env: gym.Env[Any, Any], seed: int) -> ArmExpert:
+    """Scripted expert of a task, for one episode.
+
+    Args:
+        task: `arm-reach` or `arm-pick`.
+        env: an environment of that task, already reset; wrappers are looked through.
+        seed: of the episode's manner.
+
+    Returns:
+        an object with `act() -> (8,)` joint targets (rad) and gripper opening (m).
+
+    Raises:
+        ValueError: for an unknown task, or an environment of another one.
+    """
+    task, inner = _task(task), env.unwrapped
+    if type(inner).__name__ != {"arm-reach": "ArmReachEnv", "arm-pick": "ArmPickEnv"}[task]:
+        raise ValueError(f"got task '{task}' with a {type(inner).__name__}; make it with make('{task}')")
+    return inner.make_expert(seed)  # type: ignore[attr-defined, no-any-return]
+
+
+def demonstrate(env: ArmEnv, seed: int, steps: int) -> dict[str, Array] | None:
+    """One demonstration, in more than half of the cases with disturbances to recover from.
+
+    Args:
+        env: made with `terminate_on_success=False`.
+        seed: of the episode.
+        steps: give up after this many control steps.
+
+    Returns:
+        `observations` (n, O), `actions` (n, 8), `executed` (n, 8), `rewards` (n,), ending half a second after success; None if
+        the expert failed or, in reaching, touched something.
+    """
+    rng = np.random.default_rng(seed)
+    options = {"disturb": "push"} if rng.random() < 0.2 else {}
+    observation, _ = env.reset(seed=int(rng.integers(2**31)), options=options)
+    driver = env.make_expert(int(rng.integers(2**31)))
+    mischief = _Mischief(rng)
+    rows: list[tuple[Any, Array, Array, float]] = []
+    lasted = 0
+    for step in range(steps):
+        command = driver.act()
+        executed = mischief.meddle(env, command, step)
+        following, reward, _, _, info = env.step(executed)
+        rows.append((observation, command, executed, reward))
+        observation = following
+        lasted = lasted + 1 if info["success"] else 0
+        if lasted >= _HOLD:
+            keys = ("observations", "actions", "executed", "rewards")
+            return {key: np.array(part) for key, part in zip(keys, zip(*rows, strict=True), strict=True)}
+        if info["collided"] and "obstacle" in env.sensors:
+            return None
+    return None
+
+
+def collect(
+    task: str,
+    episodes: int,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+    action: Literal["joint", "ee"] = "joint",
+) -> Episodes:
+    """Demonstrations of a task by its expert; only successful ones are kept.
+
+    Args:
+        task: `arm-reach` or `arm-pick`.
+        episodes: how many to return, exactly.
+        seed: the same seed gives the same data.
+        progress: called after each kept episode with the number kept so far.
+        action: what is recorded as the action: `joint` targets, or the `ee` pose they stand for.
+
+    Returns:
+        `observations` (N, O), `actions` (N, A) the expert's commands, `executed` (N, A) what was carried out
+        instead where the demonstration was disturbed, `rewards` (N,) of the step from there on; float32. Their
+        `info` names sensors, columns and units, and says which column is told relative to which.
+
+    Raises:
+        ValueError: for an unknown task or episodes below 1.
+    """
+    task = _task(task)
+    if episodes < 1:
+        raise ValueError(f"got episodes={episodes}, expected 1 or more")
+    env, attempt = _make(task), 0
+    kept: list[dict[str, Array]] = []
+    while len(kept) < episodes:
+        child = np.random.SeedSequence([seed, attempt]).generate_state(1, np.uint64)[0]
+        attempt += 1
+        demo = demonstrate(env, int(child), _STEPS[task])
+        if demo is not None:
+            kept.append(demo)
+            if progress is not None:
+                progress(len(kept))
+    arrays = {key: np.concatenate([demo[key] for demo in kept]).astype(np.float32) for key in kept[0]}
+    if action == "ee":
+        for key in ("actions", "executed"):
+            arrays[key] = np.stack([_pose(command) for command in arrays[key]]).astype(np.float32)
+    ends = np.cumsum([len(demo["rewards"]) for demo in kept])
+    return Episodes(arrays, ends, DT, task, describe(env, action))
+
+
+def _pose(command: Array) -> Array:
+    """Joint targets and opening (8,) -> TCP position, 6D rotation and opening (10,)."""
+    position, rotation = kin.forward(command[:7])
+    return np.concatenate([position, kin.rot6d(rotation), command[7:]])
+
+
+def describe(env: ArmEnv, action: str) -> dict[str, Any]:
+    """What the columns are; positions of things are told relative to the hand, commands to what they move."""
+    names, units = list(env.channel_names), list(env.units)
+    part = slice(0, 7) if action == "joint" else env.sensors["ee"]
+    moved = [*names[part], "gripper"]
+    relative = {f"{name} target": name for name in moved[:-1]}
+    for sensor in env.task_sensors:  # of the cube's axes only x is the hand's when it grasps
+        axes = ("x", "y", "z", "xx", "xy", "xz", *(("yx", "yy", "yz") if sensor.name == "target" else ()))
+        told = {f"{sensor.name}_{a}{end}": f"ee_{a}" for a in axes for end in ("", "_low", "_high")}
+        relative |= {name: hand for name, hand in told.items() if name in names}
+    groups = {"joints": [0, 14], "gripper": [14, 15]}
+    groups |= {key: [where.start, where.stop] for key, where in env.sensors.items() if key != "joints"}
+    return {
+        "names": {"observations": names, "actions": [f"{name} target" for name in moved]},
+        "units": {"observations": units, "actions": [*units[part], "m"]},
+        "groups": groups,
+        "relative": relative,
+        "env_args": {"env_name": f"dfplan/{type(env).__name__.removesuffix('Env')}-v1", "type": 2,
+                     "env_kwargs": {"action": action}},
+    }  # fmt: skip
+
+
+def generate_arm(
+    task: str, path: str | os.PathLike[str], episodes: int = 200, seed: int = 0,
+    action: Literal["joint", "ee"] = "ee",
+) -> Path:  # fmt: skip
+    """Write demonstrations in robomimic's layout; see `collect`. The file appears whole or not at all."""
+    task, target = _task(task), Path(path)
+    refuse_existing(target)
+    with progress_bar(episodes, f"generate {task}", "episode") as bar:
+        data = collect(task, episodes, seed, lambda done: bar.update(done - bar.n), action)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_robomimic(data, target, rescale=True)
+    return target
