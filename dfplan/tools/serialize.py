@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -30,6 +30,8 @@ def _plain(value: Any) -> Any:
         return to_dict(value)
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
     return value
 
 
@@ -62,6 +64,10 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
                 f"{where}: got {value!r}, expected a table of {[f.name for f in dataclasses.fields(hint)]}"
             )
         return from_dict(hint, value, where)
+    if get_origin(hint) is Mapping:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where}: got {value!r}, expected a table")
+        return dict(value)
     if get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{where}: got {value!r}, expected a list")

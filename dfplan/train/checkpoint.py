@@ -43,6 +43,11 @@ class Checkpoint:
     normalizer: Normalizer
     calibration: Mapping[str, Any]
 
+    @property
+    def act(self) -> Mapping[str, Any]:
+        """How the model acts best: settings that a policy or a planner starts from; empty where nothing was said."""
+        return self.config.act
+
 
 def write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, Any]) -> None:
     """Write a folder so that a reader sees either the old one whole or the new one whole.
@@ -147,8 +152,19 @@ def model_tensors(denoiser: Denoiser, normalizer: Normalizer) -> dict[str, Tenso
 
 
 def header(config: TrainConfig, calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """What `config.json` holds."""
-    return {"format": FORMAT, "train": to_dict(config), "calibration": dict(calibration)}
+    """What `config.json` holds; how the model acts stands apart, because it is found after training."""
+    settings = to_dict(config)
+    act = settings.pop("act")
+    return {"format": FORMAT, "act": act, "train": settings, "calibration": dict(calibration)}
+
+
+def read_settings(folder: Path, meta: Mapping[str, Any]) -> TrainConfig:
+    """The run's configuration from what `read_header` gave.
+
+    Raises:
+        ValueError: naming the file and the key that does not fit.
+    """
+    return from_dict(TrainConfig, {**meta["train"], "act": meta.get("act", {})}, f"{folder}/config.json")
 
 
 def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
@@ -159,7 +175,7 @@ def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
     """
     folder = recover(Path(folder))
     meta = read_header(folder)
-    config = from_dict(TrainConfig, meta["train"], f"{folder}/config.json")
+    config = read_settings(folder, meta)
     tensors = read_tensors(folder / "model.safetensors")
     denoiser, normalizer = config.model.build(config.spec, config.horizon), Normalizer.identity(config.spec)
     for prefix, module in (("denoiser.", denoiser), ("normalizer.", normalizer)):

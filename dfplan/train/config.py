@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -96,6 +98,8 @@ class TrainConfig:
         save_every: steps between checkpoints.
         keep_every: steps between weights that are kept for use, in kept/STEP; 0 keeps none but the last.
         log_every: steps between log lines.
+        act: how the model acts best: settings of a policy (chunk, memory, temperature, steps, ...) or of a planner
+            (candidates, steps, schedule, ...), which they start from.
     """
 
     spec: TrajectorySpec
@@ -119,6 +123,7 @@ class TrainConfig:
     save_every: int = 1000
     keep_every: int = 0
     log_every: int = 50
+    act: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained.

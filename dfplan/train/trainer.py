@@ -20,7 +20,7 @@ from dfplan.nets.normalize import Normalizer
 from dfplan.spec import TrajectorySpec
 from dfplan.train import checkpoint
 from dfplan.train.calibrate import calibrate
-from dfplan.train.config import TrainConfig, from_dict, to_dict
+from dfplan.train.config import TrainConfig, to_dict
 from dfplan.train.losses import denoising_loss
 
 Log = Callable[[int, dict[str, float]], None]
@@ -266,9 +266,7 @@ class Trainer:
         )
 
     def _resume(self) -> None:
-        saved = from_dict(
-            TrainConfig, checkpoint.read_header(self.folder)["train"], f"{self.folder}/config.json"
-        )
+        saved = checkpoint.read_settings(self.folder, checkpoint.read_header(self.folder))
         if saved != self.config:
             ours, theirs = to_dict(self.config), to_dict(saved)
             differ = {k: (theirs[k], ours[k]) for k in ours if ours[k] != theirs[k]}

@@ -47,6 +47,19 @@ def test_load_gives_what_was_saved(trained):
     assert set(model.calibration) == {"self_error", "step", "dynamics"}
 
 
+def test_how_a_model_acts_is_a_table_of_its_own(run):
+    assert checkpoint.load(run).act == {}
+    edit(run / "config.json", act={"chunk": 8, "memory": 1, "schedule": "full"})
+    assert checkpoint.load(run).act == {"chunk": 8, "memory": 1, "schedule": "full"}
+    meta = json.loads((run / "config.json").read_text())
+    del meta["act"]  # as 0.1 wrote it
+    (run / "config.json").write_text(json.dumps(meta))
+    assert checkpoint.load(run).act == {}
+    edit(run / "config.json", act=[1])
+    with pytest.raises(ValueError, match=r"config\.json\.act: got \[1\], expected a table"):
+        checkpoint.load(run)
+
+
 def test_what_is_saved_for_use_is_the_average(trained):
     folder, trainer = trained
     average = checkpoint.load(folder).denoiser.state_dict()
