@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from dfplan.noise import NoiseSchedule
@@ -43,3 +44,37 @@ class Denoiser(nn.Module):
         if self.parameterisation == "v":
             return alpha * x - sigma * out
         return out
+
+
+LEVELS = (0.3, 0.5, 0.7)
+"""Levels at which `self_error` looks."""
+
+
+def self_error(
+    denoiser: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    known: Tensor,
+    generator: torch.Generator,
+    draws: int = 2,
+) -> Tensor:
+    """How badly the model reconstructs a trajectory from its noised self: (B, T, D) -> (B,).
+
+    Mean over levels and draws of the squared error, then the worst token: what the training data never do stands
+    out, such as a step through a wall.
+
+    Args:
+        denoiser: the model.
+        schedule: its noise.
+        x: normalised tokens.
+        known: (B, T) True at tokens shown clean.
+        generator: of the noise.
+        draws: noise draws per level.
+    """
+    total = torch.zeros(x.shape[:2], device=x.device)
+    for value in LEVELS:
+        for _ in range(draws):
+            level = torch.where(known, 0.0, value)
+            noise = torch.randn(x.shape, generator=generator, device=x.device)
+            total += (denoiser(schedule.add_noise(x, level, noise), level) - x).square().mean(-1)
+    return total.amax(1) / (len(LEVELS) * draws)

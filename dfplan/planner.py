@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dfplan import schedules
+from dfplan.denoiser import self_error
 from dfplan.guidance import Cost, evaluate, guide
 from dfplan.plan import Array, Plan, PlannerConfig
 from dfplan.sampling import STEPS, Callback, Known, sample
 from dfplan.train import checkpoint
-from dfplan.train.calibrate import self_error
 
 __all__ = ["Plan", "Planner", "PlannerConfig"]
 

@@ -7,48 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from dfplan.denoiser import Denoiser, self_error
 
 if TYPE_CHECKING:
     from dfplan.data.episodes import Episodes
-    from dfplan.denoiser import Denoise, Denoiser
     from dfplan.nets.normalize import Normalizer
     from dfplan.noise import NoiseSchedule
     from dfplan.train.config import TrainConfig
     from dfplan.train.trainer import TokenWindows
 
-LEVELS = (0.3, 0.5, 0.7)
 QUANTILE = 0.99
-
-
-def self_error(
-    denoiser: Denoise,
-    schedule: NoiseSchedule,
-    x: Tensor,
-    known: Tensor,
-    generator: torch.Generator,
-    draws: int = 2,
-) -> Tensor:
-    """How badly the model reconstructs a trajectory from its noised self: (B, T, D) -> (B,).
-
-    Mean over levels and draws of the squared error, then the worst token: what the training data never do stands
-    out, such as a step through a wall.
-
-    Args:
-        denoiser: the model.
-        schedule: its noise.
-        x: normalised tokens.
-        known: (B, T) True at tokens shown clean.
-        generator: of the noise.
-        draws: noise draws per level.
-    """
-    total = torch.zeros(x.shape[:2], device=x.device)
-    for value in LEVELS:
-        for _ in range(draws):
-            level = torch.where(known, 0.0, value)
-            noise = torch.randn(x.shape, generator=generator, device=x.device)
-            total += (denoiser(schedule.add_noise(x, level, noise), level) - x).square().mean(-1)
-    return total.amax(1) / (len(LEVELS) * draws)
 
 
 @torch.no_grad()

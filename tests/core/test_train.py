@@ -12,11 +12,12 @@ import torch
 from tiny import SIZES, XY, V, action_spec, config, position_spec, walks
 
 from dfplan.data.episodes import Episodes
+from dfplan.denoiser import self_error
 from dfplan.nets.normalize import Normalizer
 from dfplan.noise import NoiseSchedule
 from dfplan.spec import Token, TrajectorySpec
 from dfplan.train import checkpoint
-from dfplan.train.calibrate import calibrate, fit_point_mass, self_error
+from dfplan.train.calibrate import calibrate, fit_point_mass
 from dfplan.train.config import ModelConfig, to_dict
 from dfplan.train.losses import Levels
 from dfplan.train.trainer import TokenWindows, Trainer
