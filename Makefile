@@ -7,7 +7,7 @@ TASKS := maze2d-umaze maze2d-medium maze2d-large arm-reach arm-pick
 PUSHT ?= pusht_cchi_v7_replay.zarr.zip
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-ros models pusht benchmark clean
+.PHONY: help demo test test-ros pythons resolve models pusht benchmark clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -25,6 +25,12 @@ test: $(VENV)/.installed-dev ## lint, types and all tests
 
 test-ros: ## test with real ROS 2, a second DDS and rosbridge, in environments of their own
 	PYTHON=$(PYTHON) bash scripts/test_ros.sh
+
+pythons: ## see that every supported Python of this machine can install this
+	bash scripts/pythons.sh
+
+resolve: $(BIN)/python
+	$(PIP) --dry-run '.[dev]'
 
 models: $(VENV)/.installed ## train the maze and arm models that ship (generates or downloads their data first)
 	for task in $(TASKS); do \
@@ -47,6 +53,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 	  echo "$(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade 'pip>=25'  # 23.0, which Python 3.10 brings, does not finish resolving
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV); the first time takes some minutes"
