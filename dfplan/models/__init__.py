@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dfplan.planner import Planner, PlannerConfig
 from dfplan.tools.errors import one_of
+from dfplan.train import checkpoint
 
 _HERE = Path(__file__).parent
 
@@ -24,7 +25,7 @@ def find(name: str | os.PathLike[str]) -> Path:
     """
     folder = Path(name).expanduser()
     for candidate in (folder / "checkpoint", folder):
-        if (candidate / "config.json").exists() or candidate.with_name(f".{candidate.name}.old").exists():
+        if checkpoint.exists(candidate):
             return candidate
     if folder.is_dir():
         raise ValueError(

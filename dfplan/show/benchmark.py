@@ -170,7 +170,7 @@ def training(rounds: int = 12) -> list[tuple[str, float, str]]:
 
     from dfplan.data import Episodes
     from dfplan.models import load
-    from dfplan.train.losses import Levels
+    from dfplan.train import Levels
     from dfplan.train.trainer import Trainer
 
     config = load("maze2d-large").model.config

@@ -13,9 +13,8 @@ from dfplan.denoiser import Denoiser, self_error
 if TYPE_CHECKING:
     from dfplan.data.episodes import Episodes
     from dfplan.nets.normalize import Normalizer
-    from dfplan.noise import NoiseSchedule
     from dfplan.train.config import TrainConfig
-    from dfplan.train.trainer import TokenWindows
+    from dfplan.train.tokens import TokenWindows
 
 QUANTILE = 0.99
 

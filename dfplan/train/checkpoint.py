@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +26,7 @@ from dfplan.nets.normalize import Normalizer
 from dfplan.train.config import TrainConfig, from_dict, to_dict
 
 FORMAT = 1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], text
         and (not folder.is_dir() or any(folder.iterdir()))
     ):
         raise ValueError(f"{folder} exists and is no checkpoint; it is left alone, choose another folder")
-    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    fresh, old = folder.with_name(f".{folder.name}.new"), _former(folder)
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     try:
@@ -83,12 +85,62 @@ def write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], text
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def recover(folder: Path) -> Path:
-    """Put back the folder that a write was replacing when it was killed between its two renames."""
-    old = folder.with_name(f".{folder.name}.old")
-    if not folder.exists() and old.exists():
-        os.replace(old, folder)
-    return folder
+def _former(folder: Path) -> Path:
+    """Where a write puts the old folder, between its two renames."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def recover(folder: Path) -> None:
+    """Put back the folder that a write was replacing when it was killed: only for who writes it."""
+    if not folder.exists() and _former(folder).exists():
+        os.replace(_former(folder), folder)
+
+
+def _now(folder: Path) -> tuple[Path, tuple[int, int] | None]:
+    """Where the checkpoint is at this moment, and what tells it from the one that replaces it."""
+    here = _former(folder) if not folder.exists() and _former(folder).exists() else folder
+    try:
+        found = here.stat()
+    except OSError:
+        return here, None
+    return here, (found.st_ino, found.st_mtime_ns)
+
+
+def whole(folder: Path | str, read: Callable[[Path], T]) -> T:
+    """What `read` finds in a checkpoint folder, of one write: again if the folder is replaced meanwhile.
+
+    Nothing is changed: while a write swaps the folders, or after it was killed there, the former one is read.
+
+    Raises:
+        ValueError: what `read` raises of a folder that stays as it is; or it is replaced for seconds on end.
+    """
+    folder = Path(folder)
+    for _ in range(200):
+        before, found, refused = _now(folder), None, None
+        try:
+            found = read(before[0])
+        except ValueError as error:
+            refused = error
+        if _now(folder) == before:
+            if refused is not None:
+                raise refused
+            return found  # type: ignore[return-value]  # `read` returned it
+        time.sleep(0.02)
+    raise ValueError(f"{folder} is replaced faster than it can be read; raise the run's save_every")
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a checkpoint."""
+    return whole(folder, lambda here: (here / "config.json").exists())
+
+
+def settings(folder: Path | str) -> TrainConfig:
+    """How the run in a checkpoint folder was configured.
+
+    Raises:
+        ValueError: it is not a checkpoint, or damaged.
+    """
+    return whole(folder, lambda here: read_settings(here, read_header(here)))
 
 
 def read_json(path: Path) -> Any:
@@ -167,16 +219,12 @@ def read_settings(folder: Path, meta: Mapping[str, Any]) -> TrainConfig:
     return from_dict(TrainConfig, {**meta["train"], "act": meta.get("act", {})}, f"{folder}/config.json")
 
 
-def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
-    """Load a checkpoint folder for use.
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    return read_header(folder), read_tensors(folder / "model.safetensors")
 
-    Raises:
-        ValueError: when it is not a checkpoint, damaged, or of a format this version does not read.
-    """
-    folder = recover(Path(folder))
-    meta = read_header(folder)
+
+def _build(folder: Path, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
     config = read_settings(folder, meta)
-    tensors = read_tensors(folder / "model.safetensors")
     denoiser, normalizer = config.model.build(config.spec, config.horizon), Normalizer.identity(config.spec)
     for prefix, module in (("denoiser.", denoiser), ("normalizer.", normalizer)):
         state = {k[len(prefix) :]: v.float() for k, v in tensors.items() if k.startswith(prefix)}
@@ -189,17 +237,26 @@ def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
         raise ValueError(
             f"{folder}: {bad[0]} holds NaN or infinity; the run diverged, lower the learning rate"
         )
-    return Checkpoint(
-        config, denoiser.to(device).eval().requires_grad_(False), normalizer.to(device), meta["calibration"]
-    )
+    return Checkpoint(config, denoiser.eval().requires_grad_(False), normalizer, meta["calibration"])
+
+
+def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
+    """Load a checkpoint folder for use; nothing in it is unpickled.
+
+    A network that it names as `module:Name` is imported from this Python's own path.
+
+    Raises:
+        ValueError: when it is not a checkpoint, damaged, or of a format this version does not read.
+    """
+    found = _build(Path(folder), *whole(folder, _read))
+    found.denoiser.to(device)
+    found.normalizer.to(device)
+    return found
 
 
 def export(source: Path | str, target: Path | str) -> None:
     """Copy what use needs, weights in half precision: the form in which models are shipped."""
-    load(source)
-    source = Path(source)
-    tensors = read_tensors(source / "model.safetensors")
+    meta, tensors = whole(source, _read)
+    _build(Path(source), meta, tensors)
     half = {k: v.half() if k.startswith("denoiser.") else v for k, v in tensors.items()}
-    write_folder(
-        Path(target), {"model.safetensors": half}, {"config.json": read_json(source / "config.json")}
-    )
+    write_folder(Path(target), {"model.safetensors": half}, {"config.json": meta})

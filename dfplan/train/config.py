@@ -17,7 +17,8 @@ from dfplan.noise import NoiseSchedule
 from dfplan.spec import Channel, Token, TrajectorySpec
 from dfplan.tools.errors import one_of
 from dfplan.tools.serialize import from_dict, read_config, read_values, to_dict
-from dfplan.train.losses import WEIGHTS, Levels
+from dfplan.train.levels import Levels
+from dfplan.train.loss import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,25 @@ class TrainConfig:
             raise ValueError(f"got goal {self.goal}, expected the {size} channels of token '{token}'")
 
 
+CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "act")
+"""Settings that a resumed run may be given anew: they change how far it goes and what is kept, not what it learns."""
+
+
+def may_resume(saved: TrainConfig, given: TrainConfig, where: str) -> None:
+    """Refuse to go on with other settings than the run's.
+
+    Raises:
+        ValueError: naming each that differs, as it was saved and as it is given.
+    """
+    ours, theirs = to_dict(given), to_dict(saved)
+    differ = {k: (theirs[k], ours[k]) for k in ours if ours[k] != theirs[k] and k not in CHANGEABLE}
+    if differ:
+        raise ValueError(
+            f"{where} was trained with other settings: {differ} (saved, given); a run that goes on may change only "
+            f"{', '.join(CHANGEABLE)}"
+        )
+
+
 def _above_zero(config: object, *names: str) -> None:
     for name in names:
         if not getattr(config, name) > 0:
@@ -159,6 +179,7 @@ __all__ = [
     "Token",
     "TrainConfig",
     "from_dict",
+    "may_resume",
     "read_config",
     "read_values",
     "to_dict",

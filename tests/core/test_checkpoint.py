@@ -174,10 +174,79 @@ def test_what_is_not_a_checkpoint(tmp_path, where):
         checkpoint.load(tmp_path / where)
 
 
-def test_killed_between_the_two_renames_is_recovered(run):
-    os.replace(run, run.with_name(f".{run.name}.old"))
-    assert checkpoint.load(run).config.horizon == 6
-    assert run.exists() and not run.with_name(f".{run.name}.old").exists()
+def test_killed_between_the_two_renames_is_read_where_it_is_and_put_back_by_who_writes(run):
+    former = run.with_name(f".{run.name}.old")
+    os.replace(run, former)
+    assert checkpoint.load(run).config.horizon == checkpoint.settings(run).horizon == 6
+    assert checkpoint.exists(run) and former.exists() and not run.exists()
+    checkpoint.recover(run)
+    assert run.exists() and not former.exists()
+
+
+def swap(run, other):
+    """What a write does to the folder, in its two renames."""
+    former = run.with_name(f".{run.name}.old")
+    os.replace(run, former)
+    yield
+    os.replace(other, run)
+    shutil.rmtree(former)
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+def test_a_reader_gets_one_write_whole_however_the_swap_falls(run, tmp_path, when):
+    """Files read before the swap are never put together with files read after it."""
+    other = shutil.copytree(run, tmp_path / "next")
+    edit(other / "config.json", act={"write": 2})
+    writer, seen = swap(run, other), []
+
+    def read(here):
+        first = json.loads((here / "config.json").read_text())["act"]
+        for _ in range({"before": 0, "between": 1, "after": 2}[when] if not seen else 0):
+            next(writer, None)
+        seen.append(first)
+        try:
+            return first, json.loads((here / "config.json").read_text())["act"]
+        except OSError as error:
+            raise ValueError("half gone") from error
+
+    first, second = checkpoint.whole(run, read)
+    assert first == second == ({"write": 2} if when == "after" else {})
+    assert len(seen) == (1 if when == "before" else 2)
+
+
+def test_damage_is_not_waited_for_and_constant_change_is_said(run, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(checkpoint.time, "sleep", pauses.append)
+    truncate(run / "model.safetensors")
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(run)
+    assert not pauses
+
+    with pytest.raises(ValueError, match="raise the run's save_every"):
+        checkpoint.whole(run, lambda here: os.utime(here, ns=(0, len(pauses) + 1)))
+    assert pauses
+
+
+def test_readers_beside_a_trainer_change_nothing_and_read_whole(tmp_path):
+    """Whoever loads between the two renames of a save neither hurts it nor sees half."""
+    folder, steps = tmp_path / "run", []
+
+    def save():
+        real = os.replace
+
+        def replace(source, target):
+            if folder.exists() or folder.with_name(".run.old").exists():
+                steps.append(checkpoint.load(folder).config.steps)
+            real(source, target)
+
+        return replace
+
+    trainer = Trainer(config(action_spec(), save_every=1), DATA, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint.os, "replace", save())
+        assert list(trainer.run())[-1] == 12
+    assert len(steps) == 22 and set(steps) == {12}
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("fail_at", [1, 2])
@@ -195,7 +264,8 @@ def test_a_write_that_fails_leaves_the_old_folder_readable(run, monkeypatch, fai
     with pytest.raises(OSError, match="disk gone"):
         checkpoint.write_folder(run, {"model.safetensors": {"a": torch.zeros(1)}}, {})
     monkeypatch.undo()
-    assert set(load_file(checkpoint.recover(run) / "model.safetensors")) == set(before)
+    checkpoint.recover(run)
+    assert set(load_file(run / "model.safetensors")) == set(before)
     assert [p.name for p in run.parent.iterdir()] == [run.name]
 
 

@@ -8,8 +8,8 @@ from dfplan.noise import NoiseSchedule
 from dfplan.planner import PlannerConfig
 from dfplan.spec import TrajectorySpec
 from dfplan.tools.errors import one_of, optional_import
+from dfplan.train import Levels
 from dfplan.train.config import ModelConfig, TrainConfig, from_dict, read_config, to_dict
-from dfplan.train.losses import Levels
 
 RICH = config(
     action_spec(stride=2, stack=3),

@@ -6,7 +6,8 @@ import torch
 
 from dfplan.data import Episodes
 from dfplan.imitate import imitation_config, imitation_spec
-from dfplan.train.trainer import TokenWindows, Trainer
+from dfplan.train import Trainer
+from dfplan.train.tokens import TokenWindows
 
 
 def demos(groups=None, relative=None, **info):

@@ -7,7 +7,8 @@ from torch import nn
 
 from dfplan.denoiser import Denoiser
 from dfplan.noise import NoiseSchedule
-from dfplan.train.losses import SAMPLERS, WEIGHTS, Levels, denoising_loss, weight
+from dfplan.train.levels import SAMPLERS, Levels
+from dfplan.train.loss import WEIGHTS, denoising_loss, weight
 
 COSINE = NoiseSchedule()
 NOTHING_KNOWN = {"start_known": 0.0}

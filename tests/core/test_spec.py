@@ -8,7 +8,7 @@ from tiny import SIZES, XY, A, V, action_spec, position_spec, state_spec, walks
 from dfplan.data.episodes import Episodes
 from dfplan.nets.normalize import Normalizer
 from dfplan.spec import Channel, Token, TrajectorySpec
-from dfplan.train.trainer import TokenWindows
+from dfplan.train.tokens import TokenWindows
 
 
 @st.composite

@@ -1,9 +1,11 @@
+import hashlib
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,10 @@ from dfplan.denoiser import self_error
 from dfplan.nets.normalize import Normalizer
 from dfplan.noise import NoiseSchedule
 from dfplan.spec import Token, TrajectorySpec
-from dfplan.train import checkpoint
+from dfplan.train import Levels, Trainer, checkpoint
 from dfplan.train.calibrate import calibrate, fit_point_mass
 from dfplan.train.config import ModelConfig, to_dict
-from dfplan.train.losses import Levels
-from dfplan.train.trainer import TokenWindows, Trainer
+from dfplan.train.tokens import TokenWindows
 
 DATA = walks()
 
@@ -41,8 +42,8 @@ def same(a, b):
     assert p.keys() == q.keys()
     for i in p:
         assert p[i].keys() == q[i].keys() and all(torch.equal(p[i][k], q[i][k]) for k in p[i])
-    assert torch.equal(a.generator.get_state(), b.generator.get_state())
-    assert a.rng.bit_generator.state == b.rng.bit_generator.state and a.step == b.step
+    mine, yours = a.batches.streams, b.batches.streams
+    assert torch.equal(mine.generator, yours.generator) and mine.rng == yours.rng and a.step == b.step
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,87 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path, changes):
     assert a.calibration == b.calibration
 
 
+GOLDEN = {  # of 0.1: sum and sum of squares of the averaged weights, and how the random streams end
+    "plain": (35.6279301561633, 106.86608377786352, "4f2db787e4e74af9"),
+    "mixed": (35.622088472496216, 106.85936735852415, "da29003c81c69a1f"),
+    "recurrent": (3.926517031658477, 85.52253259607009, "4f2db787e4e74af9"),
+    "history": (28.445806065482884, 62.65574354145714, "5126eaa98fc08030"),
+}
+RUNS = {
+    "plain": config(),
+    "mixed": config(
+        action_spec(), longest_of=2, levels=Levels(1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5), weight="fused_snr"
+    ),
+    "recurrent": config(model=ModelConfig("recurrent", 16, 1)),
+    "history": config(
+        action_spec(),
+        levels=Levels(0.1, 0.6, 0.3, start_known=0.0, history=0.95, memory=3, doubt=0.2, committed=0.3),
+        model=ModelConfig("perceptron", 16, 1, fine=20.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_learns_what_it_learned_in_0_1(tmp_path, name):
+    """Weights to rounding, which differs from processor to processor; the streams' use exactly."""
+    trainer = go(Trainer(RUNS[name], DATA, tmp_path / "run"))
+    weights = torch.cat([p.double().flatten() for p in trainer.average.parameters()])
+    total, square, ends = GOLDEN[name]
+    assert float(weights.sum()) == pytest.approx(total, rel=1e-4)
+    assert float(weights.square().sum()) == pytest.approx(square, rel=1e-5)
+    streams = trainer.batches.streams
+    said = hashlib.sha256(streams.generator.numpy().tobytes() + str(streams.rng["state"]["state"]).encode())
+    assert said.hexdigest()[:16] == ends
+
+
+def test_the_next_batch_is_drawn_while_a_step_is_computed(tmp_path):
+    trainer, drawn, both = Trainer(config(), DATA, tmp_path / "run"), [], threading.Event()
+    real = trainer.windows.draw
+
+    def draw(*given):
+        drawn.append(threading.current_thread())
+        if len(drawn) == 2:
+            both.set()
+        return real(*given)
+
+    trainer.windows.draw = draw
+    trainer.batches.draw()
+    assert both.wait(20) and threading.main_thread() not in drawn
+
+
+def test_the_average_remembers_no_graph(tmp_path):
+    trainer = go(Trainer(config(steps=2), DATA, tmp_path / "run"))
+    assert not any(p.requires_grad or p.grad_fn for p in trainer.average.parameters())
+
+
+def test_what_goes_wrong_with_a_batch_is_said_by_the_step(tmp_path):
+    trainer = Trainer(config(), DATA, tmp_path / "run")
+    trainer.train_step()
+    trainer.windows.draw = lambda *given: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        for _ in range(3):
+            trainer.train_step()
+
+
+def test_the_second_trainer_in_a_folder_is_refused_and_told_who_has_it(tmp_path):
+    running = Trainer(config(), DATA, tmp_path / "run").run()
+    next(running)
+    for when in range(2):
+        with pytest.raises(ValueError, match=rf"run is being trained by process {os.getpid()} on \S+; wait"):
+            Trainer(config(), DATA, tmp_path / "run", resume=bool(when))
+        for _ in range(4):
+            next(running)
+    late = Trainer(config(), DATA, tmp_path / "late")
+    early = Trainer(config(), DATA, tmp_path / "late").run()
+    next(early)
+    with pytest.raises(ValueError, match="being trained by process"):
+        next(late.run())
+    early.close()
+    assert next(late.run()) == 1
+    assert list(running)[-1] == 12
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+
+
 SCRIPT = """
 import sys
 import torch
@@ -95,6 +177,8 @@ def test_killed_process_resumes_to_the_same_weights(tmp_path):
         for line in process.stdout:
             if line.strip() == "17":
                 break
+        with pytest.raises(ValueError, match=rf"being trained by process {process.pid} on"):
+            Trainer(config(steps=30), DATA, tmp_path / "killed", resume=True)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     c = config(steps=30)
@@ -123,7 +207,7 @@ def test_existing_folder_needs_resume_and_resume_needs_a_folder(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"lr": 0.5}, {"steps": 24}, {"seed": 3}, {"horizon": 5},
+        {"lr": 0.5}, {"batch": 9}, {"seed": 3}, {"horizon": 5},
         {"model": ModelConfig(width=8, layers=1, heads=2)}, {"levels": Levels()},
         {"spec": position_spec(stride=2)},
     ],
@@ -136,6 +220,18 @@ def test_resume_with_other_settings_names_the_field(tmp_path, change):
         Trainer(config(**change), DATA, tmp_path / "run", resume=True)
     others = set(to_dict(config())) - {field}
     assert not any(f"'{name}': (" in str(error.value) for name in others)
+
+
+def test_a_run_may_be_extended_and_saved_at_other_steps(tmp_path):
+    go(Trainer(config(), DATA, tmp_path / "run"))
+    longer = config(steps=20, save_every=3, keep_every=5, log_every=2, act={"chunk": 4})
+    resumed = Trainer(longer, DATA, tmp_path / "run", resume=True)
+    assert (resumed.step, go(resumed).step) == (12, 20)
+    again = checkpoint.load(tmp_path / "run")
+    assert again.config == longer and again.act == {"chunk": 4}
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["0000015", "0000020"]
+    with pytest.raises(ValueError, match=r"got steps=19, but .*run is at step 20"):
+        Trainer(config(steps=19), DATA, tmp_path / "run", resume=True)
 
 
 def test_resume_with_other_data_is_refused(tmp_path):
@@ -222,7 +318,7 @@ def test_log_gets_finite_numbers_and_a_diverged_run_stops(tmp_path):
 
 def test_tokens_of_a_step_often_get_levels_of_their_own(tmp_path):
     trainer = Trainer(config(action_spec(), batch=256, levels=Levels()), DATA, tmp_path / "run")
-    level = trainer.batch()[1].unflatten(1, (6, 2))
+    level = trainer.batches.draw()[1].unflatten(1, (6, 2))
     noisy = (level > 0).all(-1)
     apart = (level[..., 0] != level[..., 1])[noisy].float().mean()
     assert 0.4 < apart < 0.6
@@ -236,7 +332,7 @@ def test_padding_channels_come_out_as_zero_after_training(tmp_path):
     trainer = Trainer(c, DATA, tmp_path / "run")
     while trainer.step < c.steps:
         trainer.train_step()
-    x, level, noise, _ = trainer.batch()
+    x, level, noise, _ = trainer.batches.draw()
     with torch.no_grad():
         out = trainer.model(c.model.noise.add_noise(x, level, noise), level)
     assert (x[:, 1::2, 1] == 0).all()

@@ -8,9 +8,9 @@ from dfplan.data.episodes import Episodes
 from dfplan.nets.normalize import Normalizer
 from dfplan.noise import NoiseSchedule
 from dfplan.spec import Channel, Token, TrajectorySpec
+from dfplan.train import Levels
 from dfplan.train.checkpoint import Checkpoint
 from dfplan.train.config import ModelConfig, TrainConfig
-from dfplan.train.losses import Levels
 
 XY = (Channel("x", "m", index=0), Channel("y", "m", index=1))
 V = (Channel("vx", "m/s", index=2), Channel("vy", "m/s", index=3))

@@ -11,7 +11,8 @@ from dfplan.data import Episodes
 from dfplan.imitate import imitation_config
 from dfplan.policies import Imitation, ImitationConfig
 from dfplan.train import checkpoint
-from dfplan.train.trainer import TokenWindows, Trainer
+from dfplan.train import Trainer
+from dfplan.train.tokens import TokenWindows
 
 SPAN, HORIZON = 2, 5
 

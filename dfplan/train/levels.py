@@ -1,4 +1,4 @@
-"""Level sampling at training and the masked, weighted denoising loss."""
+"""Levels of noise at training: how they are drawn, and what is shown clean."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from dfplan.denoiser import Denoiser
-from dfplan.noise import NoiseSchedule
-from dfplan.tools.errors import one_of
-
-WEIGHTS = ("uniform", "min_snr", "fused_snr")
 
 
 def independent(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -152,6 +146,21 @@ class Levels:
         draw = torch.rand(2, len(present), generator=generator)
         return ((draw[0] < self.committed) * draw[1] * (steps - present)).long()
 
+    def spread(self, level: Tensor, group: int, generator: torch.Generator) -> Tensor:
+        """Levels of steps (B, S) -> of their tokens (B, S*G): half the steps get a fresh level for each token.
+
+        Masked steps stay masked; a token of a known step stays known half the time, so that any part of a step can
+        be given: a goal's position without its velocity, an observation without its action. Without `independent`
+        levels the tokens of a step share one.
+        """
+        if group == 1 or not self.independent:
+            return level.repeat_interleave(group, 1)
+        wide = level[..., None].expand(*level.shape, group)
+        fresh = torch.rand(wide.shape, generator=generator)
+        stays = (wide == 1) | ((wide == 0) & (torch.rand(wide.shape, generator=generator) < 0.5))
+        pick = (torch.rand(*level.shape, 1, generator=generator) < 0.5) & ~stays
+        return torch.where(pick, fresh, wide).flatten(1)
+
     def remember(
         self, level: Tensor, present: Tensor, committed: Tensor, group: int, generator: torch.Generator
     ) -> Tensor:
@@ -169,48 +178,3 @@ class Levels:
         step, action = index // group, index % group == group - 1
         ahead = (draw[0] < self.history) & action & (step >= now) & (step < now + committed[:, None])
         return torch.where(known, torch.where(doubt, draw[5], 0.0), torch.where(ahead, 0.0, level))
-
-
-def weight(
-    kind: str,
-    level: Tensor,
-    schedule: NoiseSchedule,
-    parameterisation: str,
-    clip: float = 5.0,
-    decay: float = 0.9,
-) -> Tensor:
-    """Weight of the squared x0 error at each token, (B, T) -> (B, T).
-
-    `uniform` weighs the backbone's own output evenly; `min_snr` is min(SNR, clip) (Hang et al. 2023); `fused_snr`
-    also counts how clean the past is (Diffusion Forcing, appendix B): S' = 1 - (1 - S)(1 - mean of past S).
-    """
-    one_of("loss weight", kind, WEIGHTS)
-    snr = schedule.snr(level).clamp_max(1e4)
-    if kind == "uniform":
-        return {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[parameterisation]
-    own = snr.clamp_max(clip) / clip
-    if kind == "fused_snr":
-        past, fused = own[:, 0], [own[:, 0]]
-        for t in range(1, own.shape[1]):
-            fused.append(1 - (1 - own[:, t]) * (1 - past))
-            past = decay * past + (1 - decay) * own[:, t]
-        own = torch.stack(fused, 1)
-    return own * clip
-
-
-def denoising_loss(
-    denoiser: Denoiser, x: Tensor, level: Tensor, noise: Tensor, scored: Tensor, kind: str = "uniform"
-) -> Tensor:
-    """Mean weighted squared error of x0 over what is scored.
-
-    Args:
-        denoiser: the model.
-        x: (B, T, D) clean normalised tokens.
-        level: (B, T).
-        noise: (B, T, D) standard normal.
-        scored: (B, T, D) how much the error of each number counts, 0 not at all.
-        kind: one of `WEIGHTS`.
-    """
-    x0 = denoiser(denoiser.schedule.add_noise(x, level, noise), level)
-    w = weight(kind, level, denoiser.schedule, denoiser.parameterisation)[..., None] * scored
-    return (w * (x0.float() - x).square()).sum() / scored.sum().clamp_min(1e-6)

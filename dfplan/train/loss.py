@@ -1,0 +1,57 @@
+"""The masked, weighted denoising loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dfplan.denoiser import Denoiser
+from dfplan.noise import NoiseSchedule
+from dfplan.tools.errors import one_of
+
+WEIGHTS = ("uniform", "min_snr", "fused_snr")
+
+
+def weight(
+    kind: str,
+    level: Tensor,
+    schedule: NoiseSchedule,
+    parameterisation: str,
+    clip: float = 5.0,
+    decay: float = 0.9,
+) -> Tensor:
+    """Weight of the squared x0 error at each token, (B, T) -> (B, T).
+
+    `uniform` weighs the backbone's own output evenly; `min_snr` is min(SNR, clip) (Hang et al. 2023); `fused_snr`
+    also counts how clean the past is (Diffusion Forcing, appendix B): S' = 1 - (1 - S)(1 - mean of past S).
+    """
+    one_of("loss weight", kind, WEIGHTS)
+    snr = schedule.snr(level).clamp_max(1e4)
+    if kind == "uniform":
+        return {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[parameterisation]
+    own = snr.clamp_max(clip) / clip
+    if kind == "fused_snr":
+        past, fused = own[:, 0], [own[:, 0]]
+        for t in range(1, own.shape[1]):
+            fused.append(1 - (1 - own[:, t]) * (1 - past))
+            past = decay * past + (1 - decay) * own[:, t]
+        own = torch.stack(fused, 1)
+    return own * clip
+
+
+def denoising_loss(
+    denoiser: Denoiser, x: Tensor, level: Tensor, noise: Tensor, scored: Tensor, kind: str = "uniform"
+) -> Tensor:
+    """Mean weighted squared error of x0 over what is scored.
+
+    Args:
+        denoiser: the model.
+        x: (B, T, D) clean normalised tokens.
+        level: (B, T).
+        noise: (B, T, D) standard normal.
+        scored: (B, T, D) how much the error of each number counts, 0 not at all.
+        kind: one of `WEIGHTS`.
+    """
+    x0 = denoiser(denoiser.schedule.add_noise(x, level, noise), level)
+    w = weight(kind, level, denoiser.schedule, denoiser.parameterisation)[..., None] * scored
+    return (w * (x0.float() - x).square()).sum() / scored.sum().clamp_min(1e-6)

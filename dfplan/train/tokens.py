@@ -1,0 +1,100 @@
+"""Windows of episodes as the tokens that a network is trained on."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfplan.data.episodes import Episodes
+from dfplan.data.windows import Batch, Windows
+from dfplan.nets.normalize import Normalizer
+from dfplan.spec import TrajectorySpec
+
+
+class TokenWindows:
+    """Windows of episodes as normalised tokens, by a copy of the normaliser."""
+
+    def __init__(
+        self, spec: TrajectorySpec, horizon: int, episodes: Episodes, normalizer: Normalizer
+    ) -> None:
+        self.spec, self.episodes = spec, episodes
+        self.normalizer = copy.deepcopy(normalizer).cpu()
+        self.sources = [spec.channel(t.channels[0]).source for t in spec.tokens]
+        self.columns = [[spec.channel(c).index for c in t.channels] for t in spec.tokens]
+        lags: dict[str, int] = {}
+        for token, source in zip(spec.tokens, self.sources, strict=True):
+            if lags.setdefault(source, token.lag) != token.lag:
+                raise ValueError(
+                    f"tokens from '{source}' have lags {lags[source]} and {token.lag}; give them one lag"
+                )
+        if "actions" in lags and "executed" in episodes.arrays:
+            lags["executed"] = lags["actions"]  # where another command was carried out than the expert gave
+        self.windows = Windows(episodes, spec.frames(horizon), tuple(lags), tuple(lags.values()))
+
+    def fit_relative(self) -> Normalizer:
+        """Fit relative tokens, whose values depend on the window, on 16,384 of them; a copy of the result."""
+        rng, spec = np.random.default_rng(0), self.spec
+        steps = len(self.windows.frames)
+        got = self.windows.gather(rng.integers(0, len(self.windows), 16384))
+        parts, _ = self._parts(got, rng.integers(0, steps, 16384))
+        for g, token in enumerate(spec.tokens):
+            if token.name in spec.relative:
+                values = parts[token.name].reshape(-1, len(token.channels))
+                mean, std = values.mean(0), values.std(0)
+                if self.sources[g] == "observations":
+                    # Relative ones are measured from 0: that is where they matter.
+                    here = np.array([bool(spec.channel(c).reference) for c in token.channels])
+                    mean, std = np.where(here, 0, mean), np.where(here, np.hypot(mean, std), std)
+                std = np.maximum(std, 1e-6).astype(np.float32)
+                n, valid = self.normalizer, spec.valid[g]
+                n.mean[g, valid] = torch.from_numpy(np.tile(mean, spec.stack)).to(n.mean)
+                n.scale[g, valid] = torch.from_numpy(np.tile(std, spec.stack)).to(n.scale)
+        return copy.deepcopy(self.normalizer)
+
+    def _parts(
+        self, got: Batch, present: NDArray[np.integer[Any]] | int
+    ) -> tuple[dict[str, NDArray[np.float32]], list[NDArray[np.bool_]]]:
+        """Values (B, S, F, C) of each token, relative ones as differences from step `present`, and where valid.
+
+        Actions before the present are the ones that were executed, as they are when a policy looks back.
+        """
+        parts: dict[str, NDArray[np.float32]] = {}
+        valid: list[NDArray[np.bool_]] = []
+        for token, source, columns in zip(self.spec.tokens, self.sources, self.columns, strict=True):
+            parts[token.name] = got.arrays[source][..., columns]
+            if source == "actions" and "executed" in got.arrays:
+                past = np.arange(parts[token.name].shape[1]) < np.reshape(present, (-1, 1))
+                executed = got.arrays["executed"][..., columns]
+                parts[token.name] = np.where(past[..., None, None], executed, parts[token.name])
+            valid.append(np.asarray(got.valid[source].all(-1)))
+            if token.name in self.spec.relative:
+                seen = got.arrays["observations"]
+                now = seen[np.arange(len(seen)), present, -1]
+                parts[token.name] -= self.spec.origin(token.name, now)[:, None, None]
+        return parts, valid
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        batch: int,
+        longest_of: int = 1,
+        present: NDArray[np.integer[Any]] | int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens x (B, T, D) normalised, inside (B, S), valid (B, T, D) where a value was recorded.
+
+        `present` (B,) is the step that relative channels refer to.
+        """
+        starts = rng.integers(0, len(self.windows), size=(longest_of, batch))
+        left = self.episodes.ends[np.searchsorted(self.episodes.ends, starts, side="right")] - starts
+        starts = np.take_along_axis(starts, left.argmax(0)[None], 0)[0]
+        got = self.windows.gather(starts)
+        parts, valid = self._parts(got, present)
+        x = self.normalizer.normalize(torch.from_numpy(self.spec.pack(parts)))
+        mask = torch.from_numpy(np.stack(valid, 2))[..., None] & torch.from_numpy(self.spec.valid)
+        mask = mask.flatten(1, 2)
+        return x * mask, torch.from_numpy(got.inside), mask
