@@ -187,9 +187,8 @@ def generate(
     Raises:
         ValueError: see `collect`; also if steps is None for a text maze, which has no usual size.
     """
-    import h5py
-
     from dfplan import __version__
+    from dfplan.data.formats.hdf5 import new_hdf5
 
     maze, target = get_maze(name), Path(path)
     steps = DATA_STEPS.get(maze.name.removesuffix("-eval")) if steps is None else steps
@@ -199,13 +198,14 @@ def generate(
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
-        with h5py.File(partial, "w") as file:
+        with new_hdf5(partial) as (file, check):
             file.attrs.update(
                 {"generator": "dfplan", "version": __version__, "seed": seed, "noise": noise, "dt": DT}
             )
             file.attrs["maze"] = maze.text
             for key, values in data.items():
                 file.create_dataset(key, data=values, compression="gzip")
+                check()
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)

@@ -73,6 +73,7 @@ def new_file(path: str | PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileExistsError: `path` is there already.
+        OSError: it cannot be written, e.g. because the disk is full; nothing is left of it.
     """
     target = Path(path).expanduser()
     refuse_existing(target)
@@ -82,6 +83,10 @@ def new_file(path: str | PathLike[str]) -> Iterator[Path]:
         yield part
         refuse_existing(target)
         part.rename(target)
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(target)  # a full disk is reported without a name
+        raise
     finally:
         if part.is_dir():
             shutil.rmtree(part)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dfplan.data.files import new_file
 
 if TYPE_CHECKING:
     import h5py
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ROWS = 1 << 16
 _DEFLATE, _PAGE = 1100, 4096  # deflate shrinks at most 1,032 times
+_LINKS = 16
 _DAMAGE = (OSError, RuntimeError, KeyError)
 """What h5py raises for a damaged file: reads, handles and link look-ups differ."""
 
@@ -52,6 +57,61 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
+class _Sink:
+    """The file that HDF5 writes to. HDF5 crashes on closing a file after a write that failed, so none does."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self.error: OSError | None = None
+        self._file = file
+        self.seek, self.tell, self.read, self.readinto = file.seek, file.tell, file.read, file.readinto
+
+    def write(self, data: memoryview) -> int:
+        """Write all of `data`, or from the first failure on nothing."""
+        done = 0
+        try:
+            while done < len(data) and self.error is None:
+                done += self._file.write(data[done:]) or 0
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        """Set the file's size."""
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def check(self) -> None:
+        """Raise the first failure."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def new_hdf5(path: str | PathLike[str]) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """A new HDF5 file, and a function to call after each large array, which raises if it could not be written.
+
+    The file appears whole or not at all.
+
+    Raises:
+        FileExistsError: there is something at `path`.
+        OSError: it cannot be written, e.g. because the disk is full.
+    """
+    import h5py
+
+    with new_file(path) as part:
+        with part.open("w+b", buffering=0) as raw:
+            sink = _Sink(raw)
+            with h5py.File(sink, "w") as file:
+                yield file, sink.check
+            sink.check()
+
+
 def damaged(path: Path, what: str, error: Exception) -> ValueError:
     """The error for a file that HDF5 cannot read."""
     return ValueError(
@@ -83,12 +143,61 @@ def find(path: Path, group: Any, key: str) -> Any:
         if not isinstance(group, h5py.Group):
             return None
         try:
-            if part not in group:
+            if not _inside(path, group, part, key):
                 return None
             group = group[part]
         except _DAMAGE as error:
             raise damaged(path, f"'{key}'", error) from error
+    if isinstance(group, h5py.Dataset):
+        _refuse_outside(path, group, key)
     return group
+
+
+def _inside(path: Path, group: Any, name: str, key: str, depth: int = 0) -> bool:
+    """True if `name` (one step or a path) is there, at no step through a link to another file.
+
+    Raises:
+        ValueError: a link leads to another file, which is not followed, or round in a circle.
+    """
+    import h5py
+
+    if depth > _LINKS:
+        raise ValueError(f"{path}: '{key}' is a link that leads round in a circle; fetch the file again")
+    for part in filter(None, name.split("/")):
+        if not isinstance(group, h5py.Group):
+            return False
+        link = group.get(part, getlink=True) if part != "." else None
+        if isinstance(link, h5py.ExternalLink):
+            raise _outside(path, key, "a link", [f"{link.filename}:{link.path}"])
+        if isinstance(link, h5py.SoftLink):
+            start = group.file if link.path.startswith("/") else group
+            if not _inside(path, start, link.path, key, depth + 1):
+                return False
+        elif part not in group:
+            return False
+        group = group[part]
+    return True
+
+
+def _refuse_outside(path: Path, item: h5py.Dataset, key: str) -> None:
+    """Raise where the numbers of a data set are in other files."""
+    try:
+        if item.is_virtual:
+            sources = [f"{s.file_name}:{s.dset_name}" for s in item.virtual_sources()]
+            raise _outside(path, key, "a virtual data set", sources)
+        if item.external:
+            raise _outside(path, key, "stored", [str(name) for name, *_ in item.external])
+    except _DAMAGE as error:
+        raise damaged(path, f"the storage of '{key}'", error) from error
+
+
+def _outside(path: Path, key: str, how: str, targets: list[str]) -> ValueError:
+    """The error for what pulls in another file, which could be any file of this machine."""
+    named = ", ".join(f"'{target}'" for target in dict.fromkeys(targets))
+    return ValueError(
+        f"{path}: '{key}' is {how} outside this file, in {named}, which is not read; write "
+        "the numbers into the file itself"
+    )
 
 
 def require_typed(path: Path, item: h5py.Dataset, key: str) -> h5py.Dataset:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import h5py
 
 _FILE = "main_data.hdf5"
+_DEPTH = 16
 _GOALS = ("achieved_goal", "desired_goal")
 
 
@@ -197,6 +198,10 @@ def _entries(path: Path, episode: Any, key: str) -> list[str]:
         )
     if not hasattr(item, "keys"):
         return [key]
+    if key.count("/") > _DEPTH:
+        raise ValueError(
+            f"{path}: '{key}' in {episode.name} is groups in groups without end; fetch the set again"
+        )
     names = sorted(children(path, item), key=lambda n: (len(n), n) if n.startswith("_index_") else (0, n))
     return [entry for name in names for entry in _entries(path, episode, f"{key}/{name}")]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import Arrays, carry, numeric, spans_of, take_columns
 from dfplan.data.episodes import Episodes
-from dfplan.data.files import new_file
+from dfplan.data.formats.hdf5 import new_hdf5
 
 _NATIVE = ("episodes", "masks", "env_args", "attrs")
 
@@ -52,8 +52,6 @@ def write_robomimic(
         FileExistsError: there is something at `path`.
         ValueError: an action leaves [-1, 1], or a number is not finite.
     """
-    import h5py
-
     path = Path(path)
     arrays, notes = numeric(episodes, path)
     parts = _file_arrays(episodes, arrays)
@@ -67,7 +65,7 @@ def write_robomimic(
         notes.append(
             f"env_args names a gym environment '{episodes.name}', a guess; pass env_args= to roll out"
         )
-    with new_file(path) as part, h5py.File(part, "w") as file:
+    with new_hdf5(path) as (file, check):
         data = file.create_group("data")
         described = episodes.info.get("episodes") or [{}] * len(episodes)
         for name, extra, begin, end in zip(names, described, episodes.starts, episodes.ends, strict=True):
@@ -78,6 +76,7 @@ def write_robomimic(
                 demo.attrs["dfplan"] = json.dumps(own)
             demo.attrs["num_samples"] = int(end - begin)
             _write_arrays(demo, {k: array[begin:end] for k, array in parts.items()}, next_obs, compression)
+            check()
         for key, members in _masks(episodes, names).items():
             file[f"mask/{key}"] = np.array([name.encode() for name in members], dtype="S")
         data.attrs.update(episodes.info.get("attrs", {}))
