@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,27 @@ DEFAULTS: dict[str, Any] = {
 """What an imitation run starts from; a configuration's own settings replace these."""
 
 
-_EXAMPLE = {
-    "tokens": '{"robot": ["joints"]}',
-    "relative": '{"q1 target": "q1"}',
-    "model": '{"width": 512}',
-    "levels": '{"doubt": 0}',
-}
+@dataclass(frozen=True)
+class Layout:
+    """How demonstrations become tokens, where a configuration has no spec.
+
+    Attributes:
+        span: env steps in one token.
+        tokens: token -> sensors in it, or the name of another array that was recorded, such as `rewards`; None: one
+            token per sensor up to four sensors, else one for all.
+        relative: column -> observation column, such as a joint's target and the joint, or the object's x and the
+            hand's: the first is then learned relative to the second as measured now. None: as the demonstrations
+            say, if they do.
+    """
+
+    span: int = 4
+    tokens: Mapping[str, Any] | None = None
+    relative: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a span of no steps."""
+        if self.span < 1:
+            raise ValueError(f"got span={self.span}, expected env steps per token, 1 or more")
 
 
 def imitation_spec(
@@ -44,16 +60,14 @@ def imitation_spec(
     """How demonstrations become tokens: `span` env steps to a token, a token per sensor, the actions last.
 
     The action token of a step holds the `span` actions from that step on; the observation tokens hold the `span`
-    observations that end there.
+    observations that end there, and tokens of other arrays, such as rewards, what came with the actions before these.
 
     Args:
         episodes: demonstrations with actions. `info["groups"]` ({sensor: [start, stop]}) names the sensors and
             `info["names"]` the columns, as the readers fill them.
-        span: env steps in one token.
-        tokens: token -> sensors in it; None: one token per sensor up to four sensors, else one for all.
-        relative: column -> observation column, such as a joint's target and the joint, or the object's x and the
-            hand's: the first is then learned relative to the second as measured now. None: `info["relative"]`, or
-            none.
+        span: see `Layout`, which also says what `tokens` and `relative` are.
+        tokens: token -> sensors or the name of an array.
+        relative: column -> observation column.
 
     Raises:
         ValueError: no actions, or an unknown sensor or column.
@@ -74,28 +88,43 @@ def imitation_spec(
     pairs = dict(episodes.info.get("relative") or {}) if relative is None else dict(relative)
     for name in pairs:
         one_of("relative column", name, [*names["observations"], *names["actions"]])
+    parts = [*_sensors(tokens, groups, names), ("action", "actions", range(size["actions"]))]
     channels, made = [], []
-    for token, sensors in tokens.items():
-        columns = [i for s in sensors for i in range(*groups[one_of("sensor", s, groups)])]
-        made.append(Token(token, tuple(names["observations"][i] for i in columns), weight=0.2))
-        unit = units.get("observations") or [""] * size["observations"]
-        channels += [(names["observations"][i], unit[i], "observations", i) for i in columns]
-    unit = units.get("actions") or [""] * size["actions"]
-    channels += [(n, u, "actions", i) for i, (n, u) in enumerate(zip(names["actions"], unit, strict=True))]
-    made.append(Token("action", tuple(names["actions"]), span - 1))
+    for token, source, columns in parts:
+        unit = units.get(source) or [""] * len(names[source])
+        # An array beside observations and actions holds what came with the action before: rewards are known late.
+        lag = {"observations": 0, "actions": span - 1}.get(source, -1)
+        mine = [names[source][i] for i in columns]
+        made.append(Token(token, tuple(mine), lag, 1.0 if source == "actions" else 0.2))
+        channels += [
+            Channel(n, unit[i], source, i, pairs.get(n, "")) for n, i in zip(mine, columns, strict=True)
+        ]
     return TrajectorySpec(
-        tuple(Channel(*c, pairs.get(c[0], "")) for c in channels),
-        tuple(made),
-        episodes.dt,
-        span,
-        span,
-        size["observations"],
-        size["actions"],
+        tuple(channels), tuple(made), episodes.dt, span, span, size["observations"], size["actions"]
     )
 
 
+def _sensors(
+    tokens: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Sequence[int]],
+    names: Mapping[str, Sequence[str]],
+) -> Iterator[tuple[str, str, Sequence[int]]]:
+    """Each token's name, the array it comes from, and its columns there."""
+    others = [key for key in names if key not in ("observations", "actions")]
+    for token, sensors in tokens.items():
+        for sensor in sensors:
+            one_of("sensor", sensor, [*groups, *others])
+        array = next((s for s in sensors if s not in groups), None)
+        if array is None:
+            yield token, "observations", [i for s in sensors for i in range(*groups[s])]
+        elif len(sensors) > 1:
+            raise ValueError(f"token '{token}' holds {list(sensors)}; give '{array}' a token of its own")
+        else:
+            yield token, array, range(len(names[array]))
+
+
 def _names(episodes: Episodes, size: Mapping[str, int]) -> dict[str, list[str]]:
-    """Column names of observations and actions, all different."""
+    """Column names of observations and actions, all different, and of the other arrays of numbers."""
     given = episodes.info.get("names") or {}
     out: dict[str, list[str]] = {}
     for key, prefix in (("observations", "o"), ("actions", "a")):
@@ -105,6 +134,10 @@ def _names(episodes: Episodes, size: Mapping[str, int]) -> dict[str, list[str]]:
         out[key] = names
     clash = set(out["observations"]) & set(out["actions"])
     out["actions"] = [f"target {n}" if clash else n for n in out["actions"]]
+    for key, array in episodes.arrays.items():
+        if key not in (*size, "executed") and array.ndim <= 2 and array.dtype.kind in "fiub":
+            wide = array.ndim == 2 and array.shape[1] > 1
+            out[key] = [f"{key} {i}" for i in range(array.shape[1])] if wide else [key]
     return out
 
 
@@ -113,8 +146,7 @@ def imitation_config(episodes: Episodes, **settings: Any) -> TrainConfig:
 
     Args:
         episodes: the demonstrations.
-        **settings: fields of `TrainConfig` (tables as dictionaries), and `span`, `tokens`, `relative` of
-            `imitation_spec`.
+        **settings: fields of `TrainConfig` (tables as dictionaries), and those of `Layout`.
 
     Raises:
         ValueError: an unknown setting, with the nearest name, or one that does not fit.
@@ -127,19 +159,12 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
     values = dict(values)
     if "spec" in values:
         return values
-    span, tokens, relative = values.pop("span", 4), values.pop("tokens", None), values.pop("relative", None)
-    tables = {
-        "tokens": tokens,
-        "relative": relative,
-        "model": values.get("model"),
-        "levels": values.get("levels"),
-    }
-    for key, table in tables.items():
-        if table is not None and not isinstance(table, dict):
-            raise ValueError(f"got {key}={table!r}, expected a table, such as {key}={_EXAMPLE[key]}")
-    if not isinstance(span, int) or span < 1:
-        raise ValueError(f"got span={span!r}, expected env steps per token, 1 or more")
-    spec = imitation_spec(episodes, span, tokens, relative)
+    mine = {f.name: values.pop(f.name) for f in fields(Layout) if f.name in values}
+    layout = from_dict(Layout, mine, "imitation")
+    for key in ("model", "levels"):
+        if not isinstance(values.get(key, {}), dict):
+            raise ValueError(f"got {key}={values[key]!r}, expected a table")
+    spec = imitation_spec(episodes, layout.span, layout.tokens, layout.relative)
     merged = {**DEFAULTS, **values, "spec": to_dict(spec)}
     merged["levels"] = {**DEFAULTS["levels"], **values.get("levels", {})}
     model = values.get("model", {})

@@ -35,6 +35,27 @@ def test_many_sensors_share_a_token_unless_told_otherwise():
     assert spec.tokens[0].channels == ("o0", "o3") and len(spec.channels) == 5  # s1 and s2 are left out
 
 
+def test_an_array_of_its_own_is_a_token_of_its_own_and_comes_with_the_action_before():
+    """A reward is never taken for an observation's column, nor known before it was given."""
+    data = demos({"arm": [0, 2], "cube": [2, 5]})
+    rewards = np.arange(40, dtype=np.float32)
+    data = Episodes({**data.arrays, "rewards": rewards}, data.ends, data.dt, data.name, data.info)
+    tokens = {"arm": ["arm"], "reward": ["rewards"]}
+    config = imitation_config(data, span=2, horizon=3, batch=4, tokens=tokens, steps=1)
+    reward = config.spec.channel("rewards")
+    assert [t.name for t in config.spec.tokens] == ["arm", "reward", "action"]
+    assert (reward.source, reward.index, config.spec.tokens[1].lag) == ("rewards", 0, -1)
+    windows = Trainer(config, data, "nowhere/checkpoint").windows
+    parts, valid = windows._parts(windows.windows.gather([4]), 0)
+    np.testing.assert_array_equal(parts["reward"][0, :, :, 0], [[3, 3], [4, 5], [6, 7]])
+    assert valid[1].all()
+    assert "reward" not in [t.name for t in imitation_spec(data).tokens]
+    with pytest.raises(ValueError, match="give 'rewards' a token of its own"):
+        imitation_spec(data, tokens={"all": ["arm", "rewards"]})
+    with pytest.raises(ValueError, match="did you mean 'rewards'"):
+        imitation_spec(data, tokens={"reward": ["reward"]})
+
+
 def test_a_token_counts_the_same_however_wide():
     weight = imitation_spec(demos({"arm": [0, 1], "cube": [1, 5]})).weight
     np.testing.assert_allclose(weight.sum(1)[[0, 1]] / weight.sum(1)[[1, 0]], 1, rtol=1.0)
@@ -96,6 +117,9 @@ def test_the_relative_scale_is_what_a_checkpoint_stores(tmp_path):
     [
         ({"stepz": 3}, "did you mean 'steps'"),
         ({"span": 0}, "span=0"),
+        ({"span": "2"}, r"span: got '2' \(str\), expected int"),
+        ({"tokens": []}, r"tokens: got \[\], expected a table"),
+        ({"model": 3}, "model=3, expected a table"),
         ({"tokens": {"x": ["amr"]}}, "did you mean 'arm'"),
         ({"relative": {"a9": "o0"}}, "relative column 'a9'"),
         ({"relative": {"a0": "o9"}}, "channel 'o9'"),
