@@ -1,4 +1,4 @@
-"""A Panda-like arm at a table: kinematics and limits without MuJoCo, and the tasks, loaded on first use."""
+"""A Panda-like arm at a table: its tasks, experts and disturbances, loaded on first use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dfplan.tools.lazy import attach
 
 from .disturb import KINDS, Disturbance
-from .model import DT, GRIPPER_OPEN, PANDA, Limits
+from .model import DT
 
 if TYPE_CHECKING:
     from .base import ArmEnv
@@ -18,15 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DT",
-    "GRIPPER_OPEN",
     "KINDS",
-    "PANDA",
     "ArmEnv",
     "ArmExpert",
     "ArmPickEnv",
     "ArmReachEnv",
     "Disturbance",
-    "Limits",
     "collect",
     "expert",
     "generate_arm",

@@ -10,12 +10,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfplan.deploy.robot import panda, rotations
+from dfplan.deploy.robot.panda import GRIPPER_OPEN, HOME, LIMITS
 from dfplan.tools.errors import one_of
 
-from . import kinematics as kin
 from .control import Limiter
 from .disturb import Disturbance, Episode
-from .model import DT, GRIPPER_OPEN, HOME, PANDA
+from .model import DT
 from .physics import Physics
 from .sensors import JOINTS, Sensor, columns, numbers, pose_sensor
 
@@ -27,8 +28,8 @@ Observation = NDArray[np.float32]
 
 HOLD = 5
 """Control steps that success must last before an episode ends."""
-_LOW = np.append(PANDA.lower, 0.0)
-_HIGH = np.append(PANDA.upper, GRIPPER_OPEN)
+_LOW = np.append(LIMITS.lower, 0.0)
+_HIGH = np.append(LIMITS.upper, GRIPPER_OPEN)
 _EE_LOW = np.array([-0.2, -0.7, 0.0] + [-1.0] * 6 + [0.0])
 _EE_HIGH = np.array([0.9, 0.7, 1.0] + [1.0] * 6 + [GRIPPER_OPEN])
 
@@ -143,14 +144,14 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
 
     def tcp(self) -> tuple[Array, Array]:
         """Position (3,) m and rotation (3, 3) of the tool centre point."""
-        return kin.forward(self.physics.q)
+        return panda.forward(self.physics.q)
 
     def truth(self) -> Observation:
         """(O,) the observation without any sensor disturbance."""
         position, rotation = self.tcp()
         arm = self.physics
         opening = np.array([arm.opening])
-        parts = (arm.q, arm.qd, opening, position, kin.rot6d(rotation), self.sense())
+        parts = (arm.q, arm.qd, opening, position, rotations.rot6d(rotation), self.sense())
         return np.concatenate(parts).astype(np.float32)
 
     def reset(
@@ -171,8 +172,10 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         for key in options:
             one_of("reset option", key, ("joints", "disturb", *self.options))
         q = numbers("joints", options["joints"], 7) if "joints" in options else self.start_joints()
-        if (q < PANDA.lower).any() or (q > PANDA.upper).any():
-            raise ValueError(f"got joints {q.tolist()}, expected them within {PANDA.lower} and {PANDA.upper}")
+        if (q < LIMITS.lower).any() or (q > LIMITS.upper).any():
+            raise ValueError(
+                f"got joints {q.tolist()}, expected them within {LIMITS.lower.tolist()} and {LIMITS.upper.tolist()}"
+            )
         self.physics.reset(q)
         self._limiter = Limiter(q, GRIPPER_OPEN)
         self._steps, self._lasted, self._collision, self._first_reach = 0, 0, False, None
@@ -204,8 +207,8 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         command = np.clip(wanted, *self._bounds)
         clipped = bool((np.abs(command - wanted) > 1e-6).any())
         if self.action_kind == "ee":
-            pose = kin.matrix(command[3:9])
-            joints, _ = kin.solve(self._limiter.target[:7], command[:3], pose, HOME)
+            pose = rotations.matrix(command[3:9])
+            joints, _ = panda.solve(self._limiter.target[:7], command[:3], pose, HOME)
             command = np.append(joints, command[9])
         if self._episode is not None:
             self._episode.before(self, self._steps)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .kinematics import frames
+from dfplan.deploy.robot.panda import frames
+
 from .model import CAPSULES, FINGERS
 
 Array = NDArray[np.float64]

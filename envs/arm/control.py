@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import DT, GRIPPER_OPEN, GRIPPER_SPEED, LAG, PANDA, SUBSTEPS
+from dfplan.deploy.robot.panda import GRIPPER_OPEN, GRIPPER_SPEED, LIMITS
+
+from .model import DT, LAG, SUBSTEPS
 
 Array = NDArray[np.float64]
 
@@ -15,8 +17,8 @@ LEASH = 0.12
 _SPEED_SHARE, _MARGIN = 0.9, 0.01
 LEAD = DT + LAG
 """A command is this far ahead of a joint that keeps moving, s: the control step and the servo's lag."""
-_LOWER, _UPPER = np.array(PANDA.lower) + _MARGIN, np.array(PANDA.upper) - _MARGIN
-_SPEED, _ACCELERATION = _SPEED_SHARE * np.array(PANDA.velocity), np.array(PANDA.acceleration)
+_LOWER, _UPPER = LIMITS.lower + _MARGIN, LIMITS.upper - _MARGIN
+_SPEED, _ACCELERATION = _SPEED_SHARE * LIMITS.velocity, LIMITS.acceleration
 _RAMP = (np.arange(1, SUBSTEPS + 1) / SUBSTEPS)[:, None]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dfplan.deploy.robot.panda import TCP
 from dfplan.guidance import Cost
 
-from .model import CAPSULES, FINGERS, TCP
+from .model import CAPSULES, FINGERS
 
 
 def _hand() -> Tensor:

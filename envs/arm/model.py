@@ -1,16 +1,15 @@
-"""The arm: kinematics, limits, masses and shapes of a Franka-Panda-like robot, and its MJCF.
+"""The MJCF of a Franka-Panda-like arm: masses and shapes on the kinematics of `dfplan.deploy.robot.panda`.
 
-Kinematics and limits are the maker's public values, masses and inertias the published identification
-(Gaz et al. 2019, rounded), shapes are capsules around the links. All in SI units: m, kg, rad, s, N m.
-Nothing here needs MuJoCo.
+Masses and inertias are the published identification (Gaz et al. 2019, rounded), shapes are capsules around the
+links. All in SI units: m, kg, rad, s, N m. Nothing here needs MuJoCo.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from math import cos, pi, sin
+from dataclasses import dataclass
+from math import cos, sin
 
-import numpy as np
+from dfplan.deploy.robot.panda import DH, FLANGE, HAND_YAW, LIMITS, TCP
 
 TIMESTEP = 0.0025
 """Physics step, s."""
@@ -22,79 +21,8 @@ LAG = 0.06
 """Time constant of the joint controllers (damping / stiffness), s."""
 STIFFNESS = (1200.0, 1200.0, 1000.0, 1000.0, 600.0, 500.0, 300.0)
 """Stiffness of each joint controller, N m/rad."""
-GRIPPER_OPEN = 0.08
-"""Largest opening between the fingers, m."""
-GRIPPER_SPEED = 0.2
-"""Fastest change of the opening target, m/s."""
-
-# Modified (Craig) Denavit-Hartenberg rows: a (m), d (m), alpha (rad), before the joint's own rotation.
-DH = (
-    (0.0, 0.333, 0.0),
-    (0.0, 0.0, -pi / 2),
-    (0.0, 0.316, pi / 2),
-    (0.0825, 0.0, pi / 2),
-    (-0.0825, 0.384, -pi / 2),
-    (0.0, 0.0, pi / 2),
-    (0.088, 0.0, pi / 2),
-)
-FLANGE, HAND_YAW, TCP = 0.107, -pi / 4, 0.1034
-"""Flange after joint 7 (m), turn of the hand on it (rad), tool centre point from the hand (m)."""
-
-HOME = np.array([0.0, -0.1, 0.0, -2.2, 0.0, 2.1, pi / 4])
-"""Posture that the redundant joint is drawn to, rad."""
-DOWN = np.diag([1.0, -1.0, -1.0])
-"""Rotation of a tool that points down, fingers along y."""
-
-Vector = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the joints may do. One number per joint in each.
-
-    Attributes:
-        lower: lowest position, rad.
-        upper: highest position, rad.
-        velocity: rad/s.
-        acceleration: rad/s^2.
-        jerk: rad/s^3.
-        torque: N m.
-    """
-
-    lower: Vector
-    upper: Vector
-    velocity: Vector
-    acceleration: Vector
-    jerk: Vector
-    torque: Vector
-
-    def __post_init__(self) -> None:
-        """Refuse limits that do not fit together.
-
-        Raises:
-            ValueError: naming the field.
-        """
-        for field in fields(self):
-            values = np.asarray(getattr(self, field.name), dtype=np.float64)
-            if values.shape != (len(self.lower),) or not np.isfinite(values).all():
-                raise ValueError(
-                    f"got {field.name}={getattr(self, field.name)!r}, expected one finite number per joint"
-                )
-            if field.name not in ("lower", "upper") and (values <= 0).any():
-                raise ValueError(f"got {field.name}={values.tolist()}, expected numbers above 0")
-        if not all(low < high for low, high in zip(self.lower, self.upper, strict=True)):
-            raise ValueError(f"got lower={self.lower}, upper={self.upper}; expected lower < upper everywhere")
-
-
-PANDA = Limits(
-    lower=(-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973),
-    upper=(2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973),
-    velocity=(2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61),
-    acceleration=(15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0),
-    jerk=(7500.0, 3750.0, 5000.0, 6250.0, 7500.0, 10000.0, 10000.0),
-    torque=(87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0),
-)
-"""The maker's limits of the Panda."""
+TORQUE = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
+"""Most that each joint may do, N m."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +130,8 @@ def _links() -> str:
         text = f"""<body name="link{i + 1}" pos="{a} {-d * sin(alpha)} {d * cos(alpha)}"
   quat="{cos(alpha / 2)} {sin(alpha / 2)} 0 0" gravcomp="1">
   <inertial mass="{mass}" pos="{centre}" fullinertia="{inertia}"/>
-  <joint name="q{i + 1}" axis="0 0 1" range="{PANDA.lower[i]} {PANDA.upper[i]}"
-    actuatorfrcrange="{-PANDA.torque[i]} {PANDA.torque[i]}"/>
+  <joint name="q{i + 1}" axis="0 0 1" range="{LIMITS.lower[i]} {LIMITS.upper[i]}"
+    actuatorfrcrange="{-TORQUE[i]} {TORQUE[i]}"/>
   {shapes}{text}</body>"""
     return text
 
@@ -221,7 +149,7 @@ def mjcf(scene: str) -> str:
     """
     servos = "".join(
         f'<position name="q{i + 1}" joint="q{i + 1}" kp="{kp}" kv="{kp * LAG:g}" '
-        f'forcerange="{-PANDA.torque[i]} {PANDA.torque[i]}"/>\n'
+        f'forcerange="{-TORQUE[i]} {TORQUE[i]}"/>\n'
         for i, kp in enumerate(STIFFNESS)
     )
     return f"""<mujoco model="arm">

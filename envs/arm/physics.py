@@ -8,7 +8,9 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import GRIPPER_OPEN, mjcf
+from dfplan.deploy.robot.panda import GRIPPER_OPEN
+
+from .model import mjcf
 
 Array = NDArray[np.float64]
 

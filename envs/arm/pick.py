@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import kinematics as kin
+from dfplan.deploy.robot import panda, rotations
+from dfplan.deploy.robot.panda import DOWN, HOME
+
 from .base import ArmEnv
 from .experts.motion import ArmExpert
-from .model import DOWN, HOME
 from .sensors import Sensor, numbers, pose_sensor
 
 Array = NDArray[np.float64]
@@ -58,7 +59,7 @@ class ArmPickEnv(ArmEnv):
         """Above the table, tool about upright."""
         while True:
             q = HOME + self.np_random.uniform(-0.2, 0.2, 7)
-            (x, y, z), rotation = kin.forward(q)
+            (x, y, z), rotation = panda.forward(q)
             if 0.3 < x < 0.6 and abs(y) < 0.2 and 0.18 < z < 0.4 and rotation[2, 2] < -0.93:
                 return q
 
@@ -98,7 +99,7 @@ class ArmPickEnv(ArmEnv):
     def sense(self) -> Array:
         """Cube pose, as the one of its 24 equal ones that is turned least, and spot."""
         position, rotation = self.cube
-        return np.concatenate([position, kin.rot6d(least_turned(rotation)), self._spot])
+        return np.concatenate([position, rotations.rot6d(least_turned(rotation)), self._spot])
 
     def _placed(self) -> bool:
         cube, _ = self.cube
@@ -202,7 +203,7 @@ class PickExpert(ArmExpert):
         position, rotation = self.env.tcp()
         cube, cube_rotation = self.env.cube
         left = float(np.hypot(*(cube - self.env.goal)[:2]))
-        tool = kin.turn([0.0, 0.0, grasp_yaw(cube_rotation)]) @ DOWN
+        tool = rotations.turn([0.0, 0.0, grasp_yaw(cube_rotation)]) @ DOWN
         inside = bool((np.abs(rotation.T @ (cube - position)) < [0.014, 0.012, 0.016]).all())
         held = inside and self.env.physics.opening < 0.0415
         down = cube[2] < CUBE + 0.004
@@ -216,7 +217,7 @@ class PickExpert(ArmExpert):
         """Come to the cube from above through a funnel, and close the fingers there."""
         goal = cube + [0.0, 0.0, self._grip]
         aside = float(np.hypot(*(goal - position)[:2]))
-        low, angle = float(position[2] - goal[2]), kin.angle_between(rotation, tool)
+        low, angle = float(position[2] - goal[2]), rotations.angle_between(rotation, tool)
         closing = self.env.physics.opening < 0.075 and aside < 0.014 and abs(low) < 0.016
         if closing or (aside < 0.010 and abs(low) < 0.008 and angle < 0.15):
             return self.drive(goal, tool, float(np.linalg.norm(goal - position)), 0.1, 0.0)

@@ -9,11 +9,12 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from . import kinematics as kin
+from dfplan.deploy.robot import panda, rotations
+from dfplan.deploy.robot.panda import DOWN, HOME, LIMITS
+
 from .base import ArmEnv
 from .clearance import clearance, crosses
 from .experts.motion import ArmExpert, Path
-from .model import DOWN, HOME, PANDA
 from .sensors import Sensor, numbers, pose_sensor
 
 Array = NDArray[np.float64]
@@ -25,8 +26,8 @@ MARGIN, WIDE = 0.06, 0.085
 _START_LOW, _START_HIGH = np.array([0.38, 0.2, 0.12]), np.array([0.58, 0.36, 0.32])
 _TARGET_LOW, _TARGET_HIGH = np.array([0.40, 0.18, 0.10]), np.array([0.60, 0.34, 0.28])
 # The expert takes no way that brings a joint nearer to its limits than this.
-_LOWER, _UPPER = np.array(PANDA.lower) + 0.12, np.array(PANDA.upper) - 0.12
-_HOMES = {side: kin.solve(HOME, (0.48, side * 0.28, 0.2), DOWN, HOME)[0] for side in (-1, 1)}
+_LOWER, _UPPER = LIMITS.lower + 0.12, LIMITS.upper - 0.12
+_HOMES = {side: panda.solve(HOME, (0.48, side * 0.28, 0.2), DOWN, HOME)[0] for side in (-1, 1)}
 
 
 class ArmReachEnv(ArmEnv):
@@ -69,7 +70,7 @@ class ArmReachEnv(ArmEnv):
         side = int(self.np_random.choice([-1, 1]))
         while True:
             q = _HOMES[side] + self.np_random.uniform(-0.15, 0.15, 7)
-            (x, y, z), rotation = kin.forward(q)
+            (x, y, z), rotation = panda.forward(q)
             place = np.array([x, y * side, z])
             inside = (place > _START_LOW).all() and (place < _START_HIGH).all()
             if inside and rotation[2, 2] < -0.9:
@@ -77,13 +78,13 @@ class ArmReachEnv(ArmEnv):
 
     def place(self, options: Mapping[str, Any]) -> None:
         """Draw target and obstacle until the line between is blocked and both ends are clear."""
-        start = kin.forward(self.physics.q)[0]
+        start = panda.forward(self.physics.q)[0]
         self._side = 1 if start[1] >= 0 else -1
         for _ in range(1000):
             position, rotation = self._draw_target()
             if "target" in options:
                 given = numbers("target", options["target"], 9)
-                position, rotation = given[:3], kin.matrix(given[3:])
+                position, rotation = given[:3], rotations.matrix(given[3:])
             box = self._draw_obstacle(start, position)
             if "obstacle" in options:
                 low, high = np.split(numbers("obstacle", options["obstacle"], 6), 2)
@@ -101,7 +102,9 @@ class ArmReachEnv(ArmEnv):
         x, y, z = self.np_random.uniform(_TARGET_LOW, _TARGET_HIGH)
         tilt = self.np_random.uniform(-0.2, 0.2, 2)
         yaw = self.np_random.uniform(-0.6, 0.6)
-        return np.array([x, -self._side * y, z]), kin.turn([0, 0, yaw]) @ kin.turn([*tilt, 0]) @ DOWN
+        return np.array([x, -self._side * y, z]), rotations.turn([0, 0, yaw]) @ rotations.turn(
+            [*tilt, 0]
+        ) @ DOWN
 
     def _draw_obstacle(self, start: Array, target: Array) -> Array:
         """A box on the table in the middle part of the way, higher than the way: centre and half sizes."""
@@ -114,12 +117,12 @@ class ArmReachEnv(ArmEnv):
     def _fits(self, start: Array, position: Array, rotation: Array, box: Array) -> bool:
         if not crosses(start, position, box[:3], box[3:]):
             return False
-        q, met = kin.solve(self.physics.q, position, rotation, HOME)
+        q, met = panda.solve(self.physics.q, position, rotation, HOME)
         return met and bool((clearance(np.stack([self.physics.q, q]), box[:3], box[3:]) > MARGIN).all())
 
     def _set(self, position: Array, rotation: Array, box: Array) -> None:
         self._target, self._rotation, self._box = position, rotation, box
-        self._goal = np.concatenate([position, kin.rot6d(rotation)])
+        self._goal = np.concatenate([position, rotations.rot6d(rotation)])
         self.physics.resize("obstacle", box[3:])
         self.physics.data.mocap_pos[:] = box[:3], position
         mujoco.mju_mat2Quat(self.physics.data.mocap_quat[1], rotation.ravel())
@@ -138,7 +141,7 @@ class ArmReachEnv(ArmEnv):
         """Distance (m) and angle (rad) from the TCP to the target."""
         position, rotation = self.tcp()
         away = float(np.linalg.norm(position - self._target))
-        return away, kin.angle_between(rotation, self._rotation)
+        return away, rotations.angle_between(rotation, self._rotation)
 
     def progress(self) -> float:
         """Part of the first distance that is behind, the angle weighing 0.1 m per rad."""
@@ -150,7 +153,7 @@ class ArmReachEnv(ArmEnv):
         for _ in range(50):
             away = rng.standard_normal(3) * [1.0, 1.0, 0.5]
             position = self._target + distance * away / np.linalg.norm(away)
-            q, met = kin.solve(self.physics.q, position, self._rotation, HOME)
+            q, met = panda.solve(self.physics.q, position, self._rotation, HOME)
             if met and position[2] > 0.08 and clearance(q, self._box[:3], self._box[3:]) > MARGIN:
                 self._set(position, self._rotation, self._box)
                 return True
@@ -194,15 +197,15 @@ class ReachExpert(ArmExpert):
             self._plan()
             self._path.follow(position)
         carrot, part, remaining = self._path.ahead(0.07)
-        wanted = kin.turn(part * self._turn) @ self._first
+        wanted = rotations.turn(part * self._turn) @ self._first
         return self.drive(carrot, wanted, remaining, 0.26, 0.08)
 
     def _plan(self) -> None:
         """Take the first way of this episode's order that is clear, else the clearest."""
         position, self._first = self.env.tcp()
         self._planned = self.env.goal.copy()
-        target, rotation = self.env.goal[:3], kin.matrix(self.env.goal[3:])
-        self._turn = kin.rotation_vector(rotation @ self._first.T)
+        target, rotation = self.env.goal[:3], rotations.matrix(self.env.goal[3:])
+        self._turn = rotations.rotation_vector(rotation @ self._first.T)
         best = -np.inf
         for way in self._order if crosses(position, target, *self._wide()) else ["straight", *self._order]:
             path = Path(np.array([position, *self._corners(way, position, target), target]))
@@ -239,9 +242,9 @@ class ReachExpert(ArmExpert):
         """Smallest clearance along a path, followed without dynamics, m; -1 where the arm cannot go."""
         q, all_q = self.env.physics.q, []
         for part in np.linspace(0.0, 1.0, 20):
-            goal, rotation = path.at(float(part)), kin.turn(part * self._turn) @ self._first
-            q, _ = kin.solve(q, goal, rotation, HOME, 3)
-            off = float(np.linalg.norm(kin.forward(q)[0] - goal))
+            goal, rotation = path.at(float(part)), rotations.turn(part * self._turn) @ self._first
+            q, _ = panda.solve(q, goal, rotation, HOME, 3)
+            off = float(np.linalg.norm(panda.forward(q)[0] - goal))
             if off > 0.03 or (q < _LOWER).any() or (q > _UPPER).any():
                 return -1.0
             all_q.append(q)

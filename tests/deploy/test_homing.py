@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dfplan.deploy import FakeClock, home
+from dfplan.deploy.robot.panda import HOME, LIMITS
 from dfplan.envs import SimArm, arm_mapping
-from dfplan.envs.arm.model import HOME, PANDA
 from dfplan.envs.arm.robot.benchmark import make_env
 
 AWAY = [0.4, 0.3, -0.3, -1.8, 0.2, 2.2, 0.5]
@@ -54,7 +54,7 @@ def with_actions(mapping):
 def speed(arm):
     """Largest share of the joints' velocity limits that was commanded."""
     rows = np.stack([row[:7] for row, _ in arm.commands])
-    return float(np.abs(np.diff(rows, axis=0) / 0.0025 / np.array(PANDA.velocity)).max())
+    return float(np.abs(np.diff(rows, axis=0) / 0.0025 / LIMITS.velocity).max())
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])

@@ -12,12 +12,14 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import dfplan.envs as envs
-from dfplan.envs.arm import DT, PANDA, ArmEnv, ArmPickEnv, ArmReachEnv
-from dfplan.envs.arm import kinematics as kin
+from dfplan.deploy.robot import panda, rotations
+from dfplan.deploy.robot.panda import LIMITS
+from dfplan.envs.arm import DT, ArmEnv, ArmPickEnv, ArmReachEnv
 from dfplan.envs.arm.clearance import clearance, crosses
+from dfplan.envs.arm.model import TORQUE
 
 TASKS = ("arm-reach", "arm-pick")
-LOWER, UPPER = np.array(PANDA.lower), np.array(PANDA.upper)
+LOWER, UPPER = LIMITS.lower, LIMITS.upper
 
 
 def make(task: str, **kwargs: Any) -> ArmEnv:
@@ -41,7 +43,7 @@ def test_gymnasium_contract(task: str, action: str) -> None:
 
 def test_import_registers_and_does_not_load_mujoco() -> None:
     code = (
-        "import sys, gymnasium, dfplan.envs as e; import dfplan.envs.arm as a; a.PANDA.velocity; "
+        "import sys, gymnasium, dfplan.envs as e; import dfplan.envs.arm as a; a.DT; "
         "import dfplan.envs.arm.clearance; print(len(e.ARM_IDS), 'mujoco' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -71,7 +73,7 @@ def test_sensors_name_every_column_once(task: str) -> None:
     assert named["gripper"] == (pytest.approx(0.08), "m") and named["qd7"][1] == "rad/s"
     position, rotation = env.tcp()
     np.testing.assert_allclose(observation[env.sensors["ee"]][:3], position, atol=1e-6)
-    np.testing.assert_allclose(kin.matrix(observation[env.sensors["ee"]][3:]), rotation, atol=1e-6)
+    np.testing.assert_allclose(rotations.matrix(observation[env.sensors["ee"]][3:]), rotation, atol=1e-6)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -105,8 +107,8 @@ def test_limits_hold_in_free_motion(pattern: str) -> None:
             action = np.where(rng.random(8) < 0.5, low, high)
         observation, *_ = env.step(action)
         assert (observation[:7] <= UPPER + 0.015).all() and (observation[:7] >= LOWER - 0.015).all()
-        assert (np.abs(observation[7:14]) <= 1.05 * np.array(PANDA.velocity)).all()
-        assert (np.abs(env.physics.data.qfrc_actuator[:7]) <= np.array(PANDA.torque) + 1e-9).all()
+        assert (np.abs(observation[7:14]) <= 1.05 * LIMITS.velocity).all()
+        assert (np.abs(env.physics.data.qfrc_actuator[:7]) <= np.array(TORQUE) + 1e-9).all()
 
 
 def test_a_step_command_is_followed_without_overshoot() -> None:
@@ -119,7 +121,7 @@ def test_a_step_command_is_followed_without_overshoot() -> None:
     assert part.max() < 1.05
     np.testing.assert_allclose(part[-1], 1.0, atol=0.02)
     # The first step is bounded by the acceleration limit.
-    assert (np.abs(seen[0] - start) <= np.array(PANDA.acceleration) * DT**2).all()
+    assert (np.abs(seen[0] - start) <= LIMITS.acceleration * DT**2).all()
 
 
 def test_gripper_opens_and_closes() -> None:
@@ -135,12 +137,15 @@ def test_gripper_opens_and_closes() -> None:
 def test_ee_action_reaches_a_pose(task: str) -> None:
     env = make(task, action="ee")
     env.reset(seed=0)
-    position, rotation = np.array([0.45, 0.2, 0.45]), kin.turn([0.1, 0.0, 0.4]) @ np.diag([1.0, -1.0, -1.0])
+    position, rotation = (
+        np.array([0.45, 0.2, 0.45]),
+        rotations.turn([0.1, 0.0, 0.4]) @ np.diag([1.0, -1.0, -1.0]),
+    )
     for _ in range(50):
-        env.step(np.concatenate([position, kin.rot6d(rotation), [0.04]]))
+        env.step(np.concatenate([position, rotations.rot6d(rotation), [0.04]]))
     p, r = env.tcp()
     assert np.linalg.norm(p - position) < 0.004
-    assert kin.angle_between(r, rotation) < 0.02
+    assert rotations.angle_between(r, rotation) < 0.02
     assert env.physics.opening == pytest.approx(0.04, abs=0.003)
 
 
@@ -235,8 +240,8 @@ def test_cube_and_spot_lie_apart_on_the_table() -> None:
 def test_touching_the_obstacle_rules_out_success() -> None:
     env = ArmReachEnv()
     env.reset(seed=0)
-    target, rotation = env.goal[:3], kin.matrix(env.goal[3:])
-    q, met = kin.solve(env.physics.q, target, rotation, env.physics.q)
+    target, rotation = env.goal[:3], rotations.matrix(env.goal[3:])
+    q, met = panda.solve(env.physics.q, target, rotation, env.physics.q)
     assert met
     infos = [env.step(np.append(q, 0.08))[4] for _ in range(60)]  # straight at it, through the box
     assert any(info["collision"] for info in infos) and infos[-1]["collided"]
@@ -246,7 +251,7 @@ def test_touching_the_obstacle_rules_out_success() -> None:
 def test_touching_the_table_is_a_collision() -> None:
     env = ArmPickEnv(action="ee")
     env.reset(seed=0, options={"object": [0.6, 0.15, 0.0], "spot": [0.6, -0.1]})
-    down = np.concatenate([[0.45, 0.0, 0.0], kin.rot6d(np.diag([1.0, -1.0, -1.0])), [0.08]])
+    down = np.concatenate([[0.45, 0.0, 0.0], rotations.rot6d(np.diag([1.0, -1.0, -1.0])), [0.08]])
     infos = [env.step(down)[4] for _ in range(50)]
     assert infos[-1]["collision"] and infos[-1]["collided"] and not infos[0]["collided"]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import dfplan.envs as envs
-from dfplan.envs.arm import KINDS, PANDA, ArmPickEnv, ArmReachEnv, Disturbance, collect, expert
+from dfplan.deploy.robot.panda import LIMITS
+from dfplan.envs.arm import KINDS, ArmPickEnv, ArmReachEnv, Disturbance, collect, expert
 from dfplan.envs.arm.pick import grasp_yaw
 
 TASKS = ("arm-reach", "arm-pick")
@@ -32,7 +33,7 @@ def test_expert_succeeds_and_the_episode_ends(task: str) -> None:
         assert [info["success"] for info in infos[-5:]] == [True] * 5 and not infos[-6]["success"]
         assert infos[-1]["first_reach"] <= len(infos) - 5
         assert infos[-1]["progress"] == 1.0 and max(info["progress"] for info in infos[:20]) < 0.9
-        assert (np.abs(rows[:, 7:14]) < np.array(PANDA.velocity)).all()
+        assert (np.abs(rows[:, 7:14]) < LIMITS.velocity).all()
 
 
 @pytest.mark.parametrize("task", TASKS)

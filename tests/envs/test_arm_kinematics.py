@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfplan.envs.arm import PANDA, Limits
-from dfplan.envs.arm import kinematics as kin
+from dfplan.deploy.robot import panda, rotations
+from dfplan.deploy.robot.panda import DOWN, HOME, LIMITS
 from dfplan.envs.arm.clearance import clearance, crosses
-from dfplan.envs.arm.model import CAPSULES, DOWN, HOME, mjcf
+from dfplan.envs.arm.model import CAPSULES, mjcf
 
 unit = st.floats(-1.0, 1.0, allow_nan=False)
 
 
 def draw_joints(count: int) -> np.ndarray:
-    return np.random.default_rng(0).uniform(PANDA.lower, PANDA.upper, (count, 7))
+    return np.random.default_rng(0).uniform(LIMITS.lower, LIMITS.upper, (count, 7))
 
 
 def dh_product(q: np.ndarray) -> np.ndarray:
@@ -49,8 +49,7 @@ def test_forward_kinematics_is_the_dh_product_and_mujocos() -> None:
     model = mujoco.MjModel.from_xml_string(mjcf(""))
     data = mujoco.MjData(model)
     q = draw_joints(20)
-    positions, rotations = kin.forward(q)
-    for one, position, rotation in zip(q, positions, rotations, strict=True):
+    for one, position, rotation in zip(q, *panda.forward(q), strict=True):
         closed = dh_product(one)
         np.testing.assert_allclose(position, closed[:3, 3], atol=1e-12)
         np.testing.assert_allclose(rotation, closed[:3, :3], atol=1e-12)
@@ -62,30 +61,32 @@ def test_forward_kinematics_is_the_dh_product_and_mujocos() -> None:
 
 def test_jacobian_against_finite_differences() -> None:
     for q in draw_joints(5):
-        jac = kin.jacobian(kin.frames(q))
+        jac = panda.jacobian(panda.frames(q))
         for i in range(7):
             step = np.eye(7)[i] * 1e-6
-            (p0, r0), (p1, r1) = kin.forward(q - step), kin.forward(q + step)
+            (p0, r0), (p1, r1) = panda.forward(q - step), panda.forward(q + step)
             np.testing.assert_allclose((p1 - p0) / 2e-6, jac[:3, i], atol=1e-7)
-            np.testing.assert_allclose(kin.rotation_vector(r1 @ r0.T) / 2e-6, jac[3:, i], atol=1e-6)
+            np.testing.assert_allclose(rotations.rotation_vector(r1 @ r0.T) / 2e-6, jac[3:, i], atol=1e-6)
 
 
 def test_inverse_kinematics_meets_poses_within_limits() -> None:
     rng = np.random.default_rng(0)
     for _ in range(30):
         place = rng.uniform([0.38, -0.3, 0.02], [0.62, 0.3, 0.4])
-        tool = kin.turn([0, 0, rng.uniform(-0.7, 0.7)]) @ DOWN
-        q, met = kin.solve(HOME, place, tool, HOME)
-        position, rotation = kin.forward(q)
-        assert met and np.linalg.norm(position - place) < 1e-3 and kin.angle_between(rotation, tool) < 1e-2
-        assert (q >= PANDA.lower).all() and (q <= PANDA.upper).all()
-    assert not kin.solve(HOME, [2.0, 0.0, 0.5], DOWN, HOME)[1]
+        tool = rotations.turn([0, 0, rng.uniform(-0.7, 0.7)]) @ DOWN
+        q, met = panda.solve(HOME, place, tool, HOME)
+        position, rotation = panda.forward(q)
+        assert (
+            met and np.linalg.norm(position - place) < 1e-3 and rotations.angle_between(rotation, tool) < 1e-2
+        )
+        assert (q >= LIMITS.lower).all() and (q <= LIMITS.upper).all()
+    assert not panda.solve(HOME, [2.0, 0.0, 0.5], DOWN, HOME)[1]
 
 
 def test_inverse_kinematics_is_continuous_in_the_pose() -> None:
     q, last = HOME, None
     for y in np.linspace(-0.3, 0.3, 61):
-        q, met = kin.solve(q, [0.5, y, 0.2], DOWN, HOME, 60)
+        q, met = panda.solve(q, [0.5, y, 0.2], DOWN, HOME, 60)
         assert met and (last is None or np.abs(q - last).max() < 0.05)
         last = q
 
@@ -95,17 +96,17 @@ def test_inverse_kinematics_is_continuous_in_the_pose() -> None:
 def test_rotations_round_trip(axis: tuple[float, float, float], angle: float) -> None:
     size = np.linalg.norm(axis)
     vector = np.array([angle, 0, 0]) if size < 1e-3 else np.array(axis) / size * angle
-    rotation = kin.turn(vector)
+    rotation = rotations.turn(vector)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
-    np.testing.assert_allclose(kin.matrix(kin.rot6d(rotation)), rotation, atol=1e-12)
-    np.testing.assert_allclose(kin.rotation_vector(rotation), vector, atol=1e-6)
+    np.testing.assert_allclose(rotations.matrix(rotations.rot6d(rotation)), rotation, atol=1e-12)
+    np.testing.assert_allclose(rotations.rotation_vector(rotation), vector, atol=1e-6)
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-5, 5, allow_nan=False), min_size=6, max_size=6))
 def test_six_numbers_give_a_rotation_or_are_refused(six: list[float]) -> None:
     try:
-        rotation = kin.matrix(six)
+        rotation = rotations.matrix(six)
     except ValueError as error:
         assert "neither zero nor parallel" in str(error)
         assert np.linalg.norm(np.cross(six[:3], six[3:])) < 1e-4
@@ -116,14 +117,14 @@ def test_six_numbers_give_a_rotation_or_are_refused(six: list[float]) -> None:
 
 @pytest.mark.parametrize("axis", np.eye(3).tolist() + [[0.6, 0.8, 0.0]])
 def test_half_turns_have_a_rotation_vector(axis: list[float]) -> None:
-    vector = kin.rotation_vector(kin.turn(pi * np.array(axis)))
+    vector = rotations.rotation_vector(rotations.turn(pi * np.array(axis)))
     assert np.linalg.norm(vector) == pytest.approx(pi)
     np.testing.assert_allclose(np.abs(vector / pi), np.abs(axis), atol=1e-6)
 
 
 def test_six_numbers_batch() -> None:
-    _, rotations = kin.forward(draw_joints(6).reshape(2, 3, 7))
-    np.testing.assert_allclose(kin.matrix(kin.rot6d(rotations)), rotations, atol=1e-12)
+    _, turned = panda.forward(draw_joints(6).reshape(2, 3, 7))
+    np.testing.assert_allclose(rotations.matrix(rotations.rot6d(turned)), turned, atol=1e-12)
 
 
 def test_clearance_against_mujoco() -> None:
@@ -153,12 +154,3 @@ def test_crosses() -> None:
     assert not crosses([0.5, -0.3, 0.25], [0.5, 0.3, 0.25], *box)
     assert not crosses([0.5, -0.3, 0.1], [0.5, -0.1, 0.1], *box)
     assert crosses([0.5, 0.0, 0.1], [0.9, 0.0, 0.1], *box)
-
-
-def test_limits_are_checked() -> None:
-    with pytest.raises(ValueError, match="lower < upper"):
-        Limits((1.0,), (0.0,), (1.0,), (1.0,), (1.0,), (1.0,))
-    with pytest.raises(ValueError, match="got velocity"):
-        Limits((0.0,), (1.0,), (0.0,), (1.0,), (1.0,), (1.0,))
-    with pytest.raises(ValueError, match="one finite number per joint"):
-        Limits((0.0,), (1.0,), (1.0, 2.0), (1.0,), (1.0,), (1.0,))

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from dfplan import envs
 from dfplan.data import Episodes
+from dfplan.deploy.robot import panda, rotations
+from dfplan.deploy.robot.panda import LIMITS
 from dfplan.envs.arm import collect
-from dfplan.envs.arm import kinematics as kin
 from dfplan.envs.arm.mirror import mirrored, reflect
-from dfplan.envs.arm.model import PANDA
 from dfplan.envs.arm.pick import least_turned
 
 FLIP = np.diag([1.0, -1.0, 1.0])
@@ -23,10 +23,10 @@ def mirror(names, values):
 
 @given(st.lists(st.floats(0.05, 0.95), min_size=7, max_size=7))
 def test_mirrored_joints_put_the_hand_in_the_mirrored_pose(parts):
-    low, high = np.array(PANDA.lower), np.array(PANDA.upper)
+    low, high = LIMITS.lower, LIMITS.upper
     q = low + np.array(parts) * (high - low)
-    position, rotation = kin.forward(q)
-    other, turned = kin.forward(mirror(JOINTS, q))
+    position, rotation = panda.forward(q)
+    other, turned = panda.forward(mirror(JOINTS, q))
     np.testing.assert_allclose(other, FLIP @ position, atol=1e-7)
     np.testing.assert_allclose(turned, FLIP @ rotation @ FLIP, atol=1e-7)
 
@@ -67,8 +67,8 @@ def test_mirrored_demonstrations_follow_the_recorded_ones():
 
 @given(st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.integers(0, 3), st.integers(0, 3))
 def test_equal_poses_of_a_cube_are_told_alike(vector, about_z, about_x):
-    rotation = kin.turn(np.array(vector))
-    quarter = kin.turn(np.array([0, 0, np.pi / 2 * about_z])) @ kin.turn(
+    rotation = rotations.turn(np.array(vector))
+    quarter = rotations.turn(np.array([0, 0, np.pi / 2 * about_z])) @ rotations.turn(
         np.array([np.pi / 2 * about_x, 0, 0])
     )
     one, two = least_turned(rotation), least_turned(rotation @ quarter)

@@ -201,9 +201,9 @@ def test_hold_stops_only_what_is_under_way():
     """A hold, and so the end of a program, never moves an arm that stands, was moved by others, or came back."""
     from ros_common import mapping_of
 
+    from dfplan.deploy.robot.panda import HOME
     from dfplan.deploy.robot.transport import Handlers
     from dfplan.deploy.ros.transport import RosTransport
-    from dfplan.envs.arm.model import HOME
 
     bus, mapping = Bus(), mapping_of("reach")
     transport = RosTransport(mapping, bus)

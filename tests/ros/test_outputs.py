@@ -12,11 +12,11 @@ from peers import START, arm, wait
 from ros_common import STARVED, call, mapping_of, starved, watching
 
 from dfplan.deploy.robot.body import body
+from dfplan.deploy.robot.panda import HOME
 from dfplan.deploy.robot.tables import Command
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Transport
 from dfplan.deploy.ros import messages as ros
 from dfplan.deploy.ros.ros2 import ros2_transport
-from dfplan.envs.arm.model import HOME
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("rclpy")]
 START_AT = np.append(HOME, 0.05)

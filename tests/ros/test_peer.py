@@ -24,9 +24,8 @@ CYCLONE = """<CycloneDDS><Domain><General><Interfaces><NetworkInterface name="lo
 
 def test_cyclone(tmp_path):
     """The loop drives a robot on Cyclone DDS whose joints come shuffled and with one more."""
+    from dfplan.deploy.robot.panda import GRIPPER_OPEN, HOME
     from dfplan.deploy.ros.ros2 import ros2_transport
-    from dfplan.envs.arm import GRIPPER_OPEN
-    from dfplan.envs.arm.model import HOME
 
     python = interpreter("DFPLAN_CYCLONE_PYTHON", "cyclonedds")
     mapping = joints_alone(mapping_of("reach"))

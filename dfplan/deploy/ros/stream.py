@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.deploy.robot.body import Pose
+from dfplan.deploy.robot.inverse import Pose
 from dfplan.deploy.robot.transport import JointTrajectory
 from dfplan.deploy.ros import messages as ros
 

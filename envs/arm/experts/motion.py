@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import kinematics as kin
+from dfplan.deploy.robot import inverse, panda, rotations
+from dfplan.deploy.robot.panda import HOME, LIMITS
+
 from ..control import LEAD
-from ..model import DT, HOME, PANDA
+from ..model import DT
 
 if TYPE_CHECKING:
     from ..base import ArmEnv
@@ -20,8 +22,8 @@ Array = NDArray[np.float64]
 # Braking of the tool in m/s^2 and rad/s^2, its turning speed in rad/s, the most it speeds up in a step in
 # m/s, and the part of the way to the home posture that the free joint goes in a step.
 _BRAKE, _BRAKE_TURN, _SPIN, _EASE, _PULL = 0.5, 3.0, 1.3, 0.2, 0.06
-_SWIFT = 0.55 * np.array(PANDA.velocity)
-_LOWER, _UPPER = np.array(PANDA.lower) + 0.02, np.array(PANDA.upper) - 0.02
+_SWIFT = 0.55 * LIMITS.velocity
+_LOWER, _UPPER = LIMITS.lower + 0.02, LIMITS.upper - 0.02
 
 
 class ArmExpert:
@@ -64,9 +66,9 @@ class ArmExpert:
             (8,) joint targets (rad) and gripper opening (m).
         """
         q = self.env.physics.q
-        now = kin.frames(q)
-        going = float(np.linalg.norm(kin.jacobian(now)[:3] @ self.env.physics.qd))
-        way, turn = carrot - now[8, :3, 3], kin.rotation_vector(rotation @ now[8, :3, :3].T)
+        at, turned, jac = panda.look(q)
+        going = float(np.linalg.norm(jac[:3] @ self.env.physics.qd))
+        way, turn = carrot - at, rotations.rotation_vector(rotation @ turned.T)
         apart, angle = max(float(np.linalg.norm(way)), 1e-9), max(float(np.linalg.norm(turn)), 1e-9)
         # Close to the end the command is the end itself, so that arriving does not depend on small steps.
         speed = min(top * self.pace, sqrt(2 * _BRAKE * remaining), apart / LEAD, going + _EASE)
@@ -74,7 +76,7 @@ class ArmExpert:
         twist = np.concatenate([way * (speed / apart), turn * (spin / angle)])
         twist += self._drift() * min(1.0, remaining / 0.08)
         go = self._hesitate()
-        step = kin.joint_step(now, q, LEAD * go * twist, HOME, go * _PULL)
+        step = inverse.joint_step(jac, q, LEAD * go * twist, HOME, go * _PULL)
         step *= min(1.0, float((LEAD * _SWIFT / np.maximum(np.abs(step), 1e-9)).min()))
         return np.append(np.clip(q + step, _LOWER, _UPPER), opening)
 

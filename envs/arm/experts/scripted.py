@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from dfplan.data import Episodes, write_robomimic
 from dfplan.data.files import refuse_existing
+from dfplan.deploy.robot import inverse, panda, rotations
 from dfplan.tools.errors import one_of
 from dfplan.tools.progress import progress as progress_bar
 
-from .. import kinematics as kin
 from ..control import LEAD
 from ..model import DT
 from .motion import ArmExpert
@@ -68,7 +68,7 @@ class _Mischief:
                 bump = np.sin(np.pi * (step - start + 0.5) / length)
                 twist = np.append(LEAD * bump * velocity, np.zeros(3))
                 q, command = env.physics.q, command.copy()
-                command[:7] += kin.joint_step(kin.frames(q), q, twist, q, 0.0)
+                command[:7] += inverse.joint_step(panda.look(q)[2], q, twist, None, 0.0)
         return np.append(command[:7], self._grip(env, float(command[7]), step))
 
     def _grip(self, env: ArmEnv, opening: float, step: int) -> float:
@@ -197,8 +197,8 @@ def collect(
 
 def _pose(command: Array) -> Array:
     """Joint targets and opening (8,) -> TCP position, 6D rotation and opening (10,)."""
-    position, rotation = kin.forward(command[:7])
-    return np.concatenate([position, kin.rot6d(rotation), command[7:]])
+    position, rotation = panda.forward(command[:7])
+    return np.concatenate([position, rotations.rot6d(rotation), command[7:]])
 
 
 def describe(env: ArmEnv, action: str) -> dict[str, Any]:

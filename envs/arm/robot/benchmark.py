@@ -20,8 +20,8 @@ from dfplan.deploy.motion.chunks import FADE
 from dfplan.deploy.motion.safety import SafetyFilter
 from dfplan.deploy.robot.body import Body, body
 from dfplan.deploy.robot.limits import JointLimits, Safety, Setpoint, Target
+from dfplan.deploy.robot.panda import HOME, LIMITS
 
-from ..model import HOME, PANDA
 from ..physics import Physics
 from ..pick import ArmPickEnv
 from ..reach import ArmReachEnv
@@ -93,7 +93,7 @@ def adversarial(count: int = 1_000_000, seed: int = 0, rate: float = 100.0) -> d
     assert box is not None
     home = np.append(HOME, 0.04)
     guard = SafetyFilter(robot.limits, dt, Safety(jump=1e9, workspace=box), robot.forward)
-    arm: Any = PANDA
+    arm = LIMITS
     physics = Physics("")
     physics.model.geom_contype[:] = physics.model.geom_conaffinity[:] = (
         0  # free space: the filter knows no obstacles

@@ -1,23 +1,19 @@
-"""The simulated arm's settings, limits and connection."""
+"""The simulated arm's settings and connection."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.deploy.robot.limits import JointLimits
 from dfplan.deploy.ros.bus import Bus
 
-from .. import model
 from .controller import Rules
 
 Array = NDArray[np.float64]
 
-ARM_JOINTS = tuple(f"q{i}" for i in range(1, 8))
-GRIPPER = "gripper"
 ARM_TOPIC = "/arm_controller/joint_trajectory"
 GRIPPER_TOPIC = "/gripper_controller/joint_trajectory"
 
@@ -59,18 +55,6 @@ class ArmSettings:
         steps = 400.0 / self.rate if self.rate > 0 else 0.0
         if steps < 1 or abs(steps - round(steps)) > 1e-9 or steps > 40:
             raise ValueError(f"got rate={self.rate}, expected 400 / n Hz such as 400, 200, 100 or 50")
-
-
-def limits() -> tuple[JointLimits, JointLimits]:
-    """Limits of the arm's joints and of the gripper."""
-    keys = ("lower", "upper", "velocity", "acceleration", "jerk")
-    one = (0.0, model.GRIPPER_OPEN, model.GRIPPER_SPEED, 10.0, 2000.0)
-    arm: Any = {key: np.array(getattr(model.PANDA, key)) for key in keys}
-    gripper: Any = {key: np.array([value]) for key, value in zip(keys, one, strict=True)}
-    return (
-        JointLimits(ARM_JOINTS, **arm, margin=np.zeros(7), sliding=np.zeros(7, bool)),
-        JointLimits((GRIPPER,), **gripper, margin=np.zeros(1), sliding=np.ones(1, bool)),
-    )
 
 
 def pose_fields(values: Array) -> dict[str, dict[str, float]]:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.deploy.robot.panda import GRIPPER, LIMITS
 from dfplan.deploy.ros import messages as ros
 from dfplan.deploy.ros.bus import Bus, Publish
 
@@ -28,12 +29,9 @@ from ..model import TIMESTEP
 from ..pick import ArmPickEnv
 from ..reach import ArmReachEnv
 from .connection import (
-    ARM_JOINTS,
     ARM_TOPIC,
-    GRIPPER,
     GRIPPER_TOPIC,
     ArmSettings,
-    limits,
     make_bus,
     pose_fields,
 )
@@ -66,12 +64,10 @@ class ArmNode:
         self._lock, self._sim, self._tick = threading.Lock(), 1000.0, 0
         self._late, self._fastest, self._success, self._lasted = 0, 0.0, False, 0.0
         self._episode, self._moved, self._turned = 0.0, math.nan, math.nan
-        arm, gripper = limits()
         self.controllers = (
-            TrajectoryController(arm, np.zeros(7), settings.rules),
-            TrajectoryController(gripper, np.zeros(1), settings.rules),
+            TrajectoryController(LIMITS, np.zeros(7), settings.rules),
+            TrajectoryController(GRIPPER, np.zeros(1), settings.rules),
         )
-        self._limits = arm
         self._start(settings.seed)
         self._declare()
 
@@ -169,7 +165,7 @@ class ArmNode:
 
     def _watch(self, at: float) -> None:
         self._moved = at if self.controllers[0].moving(at) else self._moved
-        speed = np.abs(self.env.physics.qd) / self._limits.velocity
+        speed = np.abs(self.env.physics.qd) / LIMITS.velocity
         self._turned = at if speed.max() > _STILL else self._turned
         self._fastest = max(self._fastest, float(speed.max()))
         self._episode += self._dt
@@ -179,7 +175,7 @@ class ArmNode:
     def _joint_state(self) -> dict[str, Any]:
         data, arm = self.env.physics.data, self.env.physics
         return {
-            "name": [*ARM_JOINTS, GRIPPER],
+            "name": [*LIMITS.names, *GRIPPER.names],
             "position": np.append(arm.q, arm.opening),
             "velocity": np.append(arm.qd, data.qvel[7] + data.qvel[8]),
             "effort": np.array(data.actuator_force[:8], np.float64),

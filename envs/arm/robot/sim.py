@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from dfplan.deploy.loop.clock import Clock, RealClock
 from dfplan.deploy.robot.limits import Box, Safety
 from dfplan.deploy.robot.mapping import Mapping
+from dfplan.deploy.robot.panda import GRIPPER_OPEN, HOME, JOINTS, LIMITS
 from dfplan.deploy.robot.tables import Command, Joint, LoopSettings, PolicyMap, Robot, Sensor, Source
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
-
-from .. import model
 
 Array = NDArray[np.float64]
 
 _SHARE, _MARGIN = 0.7, 0.06
-_ARM = tuple(f"q{i}" for i in range(1, 8))
 
 
 def arm_mapping(env: Any, safety: Safety | None = None, loop: LoopSettings | None = None) -> Mapping:
@@ -32,10 +30,10 @@ def arm_mapping(env: Any, safety: Safety | None = None, loop: LoopSettings | Non
     """
     speeds = tuple(f"qd{i}" for i in range(1, 8))
     observation = [
-        Sensor("joints", "joints", "position", _ARM, "rad"),
-        Sensor("joints", "joints", "velocity", _ARM, "rad", columns=speeds),
+        Sensor("joints", "joints", "position", JOINTS, "rad"),
+        Sensor("joints", "joints", "velocity", JOINTS, "rad", columns=speeds),
         Sensor("joints", "joints", "position", ("gripper",), "m"),
-        Sensor("ee", "joints", "position", _ARM, "rad", "tool"),
+        Sensor("ee", "joints", "position", JOINTS, "rad", "tool"),
     ]
     sources = [Source("joints", "/joint_states", "joint_state", rate=100.0)]
     for sensor in env.task_sensors:
@@ -44,18 +42,18 @@ def arm_mapping(env: Any, safety: Safety | None = None, loop: LoopSettings | Non
         )
         observation.append(Sensor(sensor.name, sensor.name, "value", sensor.channels))
     tool = env.action_kind == "ee"
-    panda, rest = model.PANDA, (*map(float, model.HOME), model.GRIPPER_OPEN)
+    rest = (*map(float, HOME), GRIPPER_OPEN)
     # Its servos overshoot, and fall behind and catch up too fast where their torque does not do: targets stay that far
     # within the limits that the joints themselves must keep.
     joints = [
         Joint(name, velocity=_SHARE * v, acceleration=_SHARE * a, margin=_MARGIN)
-        for name, v, a in zip(_ARM, panda.velocity, panda.acceleration, strict=True)
+        for name, v, a in zip(JOINTS, LIMITS.velocity.tolist(), LIMITS.acceleration.tolist(), strict=True)
     ]
     return Mapping(
         Robot((*joints, Joint("gripper", "m", grips=True)), "arm", model="panda", home=rest),
         tuple(sources),
         (
-            Command("/arm_controller/joint_trajectory", _ARM),
+            Command("/arm_controller/joint_trajectory", JOINTS),
             Command("/gripper_controller/joint_trajectory", ("gripper",)),
         ),
         PolicyMap(0.05, tuple(observation), "tool" if tool else "joints", ("gripper",) if tool else ()),
@@ -168,7 +166,7 @@ class SimArm:
         """Joints as they are now, the other sensors as of the last control step."""
         self.advance()
         physics, now = self.env.physics, self.clock.now()
-        names = (*_ARM, "gripper")
+        names = (*JOINTS, "gripper")
         q, qd = np.append(physics.q, physics.opening), np.append(physics.qd, 0.0)
         out = [Reading("joints", names, {"position": q, "velocity": qd}, self.time, now)]
         for sensor in self.env.task_sensors:
@@ -181,7 +179,7 @@ class SimArm:
         if not self.up:
             return False
         self.advance()
-        now, t = self.now(), trajectory.select((*_ARM, "gripper"))
+        now, t = self.now(), trajectory.select((*JOINTS, "gripper"))
         after = max(0.0, now - t.stamp)
         keep = t.times > after + 1e-6
         if now > t.expires or not keep.any():
