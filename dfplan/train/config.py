@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from dfplan.nets.transformer import Transformer
 from dfplan.noise import NoiseSchedule
 from dfplan.spec import Channel, Token, TrajectorySpec
 from dfplan.tools.errors import one_of
+from dfplan.tools.named import named
 from dfplan.tools.serialize import from_dict, read_config, read_values, to_dict
 from dfplan.train.levels import Levels
 from dfplan.train.loss import WEIGHTS
@@ -26,7 +27,8 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        kind: `transformer`, `recurrent`, or `perceptron` (short windows of state; several times less arithmetic).
+        kind: `transformer`, `recurrent`, `perceptron` (short windows of state; several times less arithmetic), or
+            `module:Name` of a network of one's own, see `NETWORKS`.
         width: size of a token inside; of the whole window (perceptron).
         layers: blocks, or read-out layers (recurrent).
         heads: attention heads (transformer).
@@ -34,6 +36,7 @@ class ModelConfig:
         parameterisation: what the output means: `x0`, `eps` or `v`.
         noise: the noise schedule.
         fine: perceptron: resolution of small values, see `nets/mlp.py`; 0 for none.
+        own: settings of a network of one's own, which are kept with it.
     """
 
     kind: str = "transformer"
@@ -44,10 +47,18 @@ class ModelConfig:
     parameterisation: str = "x0"
     noise: NoiseSchedule = field(default_factory=NoiseSchedule)
     fine: float = 0.0
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse unknown names and sizes below 1."""
-        one_of("model kind", self.kind, ("transformer", "recurrent", "perceptron"))
+        if not callable(named("model kind", self.kind, NETWORKS)):
+            raise ValueError(
+                f"got model kind '{self.kind}', which cannot be called; expected a class or a function"
+            )
+        if self.own and self.kind in NETWORKS:
+            raise ValueError(
+                f"got own={dict(self.own)} with '{self.kind}', expected none but for a module:Name"
+            )
         one_of("parameterisation", self.parameterisation, PARAMETERISATIONS)
         _above_zero(self, "width", "layers", "heads")
         if self.fine and (self.kind != "perceptron" or self.fine < 0):
@@ -58,19 +69,50 @@ class ModelConfig:
             raise ValueError(f"got width={self.width}, heads={self.heads}; width must be a multiple of heads")
 
     def build(self, spec: TrajectorySpec, horizon: int) -> Denoiser:
-        """An untrained denoiser for `horizon` steps of `spec`."""
-        if self.kind == "recurrent":
-            backbone: nn.Module = Recurrent(spec.width, self.width, self.layers)
-        elif self.kind == "perceptron":
-            backbone = Perceptron(
-                torch.from_numpy(spec.valid).repeat(horizon, 1), self.width, self.layers, self.fine
-            )
-        else:
-            tokens = horizon * spec.group_size
-            backbone = Transformer(
-                spec.width, tokens, spec.group_size, self.width, self.layers, self.heads, self.causal
-            )
-        return Denoiser(backbone, self.noise, self.parameterisation)
+        """An untrained denoiser for `horizon` steps of `spec`.
+
+        Raises:
+            ValueError: a network of one's own is none, or gives back another shape than it gets.
+        """
+        backbone = named("model kind", self.kind, NETWORKS)(spec, horizon, self)
+        if not isinstance(backbone, nn.Module):
+            raise ValueError(f"'{self.kind}' made {type(backbone).__name__}, expected a torch.nn.Module")
+        denoiser = Denoiser(backbone, self.noise, self.parameterisation)
+        if self.kind not in NETWORKS:
+            x = torch.zeros(2, horizon * spec.group_size, spec.width)
+            with torch.no_grad():
+                found = getattr(denoiser.eval()(x, x[..., 0]), "shape", None)
+            if found != x.shape:
+                raise ValueError(
+                    f"'{self.kind}' gives {found} for x {tuple(x.shape)}, expected the same shape"
+                )
+        return denoiser.train()
+
+
+Network: TypeAlias = "Callable[[TrajectorySpec, int, ModelConfig], nn.Module]"
+"""Makes a backbone `(x (B, T, D), level (B, T)) -> (B, T, D)` for windows of so many steps: T = steps * group_size."""
+
+
+def _transformer(spec: TrajectorySpec, horizon: int, model: ModelConfig) -> nn.Module:
+    tokens, group = horizon * spec.group_size, spec.group_size
+    return Transformer(spec.width, tokens, group, model.width, model.layers, model.heads, model.causal)
+
+
+def _recurrent(spec: TrajectorySpec, horizon: int, model: ModelConfig) -> nn.Module:
+    return Recurrent(spec.width, model.width, model.layers)
+
+
+def _perceptron(spec: TrajectorySpec, horizon: int, model: ModelConfig) -> nn.Module:
+    valid = torch.from_numpy(spec.valid).repeat(horizon, 1)
+    return Perceptron(valid, model.width, model.layers, model.fine)
+
+
+NETWORKS: Mapping[str, Network] = {
+    "transformer": _transformer,
+    "recurrent": _recurrent,
+    "perceptron": _perceptron,
+}
+"""Networks by name; one's own is named `module:Name` and called in the same way."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +216,7 @@ def _above_zero(config: object, *names: str) -> None:
 
 
 __all__ = [
+    "NETWORKS",
     "Channel",
     "ModelConfig",
     "Token",

@@ -2,13 +2,14 @@ import json
 from dataclasses import FrozenInstanceError
 
 import pytest
-from tiny import XY, action_spec, config, position_spec
+import torch
+from tiny import XY, action_spec, config, position_spec, walks
 
 from dfplan.noise import NoiseSchedule
 from dfplan.planner import PlannerConfig
 from dfplan.spec import TrajectorySpec
 from dfplan.tools.errors import one_of, optional_import
-from dfplan.train import Levels
+from dfplan.train import Levels, Trainer, checkpoint
 from dfplan.train.config import ModelConfig, TrainConfig, from_dict, read_config, to_dict
 
 RICH = config(
@@ -136,12 +137,62 @@ def test_configuration_is_frozen():
 
 @pytest.mark.parametrize("kind", ["transformer", "recurrent"])
 def test_build_makes_what_was_asked(kind):
-    import torch
-
     spec = action_spec(stack=2)
     denoiser = ModelConfig(kind, width=8, layers=1, heads=2, parameterisation="eps").build(spec, 3)
     assert denoiser.parameterisation == "eps"
     assert denoiser(torch.randn(2, 6, spec.width), torch.rand(2, 6)).shape == (2, 6, 4)
+
+
+class Own(torch.nn.Module):
+    """A network of one's own: keeps to the contract unless told otherwise."""
+
+    def __init__(self, spec, horizon, model):
+        super().__init__()
+        self.layer = torch.nn.Linear(spec.width + 1, spec.width + int(model.own.get("wider", 0)))
+
+    def forward(self, x, level):
+        return self.layer(torch.cat([x, level[..., None]], -1))
+
+
+def not_a_network(spec, horizon, model):
+    return spec
+
+
+OWN = f"{Own.__module__}:Own"
+
+
+def test_a_network_of_ones_own_is_trained_and_comes_back_with_the_checkpoint(tmp_path):
+    trainer = Trainer(config(model=ModelConfig(OWN, own={"wider": 0})), walks(), tmp_path / "run")
+    assert list(trainer.run())[-1] == 12
+    loaded = checkpoint.load(tmp_path / "run")
+    assert isinstance(loaded.denoiser.backbone, Own) and loaded.config.model.own == {"wider": 0}
+    x = torch.randn(2, 6, 2)
+    torch.testing.assert_close(loaded.denoiser(x, x[..., 0]), trainer.average(x, x[..., 0]), rtol=0, atol=0)
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace(OWN, "module_that_is_elsewhere:Own"))
+    with pytest.raises(ValueError, match=r"config\.json.*'module_that_is_elsewhere' cannot be imported"):
+        checkpoint.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        ({"kind": OWN + "s"}, "did you mean 'Own'"),
+        ({"kind": f"{Own.__module__}:OWN"}, "cannot be called"),
+        ({"kind": "nowhere_at_all:Own"}, "cannot be imported"),
+        ({"own": {"depth": 3}}, "own=.*with 'transformer', expected none"),
+    ],
+)
+def test_a_network_that_is_not_there_is_refused_before_anything_is_built(model, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**model)
+
+
+def test_a_network_that_breaks_the_contract_is_refused():
+    with pytest.raises(ValueError, match=r"gives torch.Size\(\[2, 4, 5\]\) for x \(2, 4, 2\)"):
+        ModelConfig(OWN, own={"wider": 3}).build(position_spec(), 4)
+    with pytest.raises(ValueError, match="made TrajectorySpec, expected a torch"):
+        ModelConfig(f"{Own.__module__}:not_a_network").build(position_spec(), 4)
 
 
 def test_read_config(tmp_path):
