@@ -1,13 +1,13 @@
-"""Measure deployment: python scripts/deploy_benchmark.py filter|handover|loop|monitor [--policy NAME] [--task arm-pick]."""
+"""Measure deployment: python scripts/deploy_numbers.py filter|handover|loop|monitor [--policy NAME] [--task arm-pick]."""
 
 import argparse
 import json
 
+import deploy_numbers as numbers
 import torch
 
-from dfplan.envs.arm.robot import benchmark
 from dfplan.policies import Imitation, ImitationConfig
-from dfplan.rollout import hardware
+from dfplan.tools.hardware import hardware
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "filter":
-        out = benchmark.adversarial(args.count)
+        out = numbers.adversarial(args.count)
     else:
         policy = (
             args.policy
@@ -45,16 +45,16 @@ def main() -> None:
             )
         )
         if args.what == "handover":
-            out = benchmark.handovers(
+            out = numbers.handovers(
                 policy, args.task, range(args.seed, args.seed + args.episodes), show=args.show
             )
         elif args.what == "loop":
-            out = benchmark.realtime(policy, args.task, args.seconds, args.worker)
+            out = numbers.realtime(policy, args.task, args.seconds, args.worker)
         else:
             from dfplan.data import load
 
             held_out = load(args.demonstrations) if args.demonstrations else None
-            out = benchmark.watch(policy, args.task, held_out, args.episodes, args.calm)
+            out = numbers.watch(policy, args.task, held_out, args.episodes, args.calm)
     print(json.dumps({"hardware": hardware(), args.what: out}, indent=1))
 
 

@@ -17,9 +17,8 @@ from dfplan.deploy.loop.workers import ProcessWorker
 from dfplan.deploy.remote.client import RemotePolicy
 from dfplan.deploy.remote.worker import RemoteDecide, RemoteWorker
 from dfplan.deploy.robot.body import body
-from dfplan.envs import SimArm, arm_mapping
-from dfplan.envs.arm.robot.benchmark import make_env
-from dfplan.rollout import hardware
+from dfplan.envs import SimArm, arm_mapping, make
+from dfplan.tools.hardware import hardware
 
 
 class Timed(RemotePolicy):
@@ -35,7 +34,7 @@ class Timed(RemotePolicy):
 
 def questions(where, task):
     """The mapping, and what a loop asks in 5 simulated seconds."""
-    env, clock, asked = make_env(task), FakeClock(), []
+    env, clock, asked = make(task, action="ee").unwrapped, FakeClock(), []
     arm = SimArm(env, clock)
     loop = build(where, arm_mapping(env), arm, worker="inline", delay=0.1, clock=clock)
     decide = loop.worker.decide

@@ -7,8 +7,7 @@ import pytest
 
 from dfplan.deploy import FakeClock, home
 from dfplan.deploy.robot.panda import HOME, LIMITS
-from dfplan.envs import SimArm, arm_mapping
-from dfplan.envs.arm.robot.benchmark import make_env
+from dfplan.envs import SimArm, arm_mapping, make
 
 AWAY = [0.4, 0.3, -0.3, -1.8, 0.2, 2.2, 0.5]
 
@@ -41,7 +40,7 @@ class Acting(SimArm):
 
 
 def arm_at(joints, kind=SimArm):
-    env, clock = make_env("arm-reach"), FakeClock()
+    env, clock = make("arm-reach", action="ee").unwrapped, FakeClock()
     arm = kind(env, clock, record=True)
     arm.reset(0, {"joints": joints})
     return arm, arm_mapping(env), clock

@@ -30,8 +30,7 @@ from dfplan.deploy.remote import wire
 from dfplan.deploy.remote.client import Remote, RemotePolicy
 from dfplan.deploy.remote.gate import Gate, ServerLimits
 from dfplan.deploy.remote.server import PolicyServer
-from dfplan.envs import SimArm, arm_mapping
-from dfplan.envs.arm.robot.benchmark import make_env
+from dfplan.envs import SimArm, arm_mapping, make
 from dfplan.models import find
 from dfplan.policies import Imitation, ImitationConfig
 from dfplan.train import checkpoint
@@ -274,7 +273,7 @@ class Siege(threading.Thread):
 
 def simulate(policy, over, seconds=3.0):
     """The simulated arm on a fake clock, for so long at least and until `over()`; every answer takes 0.1 s of it."""
-    env, clock = make_env(TASK), FakeClock()
+    env, clock = make(TASK, action="ee").unwrapped, FakeClock()
     arm = SimArm(env, clock, record=True)
     arm.reset(0)
     loop = build(policy, arm_mapping(env), arm, worker="inline", delay=0.1, clock=clock)
@@ -368,7 +367,7 @@ def test_a_robot_is_told_what_is_wrong(process, monkeypatch):
         RemotePolicy(Remote("ws://127.0.0.1:1", TOKEN))
     with pytest.raises(ValueError, match="expected an address"):
         Remote("127.0.0.1:8765", TOKEN)
-    env = make_env("arm-reach")
+    env = make("arm-reach", action="ee").unwrapped
     with pytest.raises(ValueError, match="the model was trained on"):
         build(Remote(process.address, TOKEN), arm_mapping(env), SimArm(env))
     with pytest.raises(ValueError, match="use 'thread'"):
@@ -486,7 +485,7 @@ class Play:
     """The simulated arm and the worker's real thread; the fake clock stands still while the server computes."""
 
     def __init__(self, remote):
-        env, self.clock = make_env(TASK), FakeClock()
+        env, self.clock = make(TASK, action="ee").unwrapped, FakeClock()
         arm = SimArm(env, self.clock)
         arm.reset(0)
         self.loop = build(remote, arm_mapping(env), arm, clock=self.clock)

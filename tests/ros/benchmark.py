@@ -26,8 +26,7 @@ from ros_common import call, running, starved, transport_of, watching
 
 from dfplan.deploy.loop.run import build, load_policy
 from dfplan.deploy.loop.stats import quantiles
-from dfplan.envs import arm_mapping
-from dfplan.envs.arm.robot.benchmark import make_env
+from dfplan.envs import arm_mapping, make
 from dfplan.policies import ImitationConfig
 from dfplan.rollout import hardware
 
@@ -112,7 +111,7 @@ def main() -> None:
     torch.set_num_threads(1)
     policy, port, begun = args.policy or args.task, free_port(), time.perf_counter()
     mapping = arm_mapping(
-        make_env(args.task, "ee" if load_policy(policy).spec.action_size == 10 else "joint")
+        make(args.task, action="ee" if load_policy(policy).spec.action_size == 10 else "joint").unwrapped
     )
     with contextlib.ExitStack() as stack:
         folder, children = Path(stack.enter_context(tempfile.TemporaryDirectory())), []

@@ -1,15 +1,16 @@
-"""The published numbers of deployment, each measured by one function; `scripts/deploy_benchmark.py` prints them."""
+"""The published numbers of deployment, each measured by one function; deploy_benchmark.py prints them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.data import Episodes
 from dfplan.deploy.loop.clock import Clock, FakeClock, RealClock
 from dfplan.deploy.loop.loop import Loop
 from dfplan.deploy.loop.machine import FAULT, HOLD, READY, RUNNING
@@ -21,15 +22,9 @@ from dfplan.deploy.motion.safety import SafetyFilter
 from dfplan.deploy.robot.body import Body, body
 from dfplan.deploy.robot.limits import JointLimits, Safety, Setpoint, Target
 from dfplan.deploy.robot.panda import HOME, LIMITS
-
-from ..physics import Physics
-from ..pick import ArmPickEnv
-from ..reach import ArmReachEnv
-from .sim import SimArm, arm_mapping
-
-if TYPE_CHECKING:
-    from dfplan.data.episodes import Episodes
-    from dfplan.policies import Imitation
+from dfplan.envs import SimArm, arm_mapping, make
+from dfplan.envs.arm.physics import Physics
+from dfplan.policies import Imitation
 
 Array = NDArray[np.float64]
 
@@ -37,9 +32,9 @@ ATTACKS = ("random", "nan", "huge", "reversed", "stale", "edge", "near")
 _NEAR = 1 + 1e-7  # rounding of differences of positions
 
 
-def make_env(task: str, action: Any = "ee") -> Any:
-    """A simulated arm task: `arm-reach` or `arm-pick`."""
-    return {"arm-reach": ArmReachEnv, "arm-pick": ArmPickEnv}[task](action=action)
+def make_env(task: str, actions: int = 10) -> Any:
+    """A simulated arm task for a policy with that many numbers in its actions."""
+    return make(task, action="ee" if actions == 10 else "joint").unwrapped
 
 
 def _attack(kind: str, rng: np.random.Generator, robot: Body, now: Setpoint) -> Target:
@@ -70,14 +65,14 @@ def _shares(q: Array, lim: JointLimits, dt: float) -> dict[str, float]:
     return out
 
 
-def _replay(physics: Any, before: Array, after: Array, arm: Any) -> dict[str, float]:
+def _replay(physics: Any, before: Array, after: Array) -> dict[str, float]:
     """The arm follows from one setpoint (8,) to the next; largest share of the joints' own limits that it takes."""
     steps = round(0.01 / physics.model.opt.timestep)
     physics.advance(before + np.linspace(0, 1, steps + 1)[1:, None] * (after - before))
-    lower, upper = np.array(arm.lower), np.array(arm.upper)
+    lower, upper = LIMITS.lower, LIMITS.upper
     return {
         "arm position": float(np.abs((2 * physics.q - lower - upper) / (upper - lower)).max()),
-        "arm velocity": float(np.abs(physics.qd / arm.velocity).max()),
+        "arm velocity": float(np.abs(physics.qd / LIMITS.velocity).max()),
     }
 
 
@@ -93,7 +88,6 @@ def adversarial(count: int = 1_000_000, seed: int = 0, rate: float = 100.0) -> d
     assert box is not None
     home = np.append(HOME, 0.04)
     guard = SafetyFilter(robot.limits, dt, Safety(jump=1e9, workspace=box), robot.forward)
-    arm = LIMITS
     physics = Physics("")
     physics.model.geom_contype[:] = physics.model.geom_conaffinity[:] = (
         0  # free space: the filter knows no obstacles
@@ -119,7 +113,7 @@ def adversarial(count: int = 1_000_000, seed: int = 0, rate: float = 100.0) -> d
             or not box.holds(robot.forward(q[-1]))
         )
         outside += bad
-        shares |= _replay(physics, q[-2], q[-1], arm)
+        shares |= _replay(physics, q[-2], q[-1])
         largest = {key: max(largest.get(key, 0.0), share) for key, share in shares.items()}
     return {
         "actions": count,
@@ -174,7 +168,7 @@ def handovers(
     kinds: Sequence[str] = ("committed", "naive", "ensemble"), show: str = "clean",
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Success and smoothness for each way to hand over, at injected delays."""
-    env, rows = make_env(task, "ee" if policy.spec.action_size == 10 else "joint"), []
+    env, rows = make_env(task, policy.spec.action_size), []
     for kind in kinds:
         for delay in delays:
             runs = [episode(env, policy, s, delay, kind, show=show) for s in seeds]
@@ -191,7 +185,7 @@ def handovers(
 
 def realtime(policy: Imitation | str, task: str, seconds: float, worker: str = "thread") -> dict[str, Any]:
     """The loop at its rate in real time, beside the simulated arm in the same thread."""
-    env, clock = make_env(task, "ee" if load_policy(policy).spec.action_size == 10 else "joint"), RealClock()
+    env, clock = make_env(task, load_policy(policy).spec.action_size), RealClock()
     env.terminate_on_success = False
     arm = SimArm(env, clock)
     loop = build(policy, arm_mapping(env), arm, worker=worker, clock=clock)
@@ -225,7 +219,7 @@ def watch(
     if held_out is None:
         held_out = _joined([_record(env, policy, 30_000 + s, None).data for s in range(calm)])
     policy.reset(0)
-    monitor = calibrate(policy, held_out)
+    monitor = calibrate(policy.actor, held_out)
     out: dict[str, Any] = {"calibrated_on": len(held_out)}
     alarms = [_alarms(monitor, policy, _record(env, policy, 50_000 + s, None)) for s in range(calm)]
     out["false alarms"] = float(np.mean([any(map(len, flags.values())) for flags in alarms]))
@@ -272,8 +266,8 @@ def _alarms(monitor: Monitor, policy: Imitation, record: _Record) -> dict[str, l
     policy.reset(0)
     first, stride = (policy.longest - 1) * policy.spec.stride, policy.spec.stride
     found: dict[str, list[int]] = {t.name: [] for t in policy.spec.tokens[:-1]}
-    for look, (_, history) in enumerate(histories(policy, record.data, stride)):
-        for token in monitor.doubtful(monitor.scores(policy, history)):
+    for look, (_, history) in enumerate(histories(policy.actor, record.data, stride)):
+        for token in monitor.doubtful(monitor.scores(policy.actor, history)):
             found[token].append(first + look * stride)
     return found
 
@@ -286,8 +280,6 @@ def _joined(parts: Sequence[Episodes]) -> Episodes:
 
 def _record(env: Any, policy: Imitation, seed: int, disturb: dict[str, Any] | None) -> _Record:
     """One episode: the policy acts on true readings, the wrong ones are what is recorded."""
-    from dfplan.data.episodes import Episodes as Data
-
     now, _ = env.reset(seed=seed, options={"disturb": disturb} if disturb else None)
     policy.reset(seed)
     seen, done, wrong = [], [], []
@@ -299,4 +291,4 @@ def _record(env: Any, policy: Imitation, seed: int, disturb: dict[str, Any] | No
         if over:
             break
     rows = {"observations": np.stack(seen), "actions": np.stack(done)}
-    return _Record(Data(rows, np.array([len(done)]), 0.05, "episode", {}), np.array(wrong, np.int64))
+    return _Record(Episodes(rows, np.array([len(done)]), 0.05, "episode", {}), np.array(wrong, np.int64))
