@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -187,7 +188,6 @@ def generate(
     Raises:
         ValueError: see `collect`; also if steps is None for a text maze, which has no usual size.
     """
-    from dfplan import __version__
     from dfplan.data.formats.hdf5 import new_hdf5
 
     maze, target = get_maze(name), Path(path)
@@ -200,7 +200,7 @@ def generate(
     try:
         with new_hdf5(partial) as (file, check):
             file.attrs.update(
-                {"generator": "dfplan", "version": __version__, "seed": seed, "noise": noise, "dt": DT}
+                {"generator": "dfplan", "version": version("dfplan"), "seed": seed, "noise": noise, "dt": DT}
             )
             file.attrs["maze"] = maze.text
             for key, values in data.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -20,9 +20,6 @@ from .model import DT
 from .physics import Physics
 from .sensors import JOINTS, Sensor, columns, numbers, pose_sensor
 
-if TYPE_CHECKING:
-    from .experts.motion import ArmExpert
-
 Array = NDArray[np.float64]
 Observation = NDArray[np.float32]
 
@@ -32,6 +29,14 @@ _LOW = np.append(LIMITS.lower, 0.0)
 _HIGH = np.append(LIMITS.upper, GRIPPER_OPEN)
 _EE_LOW = np.array([-0.2, -0.7, 0.0] + [-1.0] * 6 + [0.0])
 _EE_HIGH = np.array([0.9, 0.7, 1.0] + [1.0] * 6 + [GRIPPER_OPEN])
+
+
+class Expert(Protocol):
+    """What knows how to do the task."""
+
+    def act(self) -> Array:
+        """(8,) joint targets (rad) and gripper opening (m) for the state the environment is in now."""
+        ...
 
 
 class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
@@ -134,7 +139,7 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         """Move the object or the target by `distance` m if that is possible now; whether it was."""
 
     @abstractmethod
-    def make_expert(self, seed: int) -> ArmExpert:
+    def make_expert(self, seed: int) -> Expert:
         """A scripted expert of this task that drives this environment."""
 
     @property

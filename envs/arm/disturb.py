@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from dfplan.tools.errors import one_of
 from .model import DT
 
 if TYPE_CHECKING:
-    from .base import ArmEnv
+    from .physics import Physics
 
 Array = NDArray[np.float64]
 
@@ -86,10 +86,23 @@ class Disturbance:
         return cls(**value)
 
 
+class Disturbed(Protocol):
+    """What is disturbed: an `ArmEnv`."""
+
+    early: ClassVar[tuple[float, float]]
+    main_sensor: ClassVar[str]
+    sensors: Mapping[str, slice]
+    physics: Physics
+
+    def displace(self, rng: np.random.Generator, distance: float) -> bool:
+        """Move the object, or the target, by `distance` m; whether that was possible."""
+        ...
+
+
 class Episode:
     """A disturbance as it happens in one episode; all that is random in it is drawn here."""
 
-    def __init__(self, what: Disturbance, env: ArmEnv, rng: np.random.Generator) -> None:
+    def __init__(self, what: Disturbance, env: Disturbed, rng: np.random.Generator) -> None:
         """Draw the time, size and direction.
 
         Raises:
@@ -113,7 +126,7 @@ class Episode:
             self.sensor = one_of("sensor of a disturbance", what.sensor or env.main_sensor, options)
         self._kept: NDArray[np.float32] | None = None
 
-    def before(self, env: ArmEnv, step: int) -> None:
+    def before(self, env: Disturbed, step: int) -> None:
         """Apply force or movement in control step `step` (0 is the first)."""
         if self.kind == "push":
             active = self.first <= step <= self.last
@@ -122,7 +135,7 @@ class Episode:
         elif self.kind == "move" and step >= self.first and not self.begun:
             self.begun = env.displace(self._rng, self.size)
 
-    def corrupt(self, env: ArmEnv, observation: NDArray[np.float32], step: int) -> tuple[str, ...]:
+    def corrupt(self, env: Disturbed, observation: NDArray[np.float32], step: int) -> tuple[str, ...]:
         """Change the observation after `step` control steps in place; which sensors are doubtful now."""
         if not self.sensor:
             return ()

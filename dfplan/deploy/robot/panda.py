@@ -30,7 +30,12 @@ GRIPPER_OPEN, GRIPPER_SPEED = 0.08, 0.2
 """Largest opening between the fingers (m) and the fastest change of its target (m/s)."""
 GRIPPER = JointLimits(
     ("gripper",),
-    *(np.array([value]) for value in (0.0, GRIPPER_OPEN, GRIPPER_SPEED, 10.0, 2000.0, 0.0)),
+    lower=np.zeros(1),
+    upper=np.array([GRIPPER_OPEN]),
+    velocity=np.array([GRIPPER_SPEED]),
+    acceleration=np.array([10.0]),
+    jerk=np.array([2000.0]),
+    margin=np.zeros(1),
     sliding=np.ones(1, bool),
 )
 
