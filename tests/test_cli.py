@@ -1,17 +1,21 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import h5py
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from dfplan import cli
-from dfplan.train import checkpoint
-from dfplan.train.trainer import Trainer
+from dfplan import __version__, cli
+from dfplan.imitate import Layout
+from dfplan.train import Levels, ModelConfig, TrainConfig, Trainer, checkpoint
+from dfplan.train.lock import alone
 
 COMMANDS = ["data", "train", "plan", "eval", "plot"]
 TINY = "steps=4 save_every=1 log_every=1 warmup=1 batch=8 horizon=8 precision=fp32".split()
@@ -130,7 +134,7 @@ def test_data_get_says_how_it_came_by_the_file(dfplan, demos, tmp_path, monkeypa
 
 
 def test_train_writes_a_run_that_stands_alone(run):
-    assert {p.name for p in run.iterdir()} == {"checkpoint", "metrics.jsonl", "tensorboard"}
+    assert {p.name for p in run.iterdir()} == {"checkpoint", "metrics.jsonl", "run.json", "tensorboard"}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [1, 2, 3, 4] and all(np.isfinite(r["loss"]) for r in rows)
     assert checkpoint.load(run / "checkpoint").config.model.width == 16
@@ -162,6 +166,73 @@ def test_train_refuses_to_overwrite_and_resumes_to_the_same_weights(dfplan, demo
         load_file(folder / "checkpoint" / "training.safetensors") for folder in (Path("again"), run)
     )
     assert ours.keys() == whole.keys() and all((ours[k] == whole[k]).all() for k in whole)
+
+
+def test_a_run_goes_on_with_what_it_began_with_and_may_be_made_longer(dfplan, run, monkeypatch):
+    shutil.copytree(run, "mine")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")  # its data are found from anywhere
+    done = dfplan("train", "--out", "../mine", "--resume", "--steps", 6, "--save-every", 3)
+    assert done.code == 0 and "at step 6" in done.out, done.err
+    before, after = (checkpoint.settings(folder / "checkpoint") for folder in (run, Path("../mine")))
+    assert after == replace(before, steps=6, save_every=3)
+    for words, fix in (
+        (
+            ["--lr", 1],
+            "'lr': (0.001, 1.0)} (saved, given); a run that goes on may change only steps, save_every",
+        ),
+        (["--steps", 5], "is at step 6"),
+        (["--span", 2], "got span with --resume"),
+        (["--set", "model.width=32"], "'model'"),
+    ):
+        refused = dfplan("train", "--out", "../mine", "--resume", *words)
+        assert refused.code == 2 and fix in refused.err, refused.err
+    refused = dfplan("train", "maze2d-large", "--out", "../mine", "--resume")
+    assert refused.code == 2 and "began as 'maze2d-umaze'" in refused.err
+
+
+def test_a_setting_is_the_same_as_an_option_or_after_set(dfplan, demos):
+    words = ["train", "maze2d-umaze", "--data", demos, "--set", *TINY, "steps=1"]
+    assert (
+        dfplan(*words, "model.noise.kind=linear", 'act={"chunk": 4}', "goal=[1.5, 2]", "--out", "a").code == 0
+    )
+    more = ["--model.noise.kind", "linear", "--act", '{"chunk": 4}', "--goal", 1.5, 2]
+    assert dfplan(*words, *more, "--out", "b").code == 0
+    a, b = (checkpoint.settings(Path(name) / "checkpoint") for name in "ab")
+    assert a == b and (a.goal, a.act, a.model.noise.kind) == ((1.5, 2.0), {"chunk": 4}, "linear")
+
+
+@pytest.mark.parametrize("cls", [TrainConfig, ModelConfig, Levels, Layout])
+def test_help_of_train_shows_every_setting_with_its_meaning(dfplan, cls):
+    shown = " ".join(dfplan("train", "--help").out.replace("│", " ").split())
+    group = {ModelConfig: "model.", Levels: "levels."}.get(cls, "")
+    for field in fields(cls):
+        if is_dataclass(get_type_hints(cls)[field.name]):
+            continue
+        option = f"--{group}{field.name.replace('_', '-')} "
+        assert option in shown, option
+        assert "(default: " not in shown.split(option, 1)[1][:12], f"{option} is not explained"
+
+
+def test_the_second_training_in_a_folder_is_refused(dfplan, run):
+    shutil.copytree(run, "mine")
+    with alone(Path("mine/checkpoint")):
+        got = dfplan("train", "--out", "mine", "--resume", "--steps", 9)
+    assert got.code == 2 and f"mine/checkpoint is being trained by process {os.getpid()} on" in got.err
+    assert (Path("mine") / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+
+
+def test_version_and_names_of_everything(dfplan):
+    assert dfplan("--version").out == f"dfplan {__version__}\n"
+    for name in cli.COMMANDS:
+        assert f"• {name} " in dfplan("--help").out.replace("│", " ")
+    names = json.loads(dfplan("list", "--json").out)
+    assert set(names) >= {"models", "tasks", "environments", "formats", "schedules", "networks"}
+    assert (
+        "maze2d-large" in names["models"] and "npz" in names["formats"] and "transformer" in names["networks"]
+    )
+    shown = dfplan("list").out
+    assert all(name in shown for each in names.values() for name in each)
 
 
 def test_train_exports_a_model_in_half_precision(dfplan, demos):
@@ -267,11 +338,13 @@ BAD = {
     "configuration is no JSON": (["train", "text.hdf5", "--out", "new"], "not valid JSON"),
     "configuration is a list": (["train", "list.json", "--out", "new"], "expected"),
     "configuration is a folder": (["train", "empty", "--out", "new"], "empty"),
-    "unknown setting": ([*TRAIN, "model.widht=8"], "did you mean 'width'"),
     "setting without a value": ([*TRAIN, "model.width"], "key=value"),
-    "setting of a number": ([*TRAIN, "steps.width=8"], "steps"),
     "setting out of range": ([*TRAIN, "batch=0"], "above 0"),
-    "setting of the wrong type": ([*TRAIN, "batch=many"], "expected int"),
+    "no configuration": (["train", "--out", "new"], "got no configuration"),
+    "nothing to go on with": (["train", "--out", "new", "--resume"], "leave out --resume"),
+    "unknown command": (["trian", "maze2d-umaze"], "did you mean 'train'"),
+    "network that is not there": ([*TRAIN, "model.kind=my.nets:Mine"], "'my.nets' cannot be imported"),
+    "table that is none": ([*TRAIN, "act=3"], "act: got 3, expected a table"),
     "heads do not divide the width": ([*TRAIN, "model.heads=3"], "heads"),
     "nothing to resume": ([*TRAIN, "--resume"], "leave out --resume"),
     "no such device": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--device", "tpux"], "--device cpu"),
@@ -332,7 +405,11 @@ def test_bad_input_is_one_line_with_the_fix_and_nothing_is_written(dfplan, demos
     ("words", "fix"),
     [
         (["evaluate"], "eval"),
-        (["eval"], "Missing from dfplan eval"),
+        (["train", "maze2d-umaze", "--out", "new", "--set", "model.widht=8"], "--model.width INT"),
+        (["train", "maze2d-umaze", "--out", "new", "--model.widht", "8"], "--model.width INT"),
+        (["train", "maze2d-umaze", "--out", "new", "--set", "steps.width=8"], "Unrecognized options"),
+        (["train", "maze2d-umaze", "--out", "new", "--batch", "many"], "--batch INT"),
+        (["monitor"], "Missing from dfplan monitor"),
         (["eval", "maze2d-umaze", "--episode", "3"], "--episodes"),
         (["eval", "maze2d-umaze", "--episodes", "few"], "--episodes"),
         (["data", "got", "x"], "generate"),

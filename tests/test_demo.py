@@ -1,5 +1,6 @@
 """The demo's two pictures show one plan, whatever the tokens are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from dfplan.train.config import TrainConfig, read_config
 from dfplan.train.trainer import Trainer
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-TINY = ("steps=1", "batch=4", "model.width=16", "model.layers=1", "horizon=6")
 
 
 @pytest.fixture
@@ -42,7 +42,9 @@ def test_several_tokens_and_stacks_are_drawn(name, seen, tmp_path):
         "observations": rng.normal(size=(400, 4)).astype("f4"),
         "actions": rng.normal(size=(400, 2)).astype("f4"),
     }
-    config = read_config(CONFIGS / f"{name}.json", TrainConfig, TINY)
+    config = read_config(CONFIGS / f"{name}.json", TrainConfig)
+    small = replace(config.model, width=16, layers=1)
+    config = replace(config, steps=1, batch=4, horizon=6, model=small)
     list(Trainer(config, Episodes(walk, np.arange(100, 401, 100), 0.01), tmp_path / "run").run())
     planner = dfplan.load(tmp_path / "run", dfplan.PlannerConfig(candidates=2, steps=2))
     demo("maze2d-umaze", planner, (3, 1), None, 0, tmp_path)

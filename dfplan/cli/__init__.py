@@ -1,17 +1,33 @@
-"""The `dfplan` command: data, record, train, plan, eval, deploy, home, monitor, serve, plot."""
+"""The `dfplan` command."""
 
 from __future__ import annotations
 
 import sys
 
-from dfplan.cli import data, deploy, evaluate, home, monitor, plan, record, serve, train  # noqa: F401  each adds its commands, in the order of the help
+import dfplan
+from dfplan.cli import data, deploy, evaluate, home, lists, monitor, plan, record, serve, train  # noqa: F401  each adds its commands, in the order of the help
 from dfplan.cli.common import app
+from dfplan.cli.settings import spelled_out
+from dfplan.imitate import Layout
+from dfplan.tools.errors import one_of
+from dfplan.train.config import TrainConfig
+
+COMMANDS = "data deploy eval home list monitor plan plot record serve train".split()
+_ABOUT = "Plan, imitate and control with one Diffusion Forcing model. `dfplan --version` says which dfplan this is."
 
 
 def main() -> None:
     """Run the command; a refusal is one line on stderr and exit code 2."""
+    words = sys.argv[1:]
     try:
-        app.cli(prog="dfplan", description="Plan, imitate and control with one Diffusion Forcing model.")
+        if words == ["--version"]:
+            print(f"dfplan {dfplan.__version__}")
+            return
+        if words and not words[0].startswith("-"):
+            one_of("command", words[0], COMMANDS)
+        if words[:1] == ["train"]:
+            words = spelled_out(words, TrainConfig, Layout)
+        app.cli(prog="dfplan", description=_ABOUT, args=words)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print("dfplan:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,28 @@ if TYPE_CHECKING:
 ARM_TASKS = ("arm-reach", "arm-pick")
 POLICY_TASKS = (*ARM_TASKS, "pusht")
 app = tyro.extras.SubcommandApp()
+FLAT = tyro.conf.arg(name="")
+"""Marks a group of options whose names do not begin with the group's."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where a network runs.
+
+    Attributes:
+        device: cpu, cuda, ...
+        threads: CPU threads.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+
+    def use(self) -> None:
+        """Set the threads; raise where torch cannot use the device."""
+        use_device(self.device, self.threads)
+
+
+CPU = Compute()
 
 
 def generators() -> dict[str, Callable[[Path], None]]:

@@ -2,71 +2,140 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
-from dfplan.cli.common import app, demonstrations, use_device
+from dfplan.cli.common import CPU, FLAT, Compute, app, demonstrations
+from dfplan.cli.settings import given, merged, options
+from dfplan.imitate import Layout, complete
 from dfplan.tools.errors import one_of
+from dfplan.train.config import TrainConfig, from_dict, may_resume, read_values, to_dict
+
+_SETTINGS, _LAYOUT = options(TrainConfig), options(Layout)
+if TYPE_CHECKING:
+    Settings: TypeAlias = Any
+    Tokens: TypeAlias = Any
+else:
+    Settings, Tokens = _SETTINGS, _LAYOUT
+NO_SETTINGS, NO_LAYOUT = _SETTINGS(), _LAYOUT()
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on.
+
+    Attributes:
+        data: file or data set name; the task's own (TASK-v1) if left out.
+        read: options of the data's reader, such as obs=object,robot0_eef_pos mask=train.
+    """
+
+    data: str | None = None
+    read: tuple[str, ...] = ()
+
+    def whole(self) -> Data:
+        """The same, found from any folder."""
+        path = (
+            self.data if self.data is None or not Path(self.data).exists() else str(Path(self.data).resolve())
+        )
+        return Data(path, self.read)
+
+
+OWN_DATA = Data()
 
 
 @app.command(name="train")
 def train(
-    config: tyro.conf.Positional[str],
+    config: tyro.conf.Positional[str | None] = None,
+    *,
     out: Path,
-    data: str | None = None,
-    device: str = "cpu",
+    data: Annotated[Data, FLAT] = OWN_DATA,
     resume: bool = False,
-    read: tuple[str, ...] = (),
-    set: tuple[str, ...] = (),
     export: Path | None = None,
-    threads: int = 1,
+    compute: Annotated[Compute, FLAT] = CPU,
+    layout: Annotated[Tokens, FLAT] = NO_LAYOUT,
+    settings: Annotated[Settings, FLAT] = NO_SETTINGS,
 ) -> None:
     """Train a model; stop it any time and go on with --resume.
 
     dfplan train maze2d-large --out runs/large
 
-    dfplan train maze2d-large --out runs/large --resume
+    dfplan train --out runs/large --resume (with the run's own settings and data; --steps 20000 makes it longer)
 
     dfplan train imitation --data demos.hdf5 --out runs/mine (any demonstrations; also a LeRobot folder, zarr, npz)
 
-    dfplan train my.json --data demos.hdf5 --out runs/mine --device cuda --set steps=50000 model.width=256
+    dfplan train my.json --data demos.hdf5 --out runs/mine --device cuda --steps 50000 --model.width 256
 
     tensorboard --logdir runs
 
     Args:
-        config: name of a configuration that ships (see configs/), or a JSON file.
-        out: run folder: checkpoint/, tensorboard/, metrics.jsonl.
-        data: file or data set name; the task's own (TASK-v1) if left out.
-        device: cpu, cuda, ...
+        config: name of a configuration that ships (see configs/), or a JSON file; with --resume the run's own.
+        out: run folder: checkpoint/, tensorboard/, metrics.jsonl, run.json.
+        data: what is trained on.
         resume: go on with the run in `out`.
-        read: options of the data's reader, such as obs=object,robot0_eef_pos mask=train.
-        set: settings to change, such as steps=100 model.width=64.
         export: write the finished model there in half precision, as models are shipped.
-        threads: CPU threads.
+        compute: where the network runs.
+        layout: how demonstrations become tokens, where the configuration has no spec.
+        settings: of the run, in place of the configuration's; `--set steps=100 model.width=64` is the same as
+            `--steps 100 --model.width 64`.
     """
-    from dfplan.imitate import complete
     from dfplan.train import checkpoint
-    from dfplan.train.config import TrainConfig, from_dict, read_values
     from dfplan.train.metrics import train_logged
     from dfplan.train.trainer import Trainer
 
-    use_device(device, threads)
-    path = config_path(config)
-    values = read_values(path, set)
-    if "spec" in values:
-        from_dict(TrainConfig, values, str(path))  # refuse it before the data are read
-    if (out / "checkpoint").exists() and not resume:
-        raise ValueError(f"{out} holds a run; pass --resume to go on with it, or choose another --out")
-    episodes = demonstrations(str(values.get("task", "")), data, read)
-    settings = from_dict(TrainConfig, complete(values, episodes), str(path))
-    trainer = Trainer(settings, episodes, out / "checkpoint", device, resume)
+    compute.use()
+    if resume:
+        config, data, run = _resumed(out, config, data, given(layout), given(settings))
+        episodes = demonstrations(run.task, data.data, data.read)
+    else:
+        config, values = _begun(out, config, {**given(layout), **given(settings)})
+        episodes = demonstrations(str(values.get("task", "")), data.data, data.read)
+        run = from_dict(TrainConfig, complete(values, episodes), config)
+    trainer = Trainer(run, episodes, out / "checkpoint", compute.device, resume)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "run.json").write_text(json.dumps({"config": config, **to_dict(data.whole())}, indent=1) + "\n")
     train_logged(trainer, out)
     if export is not None:
         checkpoint.export(out / "checkpoint", export)
-    print(
-        f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan eval {settings.task or 'TASK'} --checkpoint {out}"
-    )
+    what = run.task or "--env ENVIRONMENT"
+    print(f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan eval {what} --checkpoint {out}")
+
+
+def _begun(out: Path, config: str | None, changes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of a new run; refused before the data are read where that can be."""
+    if config is None:
+        raise ValueError("got no configuration; give its name, such as imitation, or a JSON file")
+    if (out / "checkpoint").exists():
+        raise ValueError(f"{out} holds a run; pass --resume to go on with it, or choose another --out")
+    path = config_path(config)
+    values = merged(read_values(path), changes, TrainConfig)
+    if "spec" in values:
+        from_dict(TrainConfig, values, str(path))
+    return config, values
+
+
+def _resumed(
+    out: Path, config: str | None, data: Data, layout: dict[str, Any], changes: dict[str, Any]
+) -> tuple[str, Data, TrainConfig]:
+    """Name, data and settings of the run in `out`, changed where a run may change."""
+    from dfplan.train import checkpoint
+
+    if not checkpoint.exists(out / "checkpoint"):
+        raise ValueError(f"nothing to resume: {out} holds no run; leave out --resume to start it")
+    if layout:
+        raise ValueError(f"got {', '.join(layout)} with --resume, which keeps the run's tokens; leave it out")
+    saved = checkpoint.settings(out / "checkpoint")
+    run = from_dict(TrainConfig, merged(to_dict(saved), changes, TrainConfig), str(out))
+    may_resume(saved, run, str(out))
+    before = read_values(out / "run.json") if (out / "run.json").exists() else {}
+    name = before.pop("config", config)
+    if config not in (None, name):
+        raise ValueError(f"got configuration '{config}' with --resume; {out} began as '{name}', leave it out")
+    kept = from_dict(Data, before, f"{out}/run.json")
+    return name or "", Data(data.data or kept.data, data.read or kept.read), run
 
 
 def config_path(name: str) -> Path:

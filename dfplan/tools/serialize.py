@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -81,15 +81,11 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def read_values(path: Path | str, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a JSON file and change some of its settings.
-
-    Args:
-        path: the file.
-        settings: changes such as `steps=100` or `model.width=64`; values are JSON, or else text.
+def read_values(path: Path | str) -> dict[str, Any]:
+    """Read a JSON file that holds a table.
 
     Raises:
-        ValueError: when it is not JSON, or a setting is not key=value, naming it.
+        ValueError: when it is not JSON, or no table.
     """
     try:
         values = json.loads(Path(path).read_text())
@@ -97,27 +93,13 @@ def read_values(path: Path | str, settings: Sequence[str] = ()) -> dict[str, Any
         raise ValueError(f"{path}: not valid JSON ({error}); expected a table of settings") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: got {str(values)[:40]}, expected a table of settings")
-    for item in settings:
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise ValueError(f"got setting '{item}', expected key=value, such as steps=100 or model.width=64")
-        *parents, last = key.split(".")
-        table = values
-        for parent in parents:
-            table = table.setdefault(parent, {}) if isinstance(table, dict) else None
-        if not isinstance(table, dict):
-            raise ValueError(f"got setting '{item}', but '{'.'.join(parents)}' holds no settings of its own")
-        try:
-            table[last] = json.loads(text)
-        except json.JSONDecodeError:
-            table[last] = text
     return values
 
 
-def read_config(path: Path | str, cls: type[C], settings: Sequence[str] = ()) -> C:
-    """Read a JSON file into `cls`, some of its settings changed as by `read_values`.
+def read_config(path: Path | str, cls: type[C]) -> C:
+    """Read a JSON file into `cls`.
 
     Raises:
         ValueError: when it is not JSON or does not fit, naming the file and the key.
     """
-    return from_dict(cls, read_values(path, settings), str(path))
+    return from_dict(cls, read_values(path), str(path))

@@ -1,0 +1,45 @@
+"""`dfplan list`."""
+
+from __future__ import annotations
+
+import json as text
+
+from dfplan.cli.common import POLICY_TASKS, app
+
+
+@app.command(name="list")
+def names(json: bool = False) -> None:
+    """What there is, by name: models, tasks, environments, formats, schedules, costs, networks, policies.
+
+    dfplan list
+
+    dfplan list --json
+
+    Wherever such a name is asked for, `module:Name` of one's own is taken as well.
+
+    Args:
+        json: print it as JSON.
+    """
+    found = everything()
+    if json:
+        print(text.dumps(found, indent=1))
+        return
+    for kind, each in found.items():
+        print(f"  {kind:<14} {', '.join(each)}")
+
+
+def everything() -> dict[str, list[str]]:
+    """Kind -> names."""
+    from dfplan import envs, models, schedules
+    from dfplan.data.formats.registry import FORMATS
+    from dfplan.train.config import NETWORKS
+
+    mazes = [f"maze2d-{name}" for name in envs.MAZES if not name.endswith("eval")]
+    return {
+        "models": models.shipped(),
+        "tasks": [*mazes, *POLICY_TASKS],
+        "environments": [*envs.ENV_IDS.values(), *envs.ARM_IDS.values()],
+        "formats": list(FORMATS),
+        "schedules": list(schedules.SCHEDULES),
+        "networks": list(NETWORKS),
+    }
