@@ -190,7 +190,7 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         rng = np.random.default_rng(self.np_random.integers(2**62))
         what = options.get("disturb", self.disturb)
         self._episode = None if what is None else Episode(Disturbance.of(what), self, rng)
-        observation, doubtful = self._observe()
+        observation, doubtful = self.observe()
         return observation, self._info(self.succeeded(), False, doubtful)
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -215,15 +215,14 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             pose = rotations.matrix(command[3:9])
             joints, _ = panda.solve(self._limiter.target[:7], command[:3], pose, HOME)
             command = np.append(joints, command[9])
-        if self._episode is not None:
-            self._episode.before(self, self._steps)
+        self.meddle()
         self._collision = self.physics.advance(self._limiter.rows(self.physics.q, command))
         self._steps += 1
         success = self.succeeded()
         self._lasted = self._lasted + 1 if success else 0
         if success and self._first_reach is None:
             self._first_reach = self._steps
-        observation, doubtful = self._observe()
+        observation, doubtful = self.observe()
         terminated = self.terminate_on_success and self._lasted >= HOLD
         return observation, float(success), terminated, False, self._info(success, clipped, doubtful)
 
@@ -242,7 +241,14 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         """Free the renderer."""
         self.physics.close()
 
-    def _observe(self) -> tuple[Observation, tuple[str, ...]]:
+    def meddle(self) -> None:
+        """Apply the force or movement that disturbs the control step that begins now."""
+        if self._episode is not None:
+            self._episode.before(self, self._steps)
+
+    def observe(self, passed: int = 0) -> tuple[Observation, tuple[str, ...]]:
+        """What the sensors show, and which of them are wrong, `passed` control steps after what was last counted."""
+        self._steps += passed
         observation = self.truth()
         if self._episode is None:
             return observation, ()

@@ -18,7 +18,7 @@ from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.ros.bus import Heard, Publish, Trigger
 from dfplan.deploy.ros.messages import CLOCK, FOLLOW, TRIGGER, seconds, take
 from dfplan.deploy.ros.transport import RosTransport
-from dfplan.deploy.ros.wire import Wire, as_json, ros1_fields, run_in_reactor, start_reactor
+from dfplan.deploy.ros.wire import Wire, as_json, outspoken, ros1_fields, run_in_reactor, start_reactor
 from dfplan.tools.errors import optional_import
 
 _RETRY = 0.2, 1.0
@@ -127,10 +127,8 @@ class RosbridgeBus:
 
         with self._lock:
             self._goals[number] = action, done
-        wire = self._wire
-        if wire is None or not wire.ask(number, finished):
-            return False
-        return self._write(request, self.now() + self._stall)
+        wire, expires = self._wire, self.now() + self._stall
+        return wire is not None and wire.ask(request, finished, lambda: not self.now() <= expires)
 
     def cancel(self) -> None:
         """Cancel all goals that were sent."""
@@ -146,6 +144,7 @@ class RosbridgeBus:
         """
         kind = self._transports.select_factory("twisted")
         self._factory = factory = kind(kind.create_url(self._host, self._port))
+        factory.protocol = outspoken(kind.protocol, self._transports.RosBridgeException)
         factory.initialDelay = factory.delay = _RETRY[0]
         factory.maxDelay, factory.factor = _RETRY[1], 1.5
         factory.setProtocolOptions(

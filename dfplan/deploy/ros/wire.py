@@ -52,10 +52,6 @@ class Wire:
         except OSError:  # not on Linux: `_stalled` is what remains
             pass
         self._handle = handle
-        protocol._message_handlers["status"] = self._told
-
-    def _told(self, message: Any) -> None:
-        _LOG.warning("rosbridge says (%s): %s", message.get("level"), message.get("msg"))
 
     def open(self) -> bool:
         """Whether it can be written to."""
@@ -118,12 +114,31 @@ class Wire:
         self._open = False
         self._reactor.callFromThread(self._protocol.send_close)
 
-    def ask(self, number: str, finished: Callable[[Any], None]) -> bool:
-        """Have `finished` called with the result of the action goal `number`."""
+    def ask(self, goal: Mapping[str, Any], finished: Callable[[Any], None], late: Callable[[], bool]) -> bool:
+        """From any thread: send an action goal soon, unless `late()` by then; `finished` is called with its result."""
         if not self._open:
             return False
-        self._protocol._pending_action_requests[number] = (finished, lambda _: None, finished)
+        request = json.loads(as_json(goal))
+
+        def send() -> None:
+            if self._open and not late():
+                self._protocol.send_ros_action_goal(request, finished, lambda _: None, finished)
+
+        self._reactor.callFromThread(send)
         return True
+
+
+def outspoken(protocol: Any, unknown: type[Exception]) -> Any:
+    """roslibpy's protocol, that logs what it has no handler for, such as what the server says of itself."""
+
+    class Outspoken(protocol):  # type: ignore[misc]
+        def on_message(self, payload: bytes) -> None:
+            try:
+                super().on_message(payload)
+            except unknown:
+                _LOG.warning("rosbridge says %s", payload.decode(errors="replace"))
+
+    return Outspoken
 
 
 def start_reactor() -> None:

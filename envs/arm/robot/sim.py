@@ -134,8 +134,8 @@ class SimArm:
         step = self._timestep
         per_control = round(0.05 / step)
         while (self._steps + 1) * step <= self.now() + 1e-9:
-            if self._steps % per_control == 0 and self.env._episode is not None and self._started:
-                self.env._episode.before(self.env, self.env._steps)
+            if self._steps % per_control == 0 and self._started:
+                self.env.meddle()
             row = self._follow((self._steps + 1) * step)
             self.env.physics.advance(row[None])
             if self.record:
@@ -155,9 +155,7 @@ class SimArm:
 
     def _control_step(self) -> None:
         env = self.env
-        if self._started:
-            env._steps += 1
-        self._seen = env._observe()[0]
+        self._seen = env.observe(int(self._started))[0]
         self._stamp = self.time
         self._lasted = self._lasted + 1 if env.succeeded() else 0
         self.success = self.success or self._lasted >= 5
