@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.data import Episodes
-from dfplan.deploy.loop.clock import Clock, FakeClock, RealClock
 from dfplan.deploy.loop.loop import Loop
 from dfplan.deploy.loop.machine import FAULT, HOLD, READY, RUNNING
 from dfplan.deploy.loop.monitor import Monitor, calibrate, histories
@@ -25,6 +24,7 @@ from dfplan.deploy.robot.panda import HOME, LIMITS
 from dfplan.envs import SimArm, arm_mapping, make
 from dfplan.envs.arm.physics import Physics
 from dfplan.policies import Imitation
+from dfplan.tools.clock import Clock, FakeClock, RealClock
 
 Array = NDArray[np.float64]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dfplan.tools.clock import Clock, FakeClock, RealClock
 from dfplan.tools.lazy import attach
 
 if TYPE_CHECKING:
-    from dfplan.deploy.loop.clock import Clock, FakeClock, RealClock
     from dfplan.deploy.loop.committed import CommittedPolicy, History
     from dfplan.deploy.loop.homing import home
     from dfplan.deploy.loop.loop import Loop
@@ -34,7 +34,6 @@ _WHERE = {
     "recording.bag": ("Bag", "record_bags"),
     "motion.chunks": ("Motion", "move", "to_trajectory"),
     "remote.client": ("Remote",),
-    "loop.clock": ("Clock", "FakeClock", "RealClock"),
     "loop.committed": ("CommittedPolicy", "History"),
     "robot.dry_run": ("DryRun",),
     "remote.gate": ("ServerLimits",),

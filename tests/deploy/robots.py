@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from dfplan.deploy.loop.clock import FakeClock
 from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.inference import Answer
 from dfplan.deploy.loop.loop import Loop
@@ -11,6 +10,7 @@ from dfplan.deploy.robot.body import body
 from dfplan.deploy.robot.limits import Box, JointLimits, Safety
 from dfplan.deploy.robot.mapping import Mapping, parse
 from dfplan.deploy.robot.transport import Reading
+from dfplan.tools.clock import FakeClock
 from dfplan.train.config import from_dict
 
 YAML = """

@@ -7,7 +7,7 @@ pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from robots import Robot, Sines, loop, play
 
-from dfplan.deploy.loop.clock import FakeClock
+from dfplan.tools.clock import FakeClock
 
 
 def positions(robot):

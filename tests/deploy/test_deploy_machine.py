@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from dfplan.deploy.loop.clock import FakeClock
 from dfplan.deploy.loop.machine import DISARMED, FAULT, HOLD, READY, RUNNING, Machine
+from dfplan.tools.clock import FakeClock
 
 
 def running():

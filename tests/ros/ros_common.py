@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from peers import START, arm, wait
 
-from dfplan.deploy.loop.clock import RealClock
 from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.inference import Answer
 from dfplan.deploy.loop.loop import Loop
@@ -23,6 +22,7 @@ from dfplan.deploy.robot.mapping import Mapping
 from dfplan.deploy.robot.tables import LoopSettings
 from dfplan.deploy.ros import messages as ros
 from dfplan.envs import arm_mapping
+from dfplan.tools.clock import RealClock
 
 STARVED = 0.03
 """s of 0.1 that a thread was ready and had no processor: from here on a loop of 100 Hz may hold, and is right to."""

@@ -9,7 +9,6 @@ from typing import Protocol, TextIO, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.deploy.loop.clock import Clock, RealClock
 from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.inference import Answer, Request
 from dfplan.deploy.loop.loop import Loop
@@ -20,6 +19,7 @@ from dfplan.deploy.motion.chunks import move
 from dfplan.deploy.robot.body import Body, body
 from dfplan.deploy.robot.mapping import Mapping, load_mapping
 from dfplan.deploy.robot.transport import JointTrajectory, Transport
+from dfplan.tools.clock import Clock, RealClock
 
 Array = NDArray[np.float64]
 

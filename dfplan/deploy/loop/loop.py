@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.deploy.loop.clock import Clock
 from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.machine import DISARMED, FAULT, HOLD, RUNNING, Machine
 from dfplan.deploy.loop.stats import quantiles
@@ -19,6 +18,7 @@ from dfplan.deploy.robot.limits import Setpoint
 from dfplan.deploy.robot.mapping import Mapping
 from dfplan.deploy.robot.observe import Assembler
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Status, Transport
+from dfplan.tools.clock import Clock
 
 Array = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-from dfplan.deploy.loop.clock import Clock
+from dfplan.tools.clock import Clock
 
 LOG = logging.getLogger("dfplan.deploy")
 

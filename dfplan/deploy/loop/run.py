@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dfplan.deploy.loop.clock import Clock, RealClock
 from dfplan.deploy.loop.committed import ACT, CommittedPolicy
 from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.inference import Decide, PolicyDecide
@@ -23,6 +22,7 @@ from dfplan.deploy.robot.body import body
 from dfplan.deploy.robot.mapping import Mapping, load_mapping
 from dfplan.deploy.robot.observe import tokens_of
 from dfplan.deploy.robot.transport import Status, Transport
+from dfplan.tools.clock import Clock, RealClock
 from dfplan.tools.errors import one_of
 
 if TYPE_CHECKING:

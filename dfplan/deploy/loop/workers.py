@@ -9,8 +9,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-from dfplan.deploy.loop.clock import Clock
 from dfplan.deploy.loop.inference import Answer, Decide, Request
+from dfplan.tools.clock import Clock
 
 
 class Worker(Protocol):

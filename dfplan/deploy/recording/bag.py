@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from dfplan.data import Episodes
-from dfplan.deploy.loop.clock import FakeClock
 from dfplan.deploy.recording.commanded import MESSAGES, Said
 from dfplan.deploy.recording.recorder import keep
 from dfplan.deploy.recording.recording import Name, Recording
@@ -18,6 +17,7 @@ from dfplan.deploy.robot.mapping import load_mapping
 from dfplan.deploy.robot.tables import Source
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
 from dfplan.deploy.ros import messages as ros
+from dfplan.tools.clock import FakeClock
 from dfplan.tools.errors import one_of, optional_import
 
 _CLOCK = "/clock"

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dfplan.data import Episodes
-from dfplan.deploy.loop.clock import Clock, RealClock
 from dfplan.deploy.recording.commanded import Commands
 from dfplan.deploy.recording.recording import Name, Recording
 from dfplan.deploy.recording.sampler import Sampler
 from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.robot.mapping import load_mapping
 from dfplan.deploy.robot.transport import Transport
+from dfplan.tools.clock import Clock, RealClock
 from dfplan.tools.errors import one_of
 
 Control = Callable[[bool], str]

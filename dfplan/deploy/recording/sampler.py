@@ -9,12 +9,12 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.deploy.loop.clock import Clock, RealClock
 from dfplan.deploy.recording.commanded import Commands, Setpoints, listen
 from dfplan.deploy.robot.body import body
 from dfplan.deploy.robot.mapping import Mapping
 from dfplan.deploy.robot.observe import Assembler, Measured
 from dfplan.deploy.robot.transport import Handlers, Transport
+from dfplan.tools.clock import Clock, RealClock
 
 Array = NDArray[np.float64]
 

@@ -8,10 +8,10 @@ from typing import TextIO
 
 import numpy as np
 
-from dfplan.deploy.loop.clock import Clock, RealClock
 from dfplan.deploy.robot.body import Body, body
 from dfplan.deploy.robot.mapping import Mapping
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status, Transport
+from dfplan.tools.clock import Clock, RealClock
 
 
 class DryRun:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.deploy.loop.clock import Clock, RealClock
 from dfplan.deploy.robot.limits import Box, Safety
 from dfplan.deploy.robot.mapping import Mapping
 from dfplan.deploy.robot.panda import GRIPPER_OPEN, HOME, JOINTS, LIMITS
 from dfplan.deploy.robot.tables import Command, Joint, LoopSettings, PolicyMap, Robot, Sensor, Source
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
+from dfplan.tools.clock import Clock, RealClock
 
 Array = NDArray[np.float64]
 
