@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from dfplan.cli.common import ARM_TASKS, app, at_least, generators, read_options, report
+from dfplan.cli.common import ARM_TASKS, FLAT, app, at_least, generators, read_options, report
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `generate` makes.
+
+    Attributes:
+        steps: env steps to generate in a maze; D4RL's number if left out.
+        episodes: demonstrations to generate with the arm; 200 if left out.
+        seed: of what is generated.
+        action_mode: arm: record the pose asked of the hand, or joint targets.
+    """
+
+    steps: int | None = None
+    episodes: int | None = None
+    seed: int = 0
+    action_mode: Literal["ee", "joint"] = "ee"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How files are read and written.
+
+    Attributes:
+        read: options of the reader or writer, such as obs=object,robot0_eef_pos action=actions_abs mask=train dt=0.05.
+        format: what `convert` writes, where the ending does not say: robomimic, lerobot, zarr or npz.
+    """
+
+    read: tuple[str, ...] = ()
+    format: str | None = None
+
+
+MADE, FORM = Made(), Form()
 
 
 @app.command(name="data")
@@ -16,12 +50,8 @@ def data(
     name: tyro.conf.Positional[str],
     target: tyro.conf.Positional[Path | None] = None,
     out: Path | None = None,
-    steps: int | None = None,
-    episodes: int | None = None,
-    seed: int = 0,
-    action_mode: Literal["ee", "joint"] = "ee",
-    read: tuple[str, ...] = (),
-    format: str | None = None,
+    made: Annotated[Made, FLAT] = MADE,
+    form: Annotated[Form, FLAT] = FORM,
     download: bool = True,
     json: Path | None = None,
 ) -> None:
@@ -44,12 +74,8 @@ def data(
         name: data set name (D4RL's or Minari's), task, file or folder.
         target: what `convert` writes; its format by the ending (.hdf5 robomimic, .zarr, .zarr.zip, .npz, none LeRobot).
         out: folder for `get`, file for `generate`, picture for `inspect`.
-        steps: env steps to generate in a maze; D4RL's number if left out.
-        episodes: demonstrations to generate with the arm; 200 if left out.
-        seed: of what is generated.
-        action_mode: arm: record the pose asked of the hand, or joint targets.
-        read: options of the reader or writer, such as obs=object,robot0_eef_pos action=actions_abs mask=train dt=0.05.
-        format: what `convert` writes, where the ending does not say: robomimic, lerobot, zarr or npz.
+        made: what `generate` makes.
+        form: how files are read and written.
         download: allow the network.
         json: write what is printed there as well.
     """
@@ -61,43 +87,36 @@ def data(
         found = library.get(name, folder=out, generators=generators(), download=download)
         report({"path": str(found.path), "how": found.how}, json)
     elif action == "generate":
-        at_least(0, seed=seed)
-        path = _generate(name, out, steps, episodes, seed, action_mode)
+        at_least(0, seed=made.seed)
+        path = _generate(name, out, made)
         report({"path": str(path)} | library.load(path).summary(), json)
     elif action == "inspect":
-        _inspect(name, read, out, json)
+        _inspect(name, form.read, out, json)
     elif action == "convert":
         assert target is not None
-        for note in library.convert(name, target, format, **read_options(read)):
+        for note in library.convert(name, target, form.format, **read_options(form.read)):
             print(f"  note: {note}")
         print(target)
     else:
-        options = read_options(read)
+        options = read_options(form.read)
         report(library.load(name, generators=generators(), **options).summary(), json)
 
 
-def _generate(
-    name: str,
-    out: Path | None,
-    steps: int | None,
-    episodes: int | None,
-    seed: int,
-    action: Literal["joint", "ee"],
-) -> Path:
+def _generate(name: str, out: Path | None, made: Made) -> Path:
     task = name.removesuffix("-v1")
     if task not in ARM_TASKS:
-        if episodes is not None:
-            raise ValueError(f"got episodes={episodes} for {name}, whose length is given in --steps")
+        if made.episodes is not None:
+            raise ValueError(f"got episodes={made.episodes} for {name}, whose length is given in --steps")
         from dfplan.envs import generate
 
-        return generate(name, out or Path(f"{name}.hdf5"), steps, seed)
-    if steps is not None:
-        raise ValueError(f"got steps={steps} for {name}, whose length is given in --episodes")
+        return generate(name, out or Path(f"{name}.hdf5"), made.steps, made.seed)
+    if made.steps is not None:
+        raise ValueError(f"got steps={made.steps} for {name}, whose length is given in --episodes")
     from dfplan.envs import generate_arm
 
-    count = 200 if episodes is None else episodes
+    count = 200 if made.episodes is None else made.episodes
     at_least(1, episodes=count)
-    return generate_arm(task, out or Path(f"{name}.hdf5"), count, seed, action)
+    return generate_arm(task, out or Path(f"{name}.hdf5"), count, made.seed, made.action_mode)
 
 
 def _inspect(name: str, read: tuple[str, ...], out: Path | None, json: Path | None) -> None:

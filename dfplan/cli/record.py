@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from dfplan.cli.common import app, read_options
-from dfplan.cli.deploy import connect
+from dfplan.cli.common import FLAT, app, read_options
+from dfplan.cli.link import LINK, Link
 
 if TYPE_CHECKING:
     from dfplan.deploy import Mapping
@@ -17,23 +18,32 @@ if TYPE_CHECKING:
 _KEYS = "Enter: begin an episode, Enter again: keep it; d Enter: discard it; q Enter or Ctrl-C: end"
 
 
+@dataclass(frozen=True)
+class About:
+    """What is recorded.
+
+    Attributes:
+        name: what is done, in words; the robot's name if left out.
+        relative: column=column: an object's column that is told relative to the tool's, such as object_x=ee_x.
+    """
+
+    name: str = ""
+    relative: tuple[str, ...] = ()
+
+
+ABOUT = About()
+
+
 @app.command(name="record")
 def record(
     out: Path,
     transport: Literal["ros2", "rosbridge", "sim"] | None = None,
-    robot: Path | None = None,
+    link: Annotated[Link, FLAT] = LINK,
     from_bag: tuple[Path, ...] = (),
     episodes: int | None = None,
     seconds: float | None = None,
     resume: bool = False,
-    name: str = "",
-    relative: tuple[str, ...] = (),
-    task: str = "arm-pick",
-    seed: int = 0,
-    host: str = "127.0.0.1",
-    port: int = 9090,
-    ros1: bool = False,
-    sim_time: bool = False,
+    about: Annotated[About, FLAT] = ABOUT,
 ) -> None:
     """Record demonstrations to train on, in the columns of the robot's mapping file.
 
@@ -48,40 +58,37 @@ def record(
     Args:
         out: .hdf5: robomimic's layout; no ending: a LeRobot folder.
         transport: how the arm is reached; nothing is sent to it.
-        robot: mapping file, see docs/deploy.md; the simulated arm has its own.
+        link: which arm, and where; with --resume the simulated arm wants another --seed than before.
         from_bag: bags of ROS 2 (folders) or ROS 1 (.bag) to read instead of a robot.
         episodes: end after so many kept ones.
         seconds: end each episode after so long, and keep it.
         resume: go on with the recording in --out.
-        name: what is done, in words; the robot's name if left out.
-        relative: column=column: an object's column that is told relative to the tool's, such as object_x=ee_x.
-        task: the simulated arm's task.
-        seed: of the simulated arm's scenes; with --resume another than before.
-        host: of the rosbridge server.
-        port: of the rosbridge server.
-        ros1: the server is one of ROS 1.
-        sim_time: take the time from /clock.
+        about: what is recorded.
     """
     if bool(from_bag) == (transport is not None):
         raise ValueError("got both --transport and --from-bag, or neither; give one of them")
     if transport == "sim" and episodes is None:
         raise ValueError("got no --episodes with --transport sim, where nobody says when it is enough")
-    options: dict[str, Any] = {"resume": resume, "name": name, "relative": read_options(relative)}
+    options: dict[str, Any] = {
+        "resume": resume, "name": about.name, "relative": read_options(about.relative)
+    }  # fmt: skip
     if from_bag:
         from dfplan.deploy.recording.bag import record_bags
 
-        if robot is None:
+        if link.robot is None:
             raise ValueError(
                 "got no --robot with --from-bag; give the robot's mapping file, see docs/deploy.md"
             )
-        made = record_bags(from_bag, robot, out, sim_time=sim_time, **options)
+        made = record_bags(from_bag, link.robot, out, sim_time=link.sim_time, **options)
     else:
         from dfplan.deploy.recording.recorder import record as run
 
         assert transport is not None
-        mapping, link = connect(transport, robot, task, seed, host, port, ros1, sim_time)
-        more = _scripted(link, mapping, task, seed, options) if transport == "sim" else {"control": _Keys()}
-        made = run(mapping, link, out, episodes=episodes, seconds=seconds, **{**options, **more})
+        mapping, arm = link.connect(transport)
+        more: dict[str, Any] = {"control": _Keys()}
+        if transport == "sim":
+            more = _scripted(arm, mapping, link.task, link.seed, options)
+        made = run(mapping, arm, out, episodes=episodes, seconds=seconds, **{**options, **more})
     print(
         f"done: {out}, {len(made)} episodes, {made.steps} steps; try: dfplan train imitation --data {out} --out RUN"
     )

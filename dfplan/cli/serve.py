@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Annotated
 
-from dfplan.cli.common import app, use_device
+from dfplan.cli.common import CPU, FLAT, Compute, app
 from dfplan.deploy.remote.gate import ServerLimits
 
 LIMITS = ServerLimits()
@@ -17,8 +18,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
     token_file: Path | None = None,
-    device: str = "cpu",
-    threads: int = 1,
+    compute: Annotated[Compute, FLAT] = CPU,
     limits: ServerLimits = LIMITS,
 ) -> None:
     """Run a policy here for robots elsewhere, which drive with `dfplan deploy --server`.
@@ -32,8 +32,7 @@ def serve(
         host: address to listen at; 0.0.0.0 for all of this computer's.
         port: to listen at; 0 for any that is free.
         token_file: holds the secret that robots must hold too; the environment variable DFPLAN_TOKEN if left out.
-        device: cpu, cuda, ...
-        threads: CPU threads.
+        compute: where the network runs.
         limits: what anyone may ask of it.
     """
     from dfplan.deploy import PolicyServer, read_token
@@ -41,8 +40,8 @@ def serve(
     from dfplan.train import checkpoint
 
     token = read_token(token_file)
-    use_device(device, threads)
-    server = PolicyServer(checkpoint.load(find(policy), device), policy, token, limits)
+    compute.use()
+    server = PolicyServer(checkpoint.load(find(policy), compute.device), policy, token, limits)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     server.run(
         host, port, lambda at: print(f"serving {policy} at ws://{host}:{at}; stop with Ctrl-C", flush=True)

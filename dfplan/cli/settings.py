@@ -16,7 +16,14 @@ _JSON = tyro.constructors.PrimitiveConstructorSpec(
     is_instance=lambda value: True,
     str_from_instance=lambda value: [json.dumps(value)],
 )
-_METAVAR = {bool: "{True,False}", int: "INT", float: "FLOAT", str: "STR"}
+_BOOL = tyro.constructors.PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="[True|False]",
+    instance_from_str=lambda words: {"true": True, "false": False}[(words or ["true"])[0].lower()],
+    is_instance=lambda value: True,
+    str_from_instance=lambda value: [str(value)],
+)
+_METAVAR = {int: "INT", float: "FLOAT", str: "STR"}
 
 
 def options(cls: type[Any]) -> type[Any]:
@@ -46,6 +53,8 @@ def _is_json(hint: Any) -> bool:
 def _option(hint: Any, default: str) -> Any:
     if _is_json(hint):
         return Annotated[Any, _JSON, tyro.conf.arg(help_behavior_hint=default)]
+    if hint is bool:
+        return Annotated[Any, _BOOL, tyro.conf.arg(help_behavior_hint=default)]
     metavar = _METAVAR.get(hint, "FLOAT ...")
     return Annotated[hint | None, tyro.conf.arg(metavar=metavar, help_behavior_hint=default)]
 

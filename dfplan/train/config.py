@@ -115,6 +115,10 @@ NETWORKS: Mapping[str, Network] = {
 """Networks by name; one's own is named `module:Name` and called in the same way."""
 
 
+ACTS = ("policy", "planner")
+"""Who may be told in a checkpoint how to act."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run.
@@ -141,8 +145,8 @@ class TrainConfig:
         save_every: steps between checkpoints.
         keep_every: steps between weights that are kept for use, in kept/STEP; 0 keeps none but the last.
         log_every: steps between log lines.
-        act: how the model acts best: settings of a policy (chunk, memory, temperature, steps, ...) or of a planner
-            (candidates, steps, schedule, ...), which they start from.
+        act: how the model acts best: tables `policy` (chunk, memory, temperature, steps, ...) and `planner`
+            (candidates, steps, schedule, ...) of settings that they start from.
     """
 
     spec: TrajectorySpec
@@ -180,6 +184,10 @@ class TrainConfig:
         for name in ("warmup", "weight_decay", "keep_every"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")
+        for use, table in self.act.items():
+            one_of("key of act", use, ACTS)
+            if not isinstance(table, Mapping):
+                raise ValueError(f"got act.{use}={table!r}, expected a table")
         if not 0 <= self.ema < 1:
             raise ValueError(f"got ema={self.ema}, expected a decay from 0 to below 1, such as 0.999")
         if not self.goal_token and self.goal is None:

@@ -49,8 +49,8 @@ def test_load_gives_what_was_saved(trained):
 
 def test_how_a_model_acts_is_a_table_of_its_own(run):
     assert checkpoint.load(run).act == {}
-    edit(run / "config.json", act={"chunk": 8, "memory": 1, "schedule": "full"})
-    assert checkpoint.load(run).act == {"chunk": 8, "memory": 1, "schedule": "full"}
+    edit(run / "config.json", act={"policy": {"chunk": 8, "schedule": "full"}})
+    assert checkpoint.load(run).act == {"policy": {"chunk": 8, "schedule": "full"}}
     meta = json.loads((run / "config.json").read_text())
     del meta["act"]  # as 0.1 wrote it
     (run / "config.json").write_text(json.dumps(meta))
@@ -196,7 +196,7 @@ def swap(run, other):
 def test_a_reader_gets_one_write_whole_however_the_swap_falls(run, tmp_path, when):
     """Files read before the swap are never put together with files read after it."""
     other = shutil.copytree(run, tmp_path / "next")
-    edit(other / "config.json", act={"write": 2})
+    edit(other / "config.json", act={"policy": {"memory": 2}})
     writer, seen = swap(run, other), []
 
     def read(here):
@@ -210,7 +210,7 @@ def test_a_reader_gets_one_write_whole_however_the_swap_falls(run, tmp_path, whe
             raise ValueError("half gone") from error
 
     first, second = checkpoint.whole(run, read)
-    assert first == second == ({"write": 2} if when == "after" else {})
+    assert first == second == ({"policy": {"memory": 2}} if when == "after" else {})
     assert len(seen) == (1 if when == "before" else 2)
 
 

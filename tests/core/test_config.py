@@ -100,6 +100,8 @@ def test_whole_numbers_are_floats_where_floats_are_wanted():
         ({"log_every": 0}, "log_every=0"),
         ({"ema": 1.0}, "ema=1.0"),
         ({"ema": -0.1}, "ema=-0.1"),
+        ({"act": {"polcy": {}}}, "key of act 'polcy'.*did you mean 'policy'"),
+        ({"act": {"policy": 8}}, "act.policy=8, expected a table"),
         ({"goal_token": "positio"}, "did you mean 'position'"),
         ({"goal": (1.0,)}, r"goal \(1.0,\), expected the 2 channels of token 'position'"),
     ],

@@ -224,11 +224,11 @@ def test_resume_with_other_settings_names_the_field(tmp_path, change):
 
 def test_a_run_may_be_extended_and_saved_at_other_steps(tmp_path):
     go(Trainer(config(), DATA, tmp_path / "run"))
-    longer = config(steps=20, save_every=3, keep_every=5, log_every=2, act={"chunk": 4})
+    longer = config(steps=20, save_every=3, keep_every=5, log_every=2, act={"policy": {"chunk": 4}})
     resumed = Trainer(longer, DATA, tmp_path / "run", resume=True)
     assert (resumed.step, go(resumed).step) == (12, 20)
     again = checkpoint.load(tmp_path / "run")
-    assert again.config == longer and again.act == {"chunk": 4}
+    assert again.config == longer and again.act == {"policy": {"chunk": 4}}
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["0000015", "0000020"]
     with pytest.raises(ValueError, match=r"got steps=19, but .*run is at step 20"):
         Trainer(config(steps=19), DATA, tmp_path / "run", resume=True)

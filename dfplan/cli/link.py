@@ -1,0 +1,87 @@
+"""How the commands reach an arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dfplan.cli.common import ARM_TASKS
+
+if TYPE_CHECKING:
+    from dfplan.deploy import Mapping, Transport
+
+Kind = Literal["ros2", "rosbridge", "sim", "dry-run"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """Which arm, and where.
+
+    Attributes:
+        robot: mapping file, see docs/deploy.md; or arm-pick or arm-reach, for the simulated arm and its ROS node.
+        task: the simulated arm's task (sim, and dry-run without --robot).
+        seed: of the simulated arm's scenes.
+        host: of the rosbridge server.
+        port: of the rosbridge server.
+        ros1: the server is one of ROS 1.
+        sim_time: take the time from /clock.
+    """
+
+    robot: Path | None = None
+    task: str = "arm-pick"
+    seed: int = 0
+    host: str = "127.0.0.1"
+    port: int = 9090
+    ros1: bool = False
+    sim_time: bool = False
+
+    def connect(self, kind: Kind) -> tuple[Mapping, Transport]:
+        """The mapping and the transport to the arm, not yet open.
+
+        Raises:
+            ValueError: a robot without its mapping file.
+        """
+        from dfplan.deploy import DryRun, load_mapping
+        from dfplan.envs import SimArm, arm_mapping
+
+        if self.robot is None and kind in ("ros2", "rosbridge"):
+            raise ValueError(
+                f"got no --robot with --transport {kind}; give the robot's mapping file, see docs/deploy.md"
+            )
+        task, mapping = self.task, None
+        if str(self.robot) in ARM_TASKS:
+            task = str(self.robot)
+            mapping = arm_mapping(_simulated(task))
+        elif self.robot is not None:
+            mapping = load_mapping(self.robot)
+        if mapping is not None and kind in ("ros2", "rosbridge"):
+            return mapping, self._ros(mapping, kind)
+        if kind == "dry-run" and mapping is not None:
+            return mapping, DryRun(mapping)
+        env = _simulated(task)
+        arm = SimArm(env)
+        arm.reset(self.seed)
+        mapping = mapping or arm_mapping(env)
+        return mapping, arm if kind == "sim" else DryRun(mapping, arm)
+
+    def _ros(self, mapping: Mapping, kind: Kind) -> Transport:
+        if kind == "ros2":
+            from dfplan.deploy.ros.ros2 import ros2_transport
+
+            return ros2_transport(mapping, use_sim_time=self.sim_time)
+        from dfplan.deploy.ros.rosbridge import rosbridge_transport
+
+        return rosbridge_transport(
+            mapping, host=self.host, port=self.port, ros1=self.ros1, use_sim_time=self.sim_time
+        )
+
+
+def _simulated(task: str) -> Any:
+    """The environment of a task, for an arm that is driven without end."""
+    from dfplan import envs
+
+    return envs.make(task, action="ee", max_episode_steps=10**9).unwrapped
+
+
+LINK = Link()
