@@ -9,6 +9,15 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
+
+def _truth(words: list[str]) -> bool:
+    """`--option` alone, or with true or false."""
+    word = words[0].lower() if len(words) == 1 else "" if words else "true"
+    if word not in ("true", "false"):
+        raise ValueError(f"got {' '.join(words)}, expected true or false")
+    return word == "true"
+
+
 _JSON = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="JSON",
@@ -19,7 +28,7 @@ _JSON = tyro.constructors.PrimitiveConstructorSpec(
 _BOOL = tyro.constructors.PrimitiveConstructorSpec(
     nargs="*",
     metavar="[True|False]",
-    instance_from_str=lambda words: {"true": True, "false": False}[(words or ["true"])[0].lower()],
+    instance_from_str=_truth,
     is_instance=lambda value: True,
     str_from_instance=lambda value: [str(value)],
 )
