@@ -122,8 +122,6 @@ class _Scene:
     def __init__(
         self, walls: NDArray[np.bool_], goal: Array | None, places: list[Array], tokens: int, offset: float
     ) -> None:
-        from matplotlib.collections import PolyCollection
-
         wide, high = maze_size(walls)
         scale = min(7.2 / wide, 5.2 / high)
         width = max(scale * wide, 4.8)
@@ -142,20 +140,7 @@ class _Scene:
         )
         self.marks = [mark(self.maze, place, "start") for place in places]
         self.marks += [] if goal is None else [mark(self.maze, goal, "goal")]
-        strip = (0.62 / width, 0.1 / self.height, 1 - 0.74 / width, _STRIP / self.height)
-        self.strip = self.figure.add_axes(strip)
-        self.strip.set(
-            xlim=(-0.5, tokens - 0.5),
-            ylim=(0, 1.02),
-            xticks=[],
-            yticks=[0, 1],
-            yticklabels=["clean", "noise"],
-        )
-        plain(self.strip)
-        self.bars = PolyCollection([], cmap=level_ramp(), clim=(0, 1))
-        self.strip.add_collection(self.bars, autolim=False)
-        label = f"noise level of each of the plan's {tokens} tokens: now → future"
-        self.strip.set_title(label, fontsize=10, color=INK, pad=5)
+        self._add_strip(tokens, width)
         self.text = self.figure.text(
             0.5,
             1 - _TEXT / 2 / self.height,
@@ -171,6 +156,25 @@ class _Scene:
             artist.set_animated(True)
         self.figure.canvas.draw()
         self.empty = self.figure.canvas.copy_from_bbox(self.figure.bbox)  # type: ignore[attr-defined]
+
+    def _add_strip(self, tokens: int, width: float) -> None:
+        """Bars under the maze: the noise level of each token."""
+        from matplotlib.collections import PolyCollection
+
+        strip = (0.62 / width, 0.1 / self.height, 1 - 0.74 / width, _STRIP / self.height)
+        self.strip = self.figure.add_axes(strip)
+        self.strip.set(
+            xlim=(-0.5, tokens - 0.5),
+            ylim=(0, 1.02),
+            xticks=[],
+            yticks=[0, 1],
+            yticklabels=["clean", "noise"],
+        )
+        plain(self.strip)
+        self.bars = PolyCollection([], cmap=level_ramp(), clim=(0, 1))
+        self.strip.add_collection(self.bars, autolim=False)
+        label = f"noise level of each of the plan's {tokens} tokens: now → future"
+        self.strip.set_title(label, fontsize=10, color=INK, pad=5)
 
     def draw(self, positions: Array, level: Array, text: str, line: Array | None = None) -> NDArray[np.uint8]:
         """One frame (h, w, 3): positions (K, S, 2), level (S,), and a path (S, 2) to draw as a line."""
