@@ -188,7 +188,7 @@ def generate(
     Raises:
         ValueError: see `collect`; also if steps is None for a text maze, which has no usual size.
     """
-    from dfplan.data.formats.hdf5 import new_hdf5
+    from dfplan.data.formats.hdf5_write import new_hdf5
 
     maze, target = get_maze(name), Path(path)
     steps = DATA_STEPS.get(maze.name.removesuffix("-eval")) if steps is None else steps

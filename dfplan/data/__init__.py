@@ -9,7 +9,8 @@ from dfplan.data.formats.minari import read_minari
 from dfplan.data.formats.npz import read_npy, read_npz, write_npz
 from dfplan.data.formats.robomimic.read import read_robomimic
 from dfplan.data.formats.robomimic.write import write_robomimic
-from dfplan.data.formats.zarr import read_zarr, write_zarr
+from dfplan.data.formats.zarr.read import read_zarr
+from dfplan.data.formats.zarr.write import write_zarr
 from dfplan.data.get import Found, get
 from dfplan.data.inspect import Report, inspect, inspect_figure
 from dfplan.data.load import load

@@ -10,7 +10,7 @@ import pytest
 from samples import sample
 
 from dfplan.data import load, read_minari, write_robomimic
-from dfplan.data.formats.hdf5 import new_hdf5
+from dfplan.data.formats.hdf5_write import new_hdf5
 
 ROWS = 12
 

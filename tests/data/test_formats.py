@@ -253,11 +253,8 @@ def test_npy_of_episodes_and_of_one(tmp_path):
 
 def test_reading_needs_no_optional_package(tmp_path):
     write_npz(sample(), tmp_path / "a.npz")
-    FORMATS["zarr"].write(sample(), tmp_path / "a.zarr")
     code = (
-        "import sys; sys.modules.update(dict.fromkeys(['h5py', 'pyarrow', 'numcodecs', 'matplotlib']))\n"
-        "from dfplan.data import load; [load(p) for p in sys.argv[1:]]"
+        "import sys; sys.modules.update(dict.fromkeys(['h5py', 'pyarrow', 'zarr', 'matplotlib']))\n"
+        "from dfplan.data import load; load(sys.argv[1])"
     )
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "a.npz"), str(tmp_path / "a.zarr")], check=True
-    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.npz")], check=True)

@@ -18,7 +18,8 @@ from dfplan.data.formats.minari import minari_file, read_minari
 from dfplan.data.formats.npz import read_npy, read_npz, write_npz
 from dfplan.data.formats.robomimic.read import read_robomimic
 from dfplan.data.formats.robomimic.write import write_robomimic
-from dfplan.data.formats.zarr import read_zarr, write_zarr
+from dfplan.data.formats.zarr.read import read_zarr
+from dfplan.data.formats.zarr.write import write_zarr
 from dfplan.tools.errors import one_of
 
 Writer = Callable[..., tuple[str, ...]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import Arrays, carry, numeric, spans_of, take_columns
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats.hdf5 import new_hdf5
+from dfplan.data.formats.hdf5_write import new_hdf5
 
 _NATIVE = ("episodes", "masks", "env_args", "attrs")
 
