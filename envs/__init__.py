@@ -7,12 +7,17 @@ Importing this module registers `dfplan/Maze2D-UMaze-v1`, `-Medium-v1`, `-Large-
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import importlib.util
+import re
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
 from dfplan.tools.errors import one_of
 from dfplan.tools.lazy import attach
+from dfplan.tools.named import named
 
 from .mazes import MAZES, Maze, get_maze, resolve
 
@@ -25,9 +30,11 @@ if TYPE_CHECKING:
     from .arm.reach import ArmReachEnv
     from .arm.robot.scripted import ScriptedTeleoperator, task_info
     from .arm.robot.sim import SimArm, arm_mapping
+    from .controller import GridPaths
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
     from .pusht import PushT
+    from .starts import Starts
 
 __all__ = [
     "ARM_IDS",
@@ -35,11 +42,13 @@ __all__ = [
     "MAZES",
     "ArmPickEnv",
     "ArmReachEnv",
+    "GridPaths",
     "Maze",
     "Maze2DEnv",
     "PushT",
     "ScriptedTeleoperator",
     "SimArm",
+    "Starts",
     "WaypointExpert",
     "arm_mapping",
     "collect",
@@ -58,9 +67,11 @@ _LAZY = {  # what needs MuJoCo, or an optional package
     "arm.reach": ("ArmReachEnv",),
     "arm.robot.scripted": ("ScriptedTeleoperator", "task_info"),
     "arm.robot.sim": ("SimArm", "arm_mapping"),
+    "controller": ("GridPaths",),
     "experts": ("WaypointExpert", "collect", "generate"),
     "maze2d": ("Maze2DEnv",),
     "pusht": ("PushT",),
+    "starts": ("Starts",),
 }
 __getattr__, __dir__ = attach(__name__, _LAZY)
 
@@ -92,13 +103,18 @@ for _task, _part, _steps in (("arm-reach", "reach:ArmReachEnv", 150), ("arm-pick
         gym.register(id=ARM_IDS[_task], entry_point=f"{__name__}.arm.{_part}", max_episode_steps=_steps)
 
 
+_PACKAGES = ("gymnasium_robotics", "metaworld", "ogbench", "gym_pusht", "gym_aloha", "panda_gym")
+"""Packages that register Gymnasium environments when they are imported."""
+
+
 def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
-    """An environment with its time limit: Maze2D by D4RL's name, a short name or a text maze; an arm task; Push-T.
+    """An environment with its time limit: one of ours by name, or any that Gymnasium or a module of yours has.
 
     Args:
         name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze, a
-            `Maze`; `arm-reach`, `arm-pick`; `pusht`; or one of the ids in `ENV_IDS` and `ARM_IDS`.
-        **kwargs: passed to `gymnasium.make`: `goal`, `reward` (mazes), `action`, `disturb` (arm),
+            `Maze`; `arm-reach`, `arm-pick`; `pusht`; a Gymnasium id, also one that gymnasium-robotics, Meta-World,
+            OGBench or another of `_PACKAGES` registers; `module:Id` in Gymnasium's own way; `module:Name` of a class.
+        **kwargs: passed to `gymnasium.make`, or to the class: `goal`, `reward` (mazes), `action`, `disturb` (arm),
             `render_mode`, `max_episode_steps`, ...
 
     Raises:
@@ -106,17 +122,57 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
         ImportError: `pusht` without gym-pusht, with the line that installs it.
     """
     if isinstance(name, str):
-        if name in ENV_IDS.values() or name in ARM_IDS.values():
-            return gym.make(name, **kwargs)
-        if name in ARM_IDS or name.startswith("arm"):
+        if re.fullmatch(r"arm(-\w+)?", name):
             return gym.make(ARM_IDS[one_of("arm task", name, ARM_IDS)], **kwargs)
         if name == "pusht":
             from .pusht import PushT
 
             return PushT(**kwargs)
-    maze, _ = resolve(name)
+    try:
+        maze, _ = resolve(name)
+    except ValueError:
+        if not isinstance(name, str) or not (":" in name or _registered(name)):
+            raise
+        return _foreign(name, kwargs)
     kwargs.setdefault("max_episode_steps", maze.episode_steps)
     return gym.make(ENV_IDS.get(maze.name, ENV_IDS["large"]), maze=name, **kwargs)
+
+
+def _registered(name: str) -> bool:
+    """Whether Gymnasium knows an id, once the packages that may bring it are imported.
+
+    Raises:
+        ValueError: for what looks like an id and is not known.
+    """
+    if name in gym.registry:
+        return True
+    if "maze2d" in name or not re.search(r"-v\d+$|^[\w-]+/\w", name):
+        return False
+    there = [package for package in _PACKAGES if importlib.util.find_spec(package)]
+    for package in there:
+        with contextlib.suppress(Exception):  # one that is broken is not the one that was asked for
+            importlib.import_module(package)
+        if name in gym.registry:
+            return True
+    near = difflib.get_close_matches(name, gym.registry, 1, 0.6)
+    raise ValueError(
+        f"got environment '{name}', which neither Gymnasium nor {', '.join(there) or 'another package'} registers"
+        + (f"; did you mean '{near[0]}'?" if near else "")
+        + " (other packages: module:Id, or pip install 'dfplan[robots]')"
+    )
+
+
+def _foreign(name: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
+    module, _, rest = name.rpartition(":")
+    if module and not re.search(r"-v\d+$", rest):
+        made = named("environment", name, dict[str, Any](ARM_IDS))
+        limit = kwargs.pop("max_episode_steps", None)
+        env: gym.Env[Any, Any] = made(**kwargs)
+        return env if limit is None else gym.wrappers.TimeLimit(env, limit)
+    try:
+        return gym.make(name, **kwargs)
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise ValueError(f"got environment '{name}', which cannot be made: {error}") from error
 
 
 def prepare(task: str, episodes: Episodes) -> Episodes:

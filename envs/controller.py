@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .mazes import OFFSET, Cell, Maze
 
@@ -69,6 +70,15 @@ class GridPaths:
             cell = min(around, key=lambda near: distances.get(near, far))
             path.append(cell)
         return path or [goal]
+
+    def way(self, start: Point, goal: Point) -> NDArray[np.float64]:
+        """Points (n, 2) of a shortest way: the start, the centres of the cells between, the goal, m.
+
+        Raises:
+            ValueError: if either is in a wall, or no way leads from one to the other.
+        """
+        cells = self.path(*start, self.maze.cell_at(*goal))[:-1]
+        return np.array([start, *((r - OFFSET, c - OFFSET) for r, c in cells), goal], np.float64)
 
 
 class WaypointController:

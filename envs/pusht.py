@@ -83,7 +83,7 @@ class PushT(gym.Wrapper[NDArray[np.float32], NDArray[np.float32], Any, Any]):
     """gym-pusht with `features` as observation, and the info that evaluation reads.
 
     Info: `success` (coverage above 0.95), `progress` (largest coverage so far over 0.95, at most 1: the number that is
-    published), `first_reach`, `goal`, `normalized_score` (None).
+    published), `collided` (there is nothing to touch), `first_reach`, `goal`.
     """
 
     sensors = SENSORS
@@ -125,7 +125,7 @@ class PushT(gym.Wrapper[NDArray[np.float32], NDArray[np.float32], Any, Any]):
         return info | {
             "success": bool(info["is_success"]),
             "progress": self._best,
+            "collided": False,
             "first_reach": self._first,
             "goal": np.asarray(info["goal_pose"], np.float64),
-            "normalized_score": None,
         }
