@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("yaml", reason="pip install 'dfplan[deploy]'")
+pytest.importorskip("ruamel.yaml", reason="pip install 'dfplan[deploy]'")
 pytest.importorskip("rosbags", reason="pip install 'dfplan[bags]'")
 
 from robots import mapping

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("yaml", reason="pip install 'dfplan[deploy]'")
+pytest.importorskip("ruamel.yaml", reason="pip install 'dfplan[deploy]'")
 pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from robots import YAML, limits, mapping
@@ -69,9 +69,13 @@ def test_a_mapping_that_is_wrong_is_refused(tmp_path, old, new, message):
 
 
 def test_yaml_names_and_numbers_are_what_they_look_like():
-    assert parse("{on: off, y: no, a: 1e-3, b: true, c: .5, d: 3}") == {
-        "on": "off", "y": "no", "a": 1e-3, "b": True, "c": 0.5, "d": 3,
+    assert parse("{on: off, y: no, a: 1e-3, b: true, c: .5, d: 3, e: 0777, f: 1:30, g: -2.5e+1}") == {
+        "on": "off", "y": "no", "a": 1e-3, "b": True, "c": 0.5, "d": 3, "e": 777, "f": "1:30", "g": -25.0,
     }  # fmt: skip
+    with pytest.raises(ValueError, match="line 2: a key is given twice"):
+        parse("a: 1\na: 2")
+    with pytest.raises(ValueError, match="expected a table"):
+        parse("- a")
 
 
 def test_urdf_limits_and_kinematics(tmp_path):

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-pytest.importorskip("yaml", reason="pip install 'dfplan[deploy]'")
+pytest.importorskip("ruamel.yaml", reason="pip install 'dfplan[deploy]'")
 pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from robots import Robot, mapping

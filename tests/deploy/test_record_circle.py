@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("yaml", reason="pip install 'dfplan[deploy]'")
+pytest.importorskip("ruamel.yaml", reason="pip install 'dfplan[deploy]'")
 pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from test_cli import dfplan, elsewhere  # noqa: F401  fixtures

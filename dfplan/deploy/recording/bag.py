@@ -125,16 +125,9 @@ class Bag:
         """Keep a reading, unless it is of somebody else's joints."""
         if source.kind == "joint_state":
             self._joints.setdefault(source.name, set()).update(r.names)
-            if not set(self._needed(source)).intersection(r.names):
+            if not set(self.mapping.needed(source.name)).intersection(r.names):
                 return
         self._newest[source.name] = r
-
-    def _needed(self, source: Source) -> list[str]:
-        """Joints that a source must have."""
-        names = [n for s in self.mapping.policy.observation if s.source == source.name for n in s.names]
-        if source.name == self.mapping.robot.state:
-            names += [joint.name for joint in self.mapping.robot.joints]
-        return names
 
     def check(self) -> None:
         """Raise, after the bag was played, unless each joint that is needed was in it.
@@ -143,7 +136,7 @@ class Bag:
             ValueError: with the nearest name.
         """
         for source in self.mapping.sources:
-            for name in self._needed(source) if source.name in self._joints else ():
+            for name in self.mapping.needed(source.name) if source.name in self._joints else ():
                 one_of(f"joint on {source.topic} of {self.path}", name, sorted(self._joints[source.name]))
 
     def commands(self) -> list[Said]:

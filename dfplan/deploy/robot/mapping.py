@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Hashable
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,6 @@ from dfplan.deploy.robot.limits import Safety
 from dfplan.deploy.robot.tables import Command, LoopSettings, PolicyMap, Robot, Source
 from dfplan.tools.errors import one_of, optional_import
 from dfplan.tools.serialize import from_dict, to_dict
-
-# As in YAML 1.2: `on` and `y` are names, and 1e-3 is a number.
-_YAML_1_2 = (
-    "^(?:true|True|TRUE|false|False|FALSE)$",
-    r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$",
-)
 
 
 @dataclass(frozen=True)
@@ -74,13 +67,20 @@ class Mapping:
         found = one_of("source", name, [s.name for s in self.sources])
         return next(s for s in self.sources if s.name == found)
 
+    def needed(self, source: str) -> tuple[str, ...]:
+        """Joints or numbers that a source must have: those of its sensors, and of the state all that are commanded."""
+        names = [n for s in self.policy.observation if s.source == source for n in s.names]
+        if source == self.robot.state:
+            names += [joint.name for joint in self.robot.joints]
+        return tuple(dict.fromkeys(names))
+
 
 def load_mapping(path: str | os.PathLike[str]) -> Mapping:
     """Read a mapping file (YAML).
 
     Raises:
         ValueError: naming the file and the key, with the nearest name for one that does not exist.
-        ImportError: PyYAML is not installed.
+        ImportError: ruamel.yaml is not installed.
     """
     path = Path(path)
     if not path.exists():
@@ -93,31 +93,14 @@ def load_mapping(path: str | os.PathLike[str]) -> Mapping:
 
 
 def parse(text: str, where: str = "mapping") -> dict[str, Any]:
-    """YAML -> a table; a key given twice is an error, not the last one."""
-    yaml: Any = optional_import("yaml", "deploy")
-
-    loader_class: Any = type("Loader", (yaml.SafeLoader,), {})  # its rules are changed below
-
-    def table(loader: Any, node: Any) -> dict[Hashable, Any]:
-        out: dict[Hashable, Any] = {}
-        for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)
-            if key in out:
-                raise ValueError(f"{where}: key '{key}' is given twice (line {key_node.start_mark.line + 1})")
-            out[key] = loader.construct_object(value_node, deep=True)
-        return out
-
-    loader_class.add_constructor("tag:yaml.org,2002:map", table)
-    own = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
-    loader_class.yaml_implicit_resolvers = {
-        first: [rule for rule in rules if rule[0] not in own]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    for tag, pattern, first in zip(own, _YAML_1_2, ("tTfF", "-+0123456789."), strict=True):
-        loader_class.add_implicit_resolver(tag, re.compile(pattern), list(first))
+    """YAML 1.2 -> a table: `on` and `0777` are what they look like; a key given twice is an error, not the last one."""
+    yaml: Any = optional_import("ruamel.yaml", "deploy")
     try:
-        values = yaml.load(text, loader_class)
-    except yaml.YAMLError as error:
+        values = yaml.YAML(typ="safe", pure=True).load(text)
+    except yaml.constructor.DuplicateKeyError as error:
+        line = error.problem_mark.line + 1
+        raise ValueError(f"{where}: line {line}: a key is given twice; keep one") from error
+    except yaml.error.YAMLError as error:
         raise ValueError(f"{where}: not valid YAML ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(
@@ -128,5 +111,7 @@ def parse(text: str, where: str = "mapping") -> dict[str, Any]:
 
 def dump_mapping(mapping: Mapping) -> str:
     """The mapping as YAML that `load_mapping` reads back."""
-    yaml: Any = optional_import("yaml", "deploy")
-    return str(yaml.safe_dump(to_dict(mapping), sort_keys=False, allow_unicode=True))
+    yaml, out = optional_import("ruamel.yaml", "deploy").YAML(typ="safe", pure=True), StringIO()
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
+    yaml.dump(to_dict(mapping), out)
+    return out.getvalue()

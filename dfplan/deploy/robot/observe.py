@@ -59,13 +59,7 @@ class Assembler:
         self.counts: Counter[str] = Counter()
         self._newest: dict[str, Reading] = {}
         self._before: dict[str, Reading] = {}
-        self._needs = {s.name: self._needed(s.name) for s in mapping.sources}
-
-    def _needed(self, source: str) -> tuple[str, ...]:
-        names = [n for s in self.mapping.policy.observation if s.source == source for n in s.names]
-        if source == self.mapping.robot.state:
-            names += [j.name for j in self.mapping.robot.joints]
-        return tuple(dict.fromkeys(names))
+        self._needs = {s.name: mapping.needed(s.name) for s in mapping.sources}
 
     def update(self, readings: Iterable[Reading]) -> None:
         """Take what is newer than what there is.

@@ -213,7 +213,8 @@ class RosTransport:
 
     def _heard(self, source: Source) -> Callable[[Any, float], None]:
         """Keep the newest message of a source; one with none of the names it needs is somebody else's."""
-        kind, needed = self._types[source.name], self._needed(source)
+        kind = self._types[source.name]
+        needed = set(self.mapping.needed(source.name)) if source.kind == "joint_state" else set()
 
         def heard(message: Any, received: float) -> None:
             try:
@@ -227,15 +228,6 @@ class RosTransport:
             self._latest[source.name] = r
 
         return heard
-
-    def _needed(self, source: Source) -> set[str]:
-        if source.kind != "joint_state":
-            return set()
-        names = {n for s in self.mapping.policy.observation if s.source == source.name for n in s.names}
-        mine = (
-            {j.name for j in self.mapping.robot.joints} if source.name == self.mapping.robot.state else set()
-        )
-        return names | mine
 
     def _streamed(self, command: Command) -> Callable[[], None]:
         """What the thread of a position or twist command does at each of its ticks."""
