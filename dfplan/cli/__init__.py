@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import dfplan
-from dfplan.cli import data, deploy, evaluate, home, lists, monitor, plan, record, serve, train  # noqa: F401  each adds its commands, in the order of the help
+from dfplan.cli import data, evaluate, lists, plan, train  # noqa: F401  each adds its commands
+from dfplan.cli.arm import deploy, home, monitor, record, serve  # noqa: F401
 from dfplan.cli.common import app
 from dfplan.cli.settings import spelled_out
 from dfplan.imitate import Layout

@@ -13,7 +13,7 @@ pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from test_cli import dfplan, elsewhere  # noqa: F401  fixtures
 
-from dfplan.cli.record import _Keys
+from dfplan.cli.arm.record import _Keys
 from dfplan.data import load
 from dfplan.deploy import DryRun, FakeClock, Loop, body, deploy, record
 from dfplan.deploy.loop.driver import Driver

@@ -23,7 +23,7 @@ import msgpack
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
-from dfplan.cli.serve import serve
+from dfplan.cli.arm.serve import serve
 from dfplan.deploy import CommittedPolicy, FakeClock, History, Monitor, build
 from dfplan.deploy.loop.committed import ACT
 from dfplan.deploy.remote import wire

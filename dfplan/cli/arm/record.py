@@ -9,8 +9,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from dfplan.cli.arm.link import LINK, Link
 from dfplan.cli.common import FLAT, app, read_options
-from dfplan.cli.link import LINK, Link
 
 if TYPE_CHECKING:
     from dfplan.deploy import Mapping

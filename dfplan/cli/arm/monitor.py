@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from dfplan.cli.common import app, demonstrations, use_device
+from dfplan.cli.common import CPU, FLAT, Compute, app, demonstrations
 
 
 @app.command(name="monitor")
@@ -14,6 +15,7 @@ def monitor(
     out: Path,
     read: tuple[str, ...] = (),
     false_alarms: float = 0.01,
+    compute: Annotated[Compute, FLAT] = CPU,
 ) -> None:
     """Measure what is normal for a policy's sensors, for `dfplan deploy --monitor`.
 
@@ -25,12 +27,13 @@ def monitor(
         out: file to write.
         read: options of the data's reader, such as obs=object,robot0_eef_pos mask=valid.
         false_alarms: share of such episodes that may have an alarm.
+        compute: where the network runs.
     """
+    from dfplan.act import Actor
     from dfplan.deploy import calibrate
-    from dfplan.policies import Imitation
 
-    use_device("cpu", 1)
-    loaded = Imitation.load(policy)
+    compute.use()
+    loaded = Actor.load(policy, device=compute.device)
     episodes = demonstrations(loaded.model.config.task, data, read)
     made = calibrate(loaded, episodes, false_alarms)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Literal
 
+from dfplan.cli.arm.link import LINK, Link
 from dfplan.cli.common import FLAT, app
-from dfplan.cli.link import LINK, Link
 
 
 @app.command(name="home")
