@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# setuptools' advice to packagers is not for those who install.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TASKS := maze2d-umaze maze2d-medium maze2d-large arm-reach arm-pick
 PUSHT ?= pusht_cchi_v7_replay.zarr.zip
 export OMP_NUM_THREADS ?= 1
