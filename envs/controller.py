@@ -10,7 +10,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from .mazes import OFFSET, Cell, Maze
+from .mazes import OFFSET, Cell, Maze, get_maze
 
 # D4RL's tie order between equally short ways, as (row, column) moves.
 MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))
@@ -23,9 +23,9 @@ Point = tuple[float, float]
 class GridPaths:
     """Shortest ways between cells, one breadth-first search per goal cell, kept."""
 
-    def __init__(self, maze: Maze) -> None:
-        """Remember the maze; nothing is searched yet."""
-        self.maze = maze
+    def __init__(self, maze: str | Maze) -> None:
+        """Remember the maze, its name or its text; nothing is searched yet."""
+        self.maze = get_maze(maze)
         self._distances: dict[Cell, dict[Cell, int]] = {}
 
     def distances(self, goal: Cell) -> dict[Cell, int]:
