@@ -27,9 +27,9 @@ def test_it_follows_the_policy_and_nothing_is_sent_before_it_is_armed():
     play(made, 2.0)
     assert made.machine.state == "RUNNING" and not made.stats.overruns
     begun = made.machine.changes[-1].time
-    t = made.clock.now() - begun - made._lead * made.dt - 2 * made.dt
+    t = made.clock.now() - begun - made._lead - 2 * made.dt
     wanted = made.driver.motion.at(made.driver._time)[0]
-    assert np.abs(made._plan[0].position - wanted).max() < 0.02 and t > 1.5
+    assert np.abs(made.plan.setpoints[0].position - wanted).max() < 0.02 and t > 1.5
     actions = np.stack([made.driver.motion.action(i) for i in range(20)])
     np.testing.assert_allclose(actions, [decide.action(i) for i in range(20)])
 
@@ -210,7 +210,7 @@ def test_arming_is_refused_where_the_arm_is_outside_its_limits():
 def test_ending_stops_the_arm_first():
     made, robot, _ = loop()
     play(made, 1.3)
-    assert made._plan[-1].velocity.any()
+    assert made.plan.setpoints[-1].velocity.any()
     made.run(lambda: True)
     last = robot.sent[-1][1]
     assert np.ptp(last.positions, axis=0).max() < 1e-9 and not robot.up

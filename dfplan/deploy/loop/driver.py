@@ -13,7 +13,7 @@ from dfplan.deploy.loop.inference import Answer, Decide, Request
 from dfplan.deploy.loop.stats import Stats
 from dfplan.deploy.loop.workers import Worker
 from dfplan.deploy.motion.chunks import Motion
-from dfplan.deploy.robot.limits import Target
+from dfplan.deploy.robot.limits import Setpoint, Target
 from dfplan.deploy.robot.observe import Observed
 
 Array = NDArray[np.float64]
@@ -21,6 +21,7 @@ Flaw = tuple[bool, str]
 """Whether it is a fault (else a hold), and a sentence."""
 
 _RAMP = 2.0  # change of the speed share per s
+_FINE = 0.01  # s, of the policy's time: as finely the way back to the motion is looked for
 _FIRST = 1.0  # s: a first chunk that took longer is decided anew
 
 
@@ -116,6 +117,32 @@ class Driver:
         q, v, a = self._motion.at(self._time + ahead * self.speed)
         age = max(0.0, self._time + ahead * self.speed - self._basis)
         return Target(q, v * self.speed, a * self.speed**2, age)
+
+    @property
+    def time(self) -> float:
+        """The policy's time now, s."""
+        return self._time
+
+    def resume(self, state: Setpoint, since: float, passed: float, ahead: float) -> None:
+        """The arm had left the motion for a stop: go on from the time at which the motion is nearest to it, at its speed.
+
+        Args:
+            state: where the arm will be `ahead` s from now.
+            since: the policy's time at which it left the motion.
+            passed: s since the last call of `decide`, which are not to be counted there.
+            ahead: s.
+        """
+        motion, until = self._motion, self._time + (passed + ahead) * self.speed
+        if not motion.steps:
+            return
+        times = np.arange(min(since, until), until + _FINE, _FINE)
+        far = [float(np.square(motion.at(t)[0] - state.position).sum()) for t in times]
+        time = float(times[int(np.argmin(far))])
+        speed = motion.at(time)[1]
+        share = float(speed @ state.velocity) / max(float(speed @ speed), 1e-12)
+        self.speed = float(np.clip(share, 0.0, self.speed))
+        self._basis -= until - time  # what was decided has aged all the same
+        self._time = time - ahead * self.speed
 
     def _pace(self, passed: float, lead: float) -> None:
         """Toward the speed that the monitor and the network's latency allow, gently."""

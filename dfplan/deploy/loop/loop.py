@@ -12,26 +12,35 @@ from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.machine import DISARMED, FAULT, HOLD, RUNNING, Machine
 from dfplan.deploy.loop.stats import quantiles
 from dfplan.deploy.loop.workers import Worker
+from dfplan.deploy.motion.course import Course
+from dfplan.deploy.motion.plan import Plan
 from dfplan.deploy.motion.safety import SafetyFilter
+from dfplan.deploy.motion.under_way import UnderWay
 from dfplan.deploy.robot.body import Body
-from dfplan.deploy.robot.limits import Setpoint
 from dfplan.deploy.robot.mapping import Mapping
-from dfplan.deploy.robot.observe import Assembler
+from dfplan.deploy.robot.observe import Assembler, Measured
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Status, Transport
 from dfplan.tools.clock import Clock
 
 Array = NDArray[np.float64]
+
+_LONGEST = 0.5
+"""s that the loop may be held up, or nothing be carried out, before a person must arm again."""
+_NEAREST = 0.4
+"""ticks: a nearer point would leave a controller no time to get there smoothly."""
 
 
 class Loop:
     """One robot, one policy.
 
     At each tick the setpoints up to `lead` ahead are fixed by the safety filter; what is sent is those and then the
-    quickest stop. So whatever happens to this process, the arm comes to rest by itself, within its limits.
+    quickest stop. So whatever happens to this process, the arm comes to rest by itself, within its limits. Where a
+    message was lost, or the loop was held up, the next one begins on the stop that the arm is on meanwhile.
 
     Attributes:
         machine: the state machine.
         filter: the safety filter.
+        plan: the next setpoints, and what the arm carries out.
         stats: counts and times.
     """
 
@@ -40,22 +49,21 @@ class Loop:
     ) -> None:
         """Put together; nothing moves, nothing is sent."""
         loop = mapping.loop
-        self.mapping, self.body, self.transport, self.worker, self.clock = (
-            mapping,
-            body,
-            transport,
-            worker,
-            clock,
-        )
-        self.dt, self._lead = 1.0 / loop.rate, max(1, round(loop.lead * loop.rate))
+        self.mapping, self.body, self.clock = mapping, body, clock
+        self.transport, self.worker = transport, worker
+        self.dt = 1.0 / loop.rate
         self._every, self._status_every = round(loop.rate / loop.send), round(loop.rate / loop.status)
         forward = None if body.pose is None else body.forward
         self.machine, self.stats = Machine(clock, loop.settle), driver.stats
         self.filter = SafetyFilter(body.limits, self.dt, mapping.safety, forward)
         self.assembler, self.driver = Assembler(mapping, body), driver
+        groups = [command.joints for command in mapping.commands]
+        interval = 1.0 / mapping.source(mapping.robot.state).rate
+        under_way = UnderWay(body.limits, groups, self.dt, interval)
+        self.plan = Plan(self.filter, under_way, max(1, round(loop.lead * loop.rate)))
+        self._lead = self.plan.lead * self.dt
         self._connection: int | None = None
-        self._plan: list[Setpoint] = []  # setpoints of the ticks k + 1 ... k + lead
-        self._tick, self._begun = 0, clock.now()
+        self._tick, self._begun, self._next = 0, clock.now(), 0
         self._run, self._resting, self._standing = 0, 0, False
         self._shown, self._over = "", False
 
@@ -74,6 +82,8 @@ class Loop:
         measured = self.assembler.measured(self.clock.now(), self.transport.now())
         if measured is None:
             return "no joint state yet"
+        if self._tick < self.plan.under_way.over:
+            return "the arm is still stopping"
         fast = np.abs(measured.velocity) > 0.05 * self.body.limits.velocity
         if fast.any():
             return (
@@ -92,7 +102,7 @@ class Loop:
             self.clock.sleep_until(self._begun + self._tick * self.dt)
         self.machine.stop("the loop ends")
         for _ in range(round(2.0 / self.dt)):
-            if not self._plan or self._resting > 5 * self._every:
+            if not self.plan.setpoints or self._resting > 5 * self._every:
                 break
             self.tick()
             self.clock.sleep_until(self._begun + self._tick * self.dt)
@@ -124,52 +134,65 @@ class Loop:
         except Exception as error:  # a bug here must stop the arm, not leave it to the last command
             self.machine.fault(f"{type(error).__name__}: {error}")
             self.transport.hold()
-            self._plan = []
+            self.plan.clear()
         if self._tick % self._status_every == 0 or self._shown != self.machine.state:
             self._report(now)
         self.stats.busy.append(self.clock.now() - now)
 
     def _work(self, now: float, ticks: int) -> None:
-        self._receive(now)
+        if ticks * self.dt > _LONGEST:
+            self.machine.hold(f"the loop was held up for {ticks * self.dt:.2f} s")
+        self._receive(now, ticks)
         state = self.machine.state
         if state == RUNNING and self._run != self.machine.run:
             self._begin(now)
         elif state == RUNNING:
             self._follow(now, ticks)
         elif state in (HOLD, FAULT):
-            self._stand(ticks)
+            self._stand()
         else:
-            self._plan, self._resting = [], 0
-        if self._plan and self._resting <= 5 * self._every and self._tick % self._every == 0:
+            self.plan.clear()
+            self._resting = 0
+        if self.plan.setpoints and self._resting <= 5 * self._every and self._tick >= self._next:
             self._send(now)
 
-    def _receive(self, now: float) -> None:
+    def _receive(self, now: float, ticks: int) -> None:
         """Take readings; see what is missing and whether the arm is where it was told to be."""
         number = self.transport.connection()
         if not self.transport.connected() or (self._connection is not None and number != self._connection):
             self.machine.lost("the connection to the robot was lost")
-            self._connection, self._plan = number, []
+            self._connection = number
+            self.plan.clear()
             self.assembler.forget()
             return
         self._connection = number
         robot_now = self.transport.now()
         self.assembler.update(self.transport.read())
         ages = self.assembler.ages(now, robot_now)
-        missing = self.assembler.stale(ages) or (
-            "" if self.worker.alive else "the policy's process has ended"
-        )
+        missing = self.assembler.stale(ages)
+        if missing and ticks > 1:
+            missing += f"; the loop was held up for {ticks * self.dt:.2f} s"
+        if not self.worker.alive:
+            missing = missing or "the policy's process has ended"
         self.stats.state_age.append(ages[self.mapping.robot.state])
         self.machine.update(missing)
         measured = self.assembler.measured(now, robot_now)
-        begun = self.machine.state == RUNNING and self._run == self.machine.run
-        if begun and measured is not None and self._plan:
-            off = np.abs(self._plan[0].position - measured.position) / self.body.limits.scale
+        if measured is not None:
+            self._compare(now, measured)
+
+    def _compare(self, now: float, measured: Measured) -> None:
+        """See what the arm carries out, and whether it is where that leads."""
+        tick = (now - self._begun) / self.dt
+        self.plan.under_way.see(tick - measured.age / self.dt, measured.position, tick)
+        if self.plan.setpoints and self.machine.state == RUNNING and self._run == self.machine.run:
+            off = np.abs(self.plan.setpoints[0].position - measured.position) / self.body.limits.scale
             if (off > self.mapping.safety.following).any():
                 name = self.body.limits.names[int(np.argmax(off))]
                 self.machine.fault(
                     f"joint '{name}' is {off.max():.3f} rad from where it was told to be; is it blocked?"
                 )
                 self.transport.hold()
+                self.plan.clear()  # sent on toward where it was, it would leap there when it is let go
 
     def _begin(self, now: float) -> None:
         """Armed: start at rest where the arm is."""
@@ -180,27 +203,29 @@ class Loop:
         if flaw:
             self.machine.hold(flaw)
             return
-        start = self.filter.start(measured.position)
-        self._plan = [start] * self._lead
+        start = self.plan.begin(measured.position, self._tick)
         self.driver.begin(start.position, self.machine.run)
+        self._next = self._tick + -self._tick % self._every
         self._follow(now, 0)
 
     def _follow(self, now: float, ticks: int) -> None:
         """Fix the setpoints of the next ticks after the policy's motion."""
-        robot_now = self.transport.now()
-        flaw = self.driver.decide(
-            lambda: self.assembler.observe(now, robot_now), ticks * self.dt, self._lead * self.dt
-        )
+        robot_now, passed = self.transport.now(), ticks * self.dt
+        late = self.plan.late(self._tick) * self.dt
+        if late > _LONGEST:
+            self.machine.hold(f"nothing that was sent was carried out for {late:.2f} s")
+            return self._stand()
+        if self.plan.move_on(self._tick):
+            self.stats.counts["not carried out"] += 1
+            self.driver.resume(self.plan.setpoints[0], self.plan.under_way.time, passed, self.dt)
+            passed = 0.0
+        flaw = self.driver.decide(lambda: self.assembler.observe(now, robot_now), passed, self._lead)
         if flaw:
             self._fail(*flaw)
-            return self._stand(ticks)
+            return self._stand()
         measured = self.assembler.measured(now, robot_now)
         seen = None if measured is None else measured.position
-        for i in range(ticks):
-            late = i < ticks - self._lead  # the arm is already on the stop that was sent along
-            target = None if late else self.driver.target((self._lead - ticks + 1 + i) * self.dt)
-            self._plan.append(self.filter.step(target, seen))
-        self._plan = self._plan[-self._lead :]
+        self.plan.extend(lambda ahead: self.driver.target((ahead + 1) * self.dt), seen)
         self._resting = 0
 
     def _fail(self, fault: bool, reason: str) -> None:
@@ -209,36 +234,22 @@ class Loop:
         else:
             self.machine.hold(reason)
 
-    def _stand(self, ticks: int) -> None:
+    def _stand(self) -> None:
         """The quickest stop, from the first setpoint that is not yet due."""
-        if not self._plan:
+        if not self.plan.setpoints:
             return
-        for _ in range(ticks + 1 - len(self._plan)):
-            self._plan.append(self.filter.step(None))
-        plan = self._plan[ticks:]
+        self.plan.move_on(self._tick)
         if not self._standing:
-            self._standing, plan = True, plan[:1]
-            self.filter.rewind(plan[0])
-        while len(plan) < self._lead:
-            plan.append(self.filter.step(None))
-        self._plan = plan
-        self._resting = self._resting + 1 if not np.any(plan[-1].velocity) else 0
+            self._standing = True
+            self.plan.brake()
+        self.plan.extend(lambda ahead: None)
+        self._resting = self._resting + 1 if self.plan.resting() else 0
 
-    def trajectory(self, now: float) -> JointTrajectory:
-        """What is sent: the fixed setpoints, then the quickest stop."""
-        plan, stop = self._plan, self.filter.stop()
-        rest = max(1, int(np.ceil(float(stop.seconds.max()) / self.dt - 1e-9)))
-        after = np.unique(np.append(np.arange(2, rest, 2), rest)).astype(np.float64)
-        moves, speeds, _ = stop.at(after * self.dt)
-        speeds[-1] = 0.0
-        times = (
-            self._begun
-            + (self._tick + np.concatenate([np.arange(len(plan)), len(plan) - 1 + after])) * self.dt
-            - now
-        )
-        positions = np.concatenate([np.stack([s.position for s in plan]), plan[-1].position + moves])
-        velocities = np.concatenate([np.stack([s.velocity for s in plan]), speeds])
-        keep = times > 1e-4
+    def trajectory(self, now: float, course: Course) -> JointTrajectory:
+        """What is sent, at `now` s on the loop's clock."""
+        ticks, positions, velocities = course.points()
+        times = self._begun + ticks * self.dt - now
+        keep = times > _NEAREST * self.dt
         stamp = self.transport.now() - (self.clock.now() - now)  # times count from the tick's beginning
         return JointTrajectory(
             self.body.limits.names,
@@ -250,9 +261,17 @@ class Loop:
         )
 
     def _send(self, now: float) -> None:
-        if self.machine.state == DISARMED or not self.transport.connected():
+        """Hand over what is planned, unless it is not known where the arm is: it ends what it was sent before."""
+        lost = self.plan.under_way.doubt and self.machine.state != RUNNING
+        if lost or self.machine.state == DISARMED or not self.transport.connected():
             return
-        if self.transport.send(self.trajectory(now)):
+        if self.plan.under_way.silent((now - self._begun) / self.dt):
+            self.stats.counts["no reading, nothing sent"] += 1
+            return
+        self._next = self._tick + self._every
+        course = self.plan.course(self.driver.time + self._lead * self.driver.speed)
+        if self.transport.send(self.trajectory(now, course)):
+            self.plan.under_way.add(course)
             self.stats.sent += 1
         else:
             self.stats.dropped += 1

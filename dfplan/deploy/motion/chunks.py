@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfplan.deploy.robot.cubic import cubic
 from dfplan.deploy.robot.limits import JointLimits
 from dfplan.deploy.robot.transport import JointTrajectory
 from dfplan.tools.errors import one_of, optional_import
@@ -158,10 +159,8 @@ class Motion:
         if not self.steps or time <= 0 or time > self.end:
             zero = np.zeros_like(self._knots[0])
             return self._knots[0 if time <= 0 else -1].copy(), zero, zero.copy()
-        s, h = time / self.dt - i, self.dt
-        p0, p1, m0, m1 = self._knots[i], self._knots[i + 1], self._speeds[i] * h, self._speeds[i + 1] * h
-        c, d = 3 * (p1 - p0) - 2 * m0 - m1, 2 * (p0 - p1) + m0 + m1
-        return p0 + s * (m0 + s * (c + s * d)), (m0 + s * (2 * c + 3 * s * d)) / h, (2 * c + 6 * s * d) / h**2
+        q, v = self._knots, self._speeds
+        return cubic(q[i], q[i + 1], v[i], v[i + 1], self.dt, time / self.dt - i)
 
 
 def to_trajectory(

@@ -66,6 +66,10 @@ class Stop:
         free = self._v + np.maximum(self._a, 0.0) ** 2 / (2 * self._jerk)
         return np.maximum(np.abs(self._v), np.abs(free))
 
+    def changes(self) -> Array:
+        """(3, J) s after which the jerk changes; the last is the end."""
+        return np.stack([self._t1, self._t1 + self._t2, self.seconds])
+
     def at(self, times: Array) -> tuple[Array, Array, Array]:
         """Displacement, velocity and acceleration after `times` (H,) s: (H, J) each."""
         t = np.asarray(times, np.float64)[:, None]

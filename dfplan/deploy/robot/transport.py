@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfplan.deploy.robot.cubic import cubic
 from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
@@ -119,16 +120,9 @@ class JointTrajectory:
         if len(self.times) == 1:
             return self.positions[0].copy(), self.velocities[0].copy()
         h = self.times[i + 1] - self.times[i]
-        s = (t - self.times[i]) / h
-        p0, p1, v0, v1 = *self.positions[i : i + 2], *self.velocities[i : i + 2]
-        position = (
-            (1 + 2 * s) * (1 - s) ** 2 * p0
-            + s * (1 - s) ** 2 * h * v0
-            + s * s * (3 - 2 * s) * p1
-            + s * s * (s - 1) * h * v1
-        )
-        slope = 6 * s * (1 - s) * (p1 - p0) / h
-        return position, slope + (1 - s) * (1 - 3 * s) * v0 + s * (3 * s - 2) * v1
+        q, v, share = self.positions, self.velocities, (t - self.times[i]) / h
+        position, velocity, _ = cubic(q[i], q[i + 1], v[i], v[i + 1], h, share)
+        return position, velocity
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,171 @@
+"""What the arm carries out: messages are taken to arrive until a reading shows that one did not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplan.deploy.motion.course import Course
+from dfplan.deploy.robot.limits import JointLimits, Setpoint
+
+Array = NDArray[np.float64]
+
+_SMALL = 0.05
+"""Share of acceleration x tick^2: a deviation that the cubic of one tick takes back at 2 to 3 x the acceleration limit."""
+_SLOW = 0.05  # share of the speed limit: below it a joint says nothing about its lag
+_SLACK, _GAIN, _MANY = (
+    0.05,
+    0.15,
+    4.0,
+)  # s of lag that is not known at first; weight of a new reading; mean errors
+_CLEARLY = 0.5  # an older message must fit so much better than the newest
+_KEPT, _REFUTED = (
+    8,
+    4,
+)  # courses that are remembered; of those that a reading has refuted, which may still arrive
+_SAME = 1e-6  # ticks
+_QUIET = 2.5  # intervals between readings after which the next one is missed
+
+
+class UnderWay:
+    """Which of the last courses each controller is on.
+
+    A joint follows its setpoint with a lag, and with errors; both are learned from readings while it moves. A reading that
+    the newest course cannot explain, while an older one can, tells that what was sent since was lost.
+    """
+
+    def __init__(
+        self, limits: JointLimits, groups: Sequence[Sequence[str]], dt: float, interval: float
+    ) -> None:
+        """Nothing is under way.
+
+        Args:
+            limits: of the J joints.
+            groups: joints of each controller; every joint is in one of them.
+            dt: s between two ticks.
+            interval: expected between two readings, s.
+        """
+        self._groups = [np.array([limits.names.index(name) for name in group]) for group in groups]
+        self._slow = _SLOW * limits.velocity
+        self._push = limits.acceleration
+        held = ~np.isfinite(limits.scale)  # a gripper is stopped by what it holds
+        self._small = np.where(held, np.inf, _SMALL * limits.acceleration * dt**2)
+        self._noise, self._lag, self._slack = limits.zeros(), limits.zeros(), limits.zeros() + _SLACK
+        self._every, self._age, self._seen = max(1.0, interval / dt), 0.0, -np.inf
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing is under way; what was learned about the arm stays."""
+        self._courses: list[Course] = []
+        self._now: list[Course] = []
+        self.doubt = False
+
+    def add(self, course: Course) -> None:
+        """A message was handed over."""
+        self._courses.append(course)
+        self._now = [course] * len(self._groups)
+
+    @property
+    def last(self) -> int:
+        """Tick up to which the arm does what was planned, before the stop that was sent along."""
+        return min(course.last for course in self._now)
+
+    @property
+    def over(self) -> int:
+        """Tick from which the arm rests."""
+        return max((course.over for course in self._now), default=0)
+
+    @property
+    def time(self) -> float:
+        """The policy's time at `last`, s."""
+        return min(course.time for course in self._now)
+
+    def state(self, tick: float) -> Setpoint:
+        """Where each joint is told to be at a tick."""
+        states = {id(course): course.state(tick) for course in self._now}
+        rows = [states[id(course)] for course in self._now]
+        size = sum(len(group) for group in self._groups)
+        parts = []
+        for key in ("position", "velocity", "acceleration"):
+            part = np.zeros(size)
+            for group, row in zip(self._groups, rows, strict=True):
+                part[group] = getattr(row, key)[group]
+            parts.append(part)
+        return Setpoint(*parts)
+
+    def silent(self, tick: float) -> bool:
+        """Whether the next reading is overdue at a tick: then it is not known what arrives either."""
+        return tick - self._seen > self._age + _QUIET * self._every
+
+    def see(self, tick: float, position: Array, now: float) -> None:
+        """Take a reading.
+
+        Args:
+            tick: when it was measured.
+            position: (J,) rad or m.
+            now: tick at which it is seen.
+        """
+        if tick <= self._seen + _SAME:
+            return
+        if np.isfinite(self._seen):
+            self._every += 0.05 * (min(tick - self._seen, 3 * self._every) - self._every)
+            self._age += 0.05 * (now - tick - self._age)
+        self._seen = tick
+        rows = self._compare(tick, position)
+        if not rows:
+            return
+        (newest, told, _), self.doubt, lost = rows[0], False, False
+        later = [course for course in self._courses if course.begin > tick + _SAME]
+        for i, group in enumerate(self._groups):
+            found = self._fit([(course, float(off[group].max())) for course, _, off in rows])
+            self.doubt |= found is None
+            lost |= found is not None and found is not newest
+            self._now[i] = self._courses[-1] if found is None else self._follow(found, later, group)
+        if lost:
+            self._courses = [c for c in self._courses[:-_REFUTED] if c in self._now] + self._courses[-_REFUTED:]
+        else:
+            self._courses = self._courses[-_KEPT:]
+            self._learn(position - told.position, told.velocity)
+
+    def _follow(self, found: Course, later: list[Course], group: NDArray[np.int_]) -> Course:
+        """The newest course that, one after the other, begins where `found` leads: nothing speaks against those."""
+        for course in later:
+            gap = np.abs(course.setpoints[0].position - found.state(course.begin).position)
+            if (gap <= self._small)[group].all():
+                found = course
+        return found
+
+    def _compare(self, tick: float, position: Array) -> list[tuple[Course, Setpoint, Array]]:
+        """Courses, newest first, with the setpoint at a tick and how far off (J,) it is in units of what is usual."""
+        rows, unsure = (
+            [],
+            self._small + self._push * self._lag**2 / 2,
+        )  # what a lag that changes speed may hide
+        for course in reversed(self._courses):
+            if course.begin > tick + _SAME:
+                continue  # nothing of it shows yet
+            told = course.state(tick)
+            usual = unsure + _MANY * (self._noise + self._slack * np.abs(told.velocity))
+            off = np.abs(position - told.position + self._lag * told.velocity) / usual
+            rows.append((course, told, off))
+            if (off <= 1).all():
+                break
+        return rows
+
+    @staticmethod
+    def _fit(rows: list[tuple[Course, float]]) -> Course | None:
+        """The newest course if it explains the reading, else one that does clearly better, else None."""
+        if rows[0][1] <= 1:
+            return rows[0][0]
+        return next((course for course, off in rows[1:] if off <= min(1.0, _CLEARLY * rows[0][1])), None)
+
+    def _learn(self, error: Array, velocity: Array) -> None:
+        """Lag, and the errors that are left of it, of joints that move; errors alone of those that do not."""
+        moves = np.abs(velocity) > self._slow
+        speed = np.where(moves, velocity, 1.0)
+        self._lag += _GAIN * np.where(moves, -error / speed - self._lag, 0.0)
+        left = np.abs(error + self._lag * velocity)
+        self._slack += _GAIN * np.where(moves, left / np.abs(speed) - self._slack, 0.0)
+        self._noise += _GAIN * np.where(moves, 0.0, np.abs(error) - self._noise)

@@ -1,0 +1,30 @@
+"""The cubic between two points, which is how controllers of trajectories move from one to the next."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def cubic(
+    begin: Array, end: Array, leave: Array, arrive: Array, seconds: float, share: float
+) -> tuple[Array, Array, Array]:
+    """Position, velocity and acceleration (J,) on the way between two points.
+
+    Args:
+        begin: (J,) where it begins, rad or m.
+        end: (J,) where it ends.
+        leave: (J,) velocity at the beginning, per s.
+        arrive: (J,) velocity at the end.
+        seconds: that it takes, above 0.
+        share: of them that has passed, 0 to 1.
+    """
+    step, v0, v1 = end - begin, leave * seconds, arrive * seconds
+    c, d = 3 * step - 2 * v0 - v1, v0 + v1 - 2 * step
+    return (
+        begin + share * (v0 + share * (c + share * d)),
+        (v0 + share * (2 * c + 3 * share * d)) / seconds,
+        (2 * c + 6 * share * d) / seconds**2,
+    )
