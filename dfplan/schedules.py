@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dfplan.tools.errors import one_of
+from dfplan.tools.named import named
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,21 @@ SCHEDULES: dict[str, Callable[..., ScheduleMatrix]] = {
 
 
 def make(name: str, tokens: int, steps: int, uncertainty: float) -> ScheduleMatrix:
-    """Schedule by name; `uncertainty` is used by those that have it."""
-    one_of("schedule", name, SCHEDULES)
-    if name in ("pyramid", "trapezoid"):
-        return SCHEDULES[name](tokens, steps, uncertainty)
-    return SCHEDULES[name](tokens, steps)
+    """Schedule by name; `uncertainty` is used by those that have it.
+
+    Args:
+        name: one of `SCHEDULES`, or `module:Name` of one's own: `(tokens, steps, uncertainty) -> ScheduleMatrix`.
+        tokens: T, its columns.
+        steps: network calls each token takes from noise to clean.
+        uncertainty: rows by which a token starts after the one before it.
+
+    Raises:
+        ValueError: an unknown name, or one's own makes something else.
+    """
+    found = named("schedule", name, SCHEDULES)
+    if name in SCHEDULES:
+        return found(tokens, steps, uncertainty) if name in ("pyramid", "trapezoid") else found(tokens, steps)
+    made = found(tokens, steps, uncertainty)
+    if not isinstance(made, ScheduleMatrix) or made.levels.shape[1] != tokens:
+        raise ValueError(f"schedule '{name}' made {made}, expected a ScheduleMatrix of {tokens} columns")
+    return made

@@ -127,3 +127,22 @@ def test_no_steps_is_refused(name):
 def test_negative_uncertainty_is_refused(shape):
     with pytest.raises(ValueError, match="uncertainty=-1"):
         shape(4, 4, -1.0)
+
+
+def sudden(tokens, steps, uncertainty):
+    """A schedule of one's own: from noise to clean in one call."""
+    return ScheduleMatrix(torch.tensor([[1.0], [0.0]]).expand(2, tokens))
+
+
+def too_few(tokens, steps, uncertainty):
+    return sudden(tokens - 1, steps, uncertainty)
+
+
+def test_a_schedule_of_ones_own_is_named_by_its_module():
+    assert schedules.make(f"{__name__}:sudden", 5, 4, 0.5).calls == 1
+    with pytest.raises(ValueError, match="expected a ScheduleMatrix of 5 columns"):
+        schedules.make(f"{__name__}:too_few", 5, 4, 0.5)
+    with pytest.raises(ValueError, match="did you mean 'pyramid'"):
+        schedules.make("pyramd", 5, 4, 0.5)
+    with pytest.raises(ValueError, match="cannot be imported"):
+        schedules.make("no_such_module:sudden", 5, 4, 0.5)
