@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from dfplan.data import Episodes
 from dfplan.deploy.loop.loop import Loop
-from dfplan.deploy.loop.machine import FAULT, HOLD, READY, RUNNING
+from dfplan.deploy.loop.machine import FAULT, HOLD, RUNNING
 from dfplan.deploy.loop.monitor import Monitor, calibrate, histories
-from dfplan.deploy.loop.run import build, load_policy
+from dfplan.deploy.loop.run import build, load_policy, run
 from dfplan.deploy.loop.stats import quantiles
 from dfplan.deploy.motion.chunks import FADE
 from dfplan.deploy.motion.safety import SafetyFilter
@@ -24,7 +24,7 @@ from dfplan.deploy.robot.panda import HOME, LIMITS
 from dfplan.envs import SimArm, arm_mapping, make
 from dfplan.envs.arm.physics import Physics
 from dfplan.policies import Imitation
-from dfplan.tools.clock import Clock, FakeClock, RealClock
+from dfplan.tools.clock import FakeClock, RealClock
 
 Array = NDArray[np.float64]
 
@@ -135,21 +135,13 @@ def episode(
     loop = build(
         policy, arm_mapping(env), arm, worker="inline", delay=delay, handover=handover, clock=clock, show=show
     )
-    _play(loop, clock, seconds, lambda: arm.success)
+    _play(loop, seconds, lambda: arm.success)
     return loop, arm
 
 
-def _play(loop: Loop, clock: Clock, seconds: float, done: Any) -> None:
-    loop.connect()
-    asked, end = False, clock.now() + seconds
-
-    def over() -> bool:
-        nonlocal asked
-        if not asked and loop.machine.state == READY:
-            asked = loop.arm()[0]
-        return clock.now() > end or done() or (asked and loop.machine.state in (HOLD, FAULT))
-
-    loop.run(over)
+def _play(loop: Loop, seconds: float, done: Callable[[], bool]) -> None:
+    """Armed when it is ready, until `done`, too late, or stopped."""
+    run(loop, True, seconds, lambda: done() or loop.machine.state in (HOLD, FAULT))
 
 
 def joins(loop: Loop, joints: int = 7) -> tuple[float, float]:
@@ -189,7 +181,7 @@ def realtime(policy: Imitation | str, task: str, seconds: float, worker: str = "
     env.terminate_on_success = False
     arm = SimArm(env, clock)
     loop = build(policy, arm_mapping(env), arm, worker=worker, clock=clock)
-    _play(loop, clock, seconds, lambda: False)
+    _play(loop, seconds, lambda: False)
     s = loop.stats
     return {
         "seconds": seconds, "rate": s.rate, "period": quantiles(s.periods), "busy": quantiles(s.busy),
