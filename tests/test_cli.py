@@ -13,8 +13,8 @@ import pytest
 from safetensors.torch import load_file
 
 from dfplan import __version__, cli
-from dfplan.imitate import Layout
 from dfplan.train import Levels, ModelConfig, TrainConfig, Trainer, checkpoint
+from dfplan.train.imitate import Layout
 from dfplan.train.lock import alone
 
 COMMANDS = ["data", "train", "plan", "eval", "plot"]

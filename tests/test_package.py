@@ -15,9 +15,9 @@ import dfplan.deploy
 import dfplan.envs.arm
 from dfplan import models
 from dfplan.data import Episodes
-from dfplan.imitate import DEFAULTS, complete
 from dfplan.policies import Imitation
 from dfplan.train.config import TrainConfig, from_dict, read_config, read_values, to_dict
+from dfplan.train.imitate import DEFAULTS, complete
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {

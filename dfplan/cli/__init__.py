@@ -9,9 +9,9 @@ from dfplan.cli import data, evaluate, lists, plan, train  # noqa: F401  each ad
 from dfplan.cli.arm import deploy, home, monitor, record, serve  # noqa: F401
 from dfplan.cli.common import app
 from dfplan.cli.settings import spelled_out
-from dfplan.imitate import Layout
 from dfplan.tools.errors import one_of
 from dfplan.train.config import TrainConfig
+from dfplan.train.imitate import Layout
 
 COMMANDS = "data deploy eval home list monitor plan plot record serve train".split()
 _ABOUT = "Plan, imitate and control with one Diffusion Forcing model. `dfplan --version` says which dfplan this is."

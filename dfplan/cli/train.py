@@ -11,9 +11,9 @@ import tyro
 
 from dfplan.cli.common import CPU, FLAT, Compute, app, demonstrations
 from dfplan.cli.settings import given, merged, options
-from dfplan.imitate import Layout, complete
 from dfplan.tools.errors import one_of
 from dfplan.train.config import TrainConfig, from_dict, may_resume, read_values, to_dict
+from dfplan.train.imitate import Layout, complete
 
 _SETTINGS, _LAYOUT = options(TrainConfig), options(Layout)
 if TYPE_CHECKING:

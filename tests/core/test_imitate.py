@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dfplan.data import Episodes
-from dfplan.imitate import imitation_config, imitation_spec
 from dfplan.train import Trainer
+from dfplan.train.imitate import imitation_config, imitation_spec
 from dfplan.train.tokens import TokenWindows
 
 

@@ -13,9 +13,9 @@ from robots import Robot, mapping
 from dfplan.data import Episodes
 from dfplan.deploy import CommittedPolicy, DryRun, FakeClock, History, Monitor, calibrate, deploy
 from dfplan.deploy.robot.observe import tokens_of
-from dfplan.imitate import imitation_config
 from dfplan.policies import Imitation, ImitationConfig
 from dfplan.train import checkpoint
+from dfplan.train.imitate import imitation_config
 from dfplan.train.trainer import Trainer
 
 

@@ -22,8 +22,8 @@ from dfplan.deploy.loop.workers import DelayedWorker
 from dfplan.deploy.robot.observe import tokens_of
 from dfplan.envs import ScriptedTeleoperator, SimArm, arm_mapping
 from dfplan.envs.arm import ArmPickEnv, ArmReachEnv
-from dfplan.imitate import imitation_config
 from dfplan.policies import Imitation
+from dfplan.train.imitate import imitation_config
 from dfplan.train.trainer import Trainer
 
 

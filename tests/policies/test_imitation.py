@@ -8,10 +8,9 @@ import torch
 
 from dfplan import envs
 from dfplan.data import Episodes
-from dfplan.imitate import imitation_config
 from dfplan.policies import Imitation, ImitationConfig
-from dfplan.train import checkpoint
-from dfplan.train import Trainer
+from dfplan.train import Trainer, checkpoint
+from dfplan.train.imitate import imitation_config
 from dfplan.train.tokens import TokenWindows
 
 SPAN, HORIZON = 2, 5
