@@ -93,7 +93,7 @@ def guide(
     normalizer: Normalizer,
     mask: Tensor | None = None,
     futures: int = 1,
-    generator: torch.Generator | None = None,
+    noise: Callable[[], Tensor] | None = None,
 ) -> Denoise:
     """A denoiser that samples from p(x) exp(-scale * cost): the gradient goes through the network.
 
@@ -112,39 +112,38 @@ def guide(
         normalizer: physical <-> normalised.
         mask: (B, S) steps that count.
         futures: sampled futures per call, evaluated as one batch.
-        generator: of the futures' noise.
+        noise: draws (B, T, D) standard normal for a future; None: from torch's own generator.
     """
     if futures < 1 or not scale >= 0:
         raise ValueError(
             f"got futures={futures}, scale={scale}; expected at least 1 future and a scale of 0 or more"
         )
 
-    def score(x: Tensor, level: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+    def score(x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             x = x.detach().float().requires_grad_()
-            x0 = denoiser(x, level, cond)
+            x0 = denoiser(x, level)
             value = evaluate(cost, x0.float(), spec, normalizer, mask)
             (gradient,) = torch.autograd.grad(value.sum(), x)
         return x0.detach(), gradient
 
-    def guided(x: Tensor, level: Tensor, cond: Tensor | None = None) -> Tensor:
+    def guided(x: Tensor, level: Tensor) -> Tensor:
         alpha, sigma = schedule.alpha(level)[..., None], schedule.sigma(level)[..., None]
         if futures == 1:
-            x0, gradient = score(x, level, cond)
+            x0, gradient = score(x, level)
         else:
-            x0, gradient = average(x, level, cond)
+            x0, gradient = average(x, level)
         return x0 - scale * sigma.square() / alpha * gradient
 
-    def average(x: Tensor, level: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
-        x0 = denoiser(x, level, cond).detach()
+    def average(x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        x0 = denoiser(x, level).detach()
         front = torch.where(level > 0, level, 2.0).amin(1, keepdim=True)
         far = (level > front)[..., None]
-        many = [torch.randn(x.shape, generator=generator, device=x.device) for _ in range(futures)]
+        many = [noise() if noise else torch.randn_like(x) for _ in range(futures)]
         copies = torch.cat([torch.where(far, schedule.add_noise(x0, level, n), x) for n in many])
-        state = None if cond is None else cond.repeat(futures, 1)
         with torch.enable_grad():
             shift = torch.zeros_like(x).requires_grad_()
-            out = denoiser(copies + shift.repeat(futures, 1, 1), level.repeat(futures, 1), state)
+            out = denoiser(copies + shift.repeat(futures, 1, 1), level.repeat(futures, 1))
             rows = None if mask is None else mask.repeat(futures, 1)
             value = evaluate(cost, out.float(), spec, normalizer, rows).sum() / futures
             (gradient,) = torch.autograd.grad(value, shift)

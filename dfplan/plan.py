@@ -1,30 +1,59 @@
-"""What planning takes and gives: `PlannerConfig` and `Plan`."""
+"""What planning takes and gives: `PlannerConfig`, `Plan`, and how one candidate is chosen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfplan import schedules
-from dfplan.sampling import STEPS
+from dfplan.decide import Sampling
 from dfplan.tools.errors import one_of
+from dfplan.train.checkpoint import Checkpoint
 
 Array = NDArray[np.float64]
+Choice = Callable[[Array, Array, Array, NDArray[np.int64], Array, NDArray[np.bool_]], int]
+"""`(places (K, S, C), length (K,), costs (K,), arrivals (K,), errors (K,), feasible (K,)) -> index`."""
+
+
+def earliest(
+    places: Array, length: Array, costs: Array, arrivals: NDArray[np.int64], errors: Array, feasible: NDArray[np.bool_]
+) -> int:  # fmt: skip
+    """The feasible one that arrives first; then the least cost, then the shortest."""
+    order = np.lexsort((length, costs, arrivals, np.where(feasible, 0, errors), ~feasible))
+    return int(order[0])
+
+
+def medoid(
+    places: Array, length: Array, costs: Array, arrivals: NDArray[np.int64], errors: Array, feasible: NDArray[np.bool_]
+) -> int:  # fmt: skip
+    """Of the feasible ones of least cost, the one nearest to all others: a shortcut that few take is an error."""
+    among = np.flatnonzero(feasible) if feasible.any() else np.arange(len(places))
+    among = among[costs[among] <= costs[among].min() + 1e-9]
+    apart = np.linalg.norm(places[among, None] - places[None, among], axis=-1).mean((1, 2))
+    return int(among[apart.argmin()])
+
+
+def surest(
+    places: Array, length: Array, costs: Array, arrivals: NDArray[np.int64], errors: Array, feasible: NDArray[np.bool_]
+) -> int:  # fmt: skip
+    """The feasible one of least cost that the model reconstructs best."""
+    return int(np.lexsort((errors, costs, ~feasible))[0])
+
+
+CHOICES: dict[str, Choice] = {"earliest": earliest, "medoid": medoid, "surest": surest}
 
 
 @dataclass(frozen=True)
-class PlannerConfig:
+class PlannerConfig(Sampling):
     """How plans are sampled and chosen.
 
     Attributes:
-        schedule: `full`, `pyramid`, `autoregressive` or `trapezoid`.
-        steps: network calls each token takes from noise to clean.
-        uncertainty: rows by which a token starts after the one before it (`pyramid`, `trapezoid`).
-        step: step rule: `ddim`, `ddpm` or `dpm_solver_2m`.
-        candidates: K, plans sampled as one batch.
+        candidates: K, plans sampled for each start as one batch.
+        choice: how one of several is chosen: `surest`, `medoid` or `earliest`.
         guidance: nats per unit of cost.
         futures: futures over which Monte Carlo guidance averages.
         warm_level: level to which a warm start re-noises the last plan.
@@ -32,11 +61,8 @@ class PlannerConfig:
         tolerance: a plan is feasible while the model's own error is at most this multiple of the data's 99 % quantile.
     """
 
-    schedule: str = "full"
-    steps: int = 10
-    uncertainty: float = 0.5
-    step: str = "ddim"
-    candidates: int = 16
+    candidates: int = 1
+    choice: str = "surest"
     guidance: float = 1.0
     futures: int = 1
     warm_level: float = 0.6
@@ -45,14 +71,13 @@ class PlannerConfig:
 
     def __post_init__(self) -> None:
         """Refuse unknown names and sizes out of range."""
-        one_of("schedule", self.schedule, schedules.SCHEDULES)
-        one_of("step rule", self.step, STEPS)
-        for name in ("steps", "candidates", "futures", "warm_level", "within", "tolerance"):
+        super().__post_init__()
+        one_of("choice", self.choice, CHOICES)
+        for name in ("candidates", "futures", "warm_level", "within", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a number above 0")
-        for name in ("uncertainty", "guidance"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")
+        if not 0 <= self.guidance < float("inf"):
+            raise ValueError(f"got guidance={self.guidance}, expected 0 or more")
         if self.warm_level > 1:
             raise ValueError(f"got warm_level={self.warm_level}, expected at most 1 (1 is a cold start)")
 
@@ -71,13 +96,14 @@ class Plan:
         chosen: index of the chosen candidate.
         feasible: (K,) True where the model's own error is within what the data show and no step is too long.
         arrivals: (K,) first step from which the plan stays at the goal; H where it never does.
-        errors: (K,) the model's own error over the data's quantile.
+        errors: (K,) the model's own error over the data's quantile; NaN for a single candidate, where none is chosen.
         costs: (K,) given cost; 0 without one.
         network_calls: network evaluations it took.
-        seconds: wall time it took.
+        seconds: wall time it took; in a batch, its share.
         tokens: (K, T, D) normalised, what a warm start begins from.
         history: steps of history in the tokens, the present included.
         seed: gives this plan again, from the same question; None where a generator was given.
+        rewards: (H, R) where they are modelled.
     """
 
     observations: Array
@@ -94,7 +120,29 @@ class Plan:
     tokens: Tensor = field(repr=False)
     history: int = 1
     seed: int | None = None
+    rewards: Array | None = None
 
     def best(self) -> Array:
         """(H, O): the chosen candidate, cut where it has arrived."""
         return self.observations[: int(self.arrivals[self.chosen]) + 1]
+
+
+def inverse_dynamics(model: Checkpoint, times: Array, observations: Array, present: Array) -> Array | None:
+    """Mean actions (K, H, A) between the times, by the dynamics fitted on the data; None where there are none.
+
+    Velocities of `observations` (K, H, O) that are not modelled are filled in, in place, from `present` (K, O) on.
+    """
+    dynamics: dict[str, Any] | None = model.calibration.get("dynamics")
+    spec = model.config.spec
+    modelled, size = {c.index for c in spec.channels if c.source == "observations"}, spec.action_size
+    if dynamics is None or modelled != set(range(size)):
+        return None
+    observations[..., size:] = np.gradient(observations[..., :size], times, axis=1)
+    observations[:, 0, size:] = present[:, size:]
+    v, steps = observations[..., size:], np.rint(np.diff(times) / spec.dt)[:, None]
+    keep = dynamics["keep"] ** steps  # n env steps of v' = keep v + gain a with one action
+    gain = dynamics["gain"] * np.array(
+        [[sum(dynamics["keep"] ** i for i in range(int(n)))] for n in steps[:, 0]]
+    )
+    actions = np.clip((v[:, 1:] - keep * v[:, :-1]) / gain, -1, 1)
+    return np.concatenate([actions, np.zeros_like(v[:, :1])], 1)

@@ -1,26 +1,44 @@
-"""Planner: known tokens, costs and candidates in, a plan in physical units out."""
+"""Planner: what is known and what it should cost in, plans in physical units out."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dfplan import schedules
+from dfplan import known
+from dfplan.decide import Decider, Noise, asked, generator_of, noise_of
 from dfplan.denoiser import self_error
 from dfplan.guidance import Cost, evaluate, guide
-from dfplan.plan import Array, Plan, PlannerConfig
-from dfplan.sampling import STEPS, Callback, Known, sample
+from dfplan.known import Known
+from dfplan.plan import CHOICES, Plan, PlannerConfig, inverse_dynamics
+from dfplan.sampling import Callback
+from dfplan.schedules import ScheduleMatrix
+from dfplan.tools.errors import one_of
 from dfplan.train import checkpoint
 
 __all__ = ["Plan", "Planner", "PlannerConfig"]
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Checked: past (B, h, O), goal (B, C) and returns (B,) or None, S, K and arrivals of the candidates."""
+
+    past: Array
+    goal: Array | None
+    returns: Array | None
+    cost: Cost | None
+    steps: int
+    count: int
+    by: Sequence[int]
+    level: float
 
 
 class Planner:
@@ -28,19 +46,23 @@ class Planner:
 
     Args:
         model: a loaded checkpoint.
-        config: how plans are sampled and chosen.
+        config: how plans are sampled and chosen; None: as the checkpoint says.
     """
 
     def __init__(self, model: checkpoint.Checkpoint, config: PlannerConfig | None = None) -> None:
-        self.model, self.config = model, config or PlannerConfig()
+        self.model, self.config = model, config or asked(PlannerConfig, model, "planner")
         self.spec, self.goal = model.config.spec, model.config.goal
-        self.device = next(model.denoiser.parameters()).device
         if not model.config.goal_token or self.spec.relative:
             raise ValueError(
                 "got the checkpoint of a policy (no goal token, or relative channels), which does not plan; load it "
                 "with dfplan.policies.Imitation.load"
             )
-        self._goal_size = next(len(t.channels) for t in self.spec.tokens if t.name == model.config.goal_token)
+        self.decider = Decider(model)
+        _, token = self.decider.window().token(model.config.goal_token)
+        self.place = [self.spec.channel(c).index for c in token.channels]
+        self._returns = next(
+            (t.name for t in self.spec.tokens if self.spec.channel(t.channels[0]).source == "returns"), None
+        )
 
     @classmethod
     def load(cls, folder: Path | str, config: PlannerConfig | None = None, device: str = "cpu") -> Planner:
@@ -51,6 +73,7 @@ class Planner:
         self,
         history: ArrayLike,
         goal: ArrayLike | None = None,
+        returns: float | None = None,
         cost: Cost | None = None,
         horizon: int | None = None,
         candidates: int | None = None,
@@ -62,12 +85,14 @@ class Planner:
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
     ) -> Plan:
-        """Sample candidates and keep the earliest feasible one.
+        """Sample candidates for one start and choose one of them.
 
         Args:
-            history: (O,) the present observation, or (h, O) the past at the plan's stride, the present last.
+            history: (O,) the present observation, or (h, O) the past at the plan's stride, the present last. Several
+                starts go to `plan_batch`.
             goal: values of the goal token, such as (x, y) in m; its other tokens stay free. None: the checkpoint's
-                own goal if no cost is given, else no goal.
+                own goal if neither a cost nor returns are given, else no goal.
+            returns: what a model with a token of returns should reach.
             cost: minimised by guidance and, among feasible plans that arrive together, by selection.
             horizon: S, steps of the plan with the history; at most what the model was trained for.
             candidates: K.
@@ -76,215 +101,275 @@ class Planner:
             warm: an earlier plan to start from, re-noised to `warm_level`.
             elapsed: seconds since that plan was made.
             history_level: level of the history tokens: 0 exact, above 0 a doubtful sensor.
-            seed: same seed, same plan.
-            generator: instead of a seed.
+            seed: same seed, same plan, on any device.
+            generator: instead of a seed, on any device.
             callback: `(row, x, x0)` after each network call, for animations.
 
         Raises:
             ValueError: on a shape, NaN, horizon or arrival that does not fit, naming got, expected and the fix.
         """
+        past = np.asarray(history, np.float64)
+        if past.ndim not in (1, 2) or past.shape[-1] != self.spec.observation_size:
+            raise ValueError(
+                f"got history of shape {past.shape}, expected ({self.spec.observation_size},) or (h, "
+                f"{self.spec.observation_size}) of one start; several starts go to plan_batch"
+            )
+        if goal is not None and np.ndim(goal) != 1:
+            names = [c.name for c in self.spec.channels if c.index in self.place and c.source == "observations"]
+            raise ValueError(f"got goal {goal}, expected {len(names)} finite numbers: {', '.join(names)}")
+        (plan,) = self.plan_batch(
+            np.atleast_2d(past)[None], goal, returns, cost, horizon, candidates, arrivals,
+            None if warm is None else [warm], elapsed, history_level, None if seed is None else [seed],
+            None if generator is None else [generator], callback,
+        )  # fmt: skip
+        return plan
+
+    def plan_batch(
+        self,
+        history: ArrayLike,
+        goal: ArrayLike | None = None,
+        returns: ArrayLike | None = None,
+        cost: Cost | None = None,
+        horizon: int | None = None,
+        candidates: int | None = None,
+        arrivals: Sequence[int] | None = None,
+        warm: Sequence[Plan] | None = None,
+        elapsed: float = 0.0,
+        history_level: float = 0.0,
+        seeds: Sequence[int] | None = None,
+        generators: Sequence[torch.Generator] | None = None,
+        callback: Callback | None = None,
+    ) -> list[Plan]:
+        """Plans for B starts in one batch; what a start gets does not depend on its neighbours.
+
+        Args:
+            history: (B, h, O); a present alone is `observations[:, None]`.
+            goal: (C,) for all, or (B, C).
+            returns: a number for all, or (B,).
+            cost: as in `plan`, like all that is not named here.
+            horizon: S.
+            candidates: K for each start.
+            arrivals: dealt out over the candidates of each start.
+            warm: an earlier plan for each start.
+            elapsed: seconds since these were made.
+            history_level: level of the history tokens.
+            seeds: one for each start.
+            generators: instead of seeds.
+            callback: gets (B * K, T, D).
+
+        Raises:
+            ValueError: as `plan`.
+        """
         began = time.perf_counter()
-        past, target, steps, count, by = self._check(history, goal, cost, horizon, candidates, arrivals)
-        self._check_start(warm, elapsed, history_level)
-        if generator is None:
-            seed = int(torch.randint(2**31, ())) if seed is None else seed
-            generator = torch.Generator(self.device).manual_seed(seed)
+        q = self._check(history, goal, returns, cost, horizon, candidates, arrivals, history_level)
+        self._check_start(warm, elapsed, len(q.past))
+        if generators is None:
+            if seeds is None:
+                seeds = torch.randint(2**31, (len(q.past),)).tolist()
+            numbers: list[int | None] = [int(s) for s in seeds]
+            generators = [generator_of(s) for s in numbers]
         else:
-            seed = None
-        known = self._known(past, target, steps, count, by, history_level)
-        matrix, x = self._start(steps, count, warm, elapsed, len(past), generator)
-        denoiser = self.model.denoiser
-        if cost is not None:
+            numbers = [None] * len(generators)
+        if len(generators) != len(q.past):
+            raise ValueError(f"got {len(generators)} seeds for {len(q.past)} starts, expected one for each")
+        shape = (q.count, q.steps * self.spec.group_size, self.spec.width)
+        noise = noise_of(generators, *shape, device=self.decider.device)
+        found, (matrix, x) = self._known(q), self._start(q, warm, elapsed, noise)
+        denoise, calls = None, matrix.calls
+        if q.cost is not None and self.config.guidance:
             denoise = guide(
-                denoiser, cost, self.config.guidance, schedule=denoiser.schedule, spec=self.spec,
-                normalizer=self.model.normalizer, futures=self.config.futures, generator=generator,
+                self.decider.denoiser, q.cost, self.config.guidance, schedule=self.decider.schedule, spec=self.spec,
+                normalizer=self.model.normalizer, futures=self.config.futures, noise=noise,
             )  # fmt: skip
-        else:
-            denoise = denoiser
-        with torch.no_grad():
-            x0 = sample(
-                denoise, denoiser.schedule, matrix, x,
-                known=known, step=STEPS[self.config.step], generator=generator, callback=callback,
-            )  # fmt: skip
-            futures = 1 if cost is None or self.config.futures == 1 else 1 + self.config.futures
-            plan = self._choose(x0, known, past, target, cost, matrix.calls * futures, generator, began)
-        return replace(plan, seed=seed)
+            calls *= 1 if self.config.futures == 1 else 1 + self.config.futures
+        x0, _ = self.decider.run(
+            found, matrix, x, self.config, noise=noise, denoise=denoise, callback=callback
+        )
+        tokens, errors, calls = self._errors(x0, found, q, noise, calls)
+        plans = self._plans(q, tokens, errors)
+        seconds = (time.perf_counter() - began) / len(plans)
+        return [
+            replace(p, seed=s, seconds=seconds, network_calls=calls)
+            for p, s in zip(plans, numbers, strict=True)
+        ]
 
     def _check(
-        self, history: ArrayLike, goal: ArrayLike | None, cost: Cost | None, horizon: int | None,
-        candidates: int | None, arrivals: Sequence[int] | None,
-    ) -> tuple[Array, Array | None, int, int, Sequence[int]]:  # fmt: skip
-        past = np.atleast_2d(np.asarray(history, np.float64))
+        self, history: ArrayLike, goal: ArrayLike | None, returns: ArrayLike | None, cost: Cost | None,
+        horizon: int | None, candidates: int | None, arrivals: Sequence[int] | None, level: float,
+    ) -> _Question:  # fmt: skip
+        past = np.asarray(history, np.float64)
         size, longest = self.spec.observation_size, self.model.config.horizon
-        if past.ndim != 2 or past.shape[1] != size:
+        if past.ndim != 3 or past.shape[2] != size or not past.size:
             raise ValueError(
-                f"got history of shape {np.shape(history)}, expected ({size},) for the present or (h, {size})"
+                f"got history of shape {past.shape}, expected (B, h, {size}): one start is ({size},) or (h, {size}) in "
+                "plan(), and B presents are observations[:, None] in plan_batch()"
             )
         if not np.isfinite(past).all():
-            row, column = np.argwhere(~np.isfinite(past))[0]
+            _, row, column = np.argwhere(~np.isfinite(past))[0]
             raise ValueError(
-                f"history[{row}, {column}] is {past[row, column]}; check the sensor, or plan without that row"
+                f"history[{row}, {column}] is {past[~np.isfinite(past)][0]}; check the sensor, or plan without that row"
             )
-        if goal is None and cost is None:
+        if cost is None and (self.config.futures > 1):
+            raise ValueError(
+                f"got futures={self.config.futures} without a cost, which would change nothing; give a cost, or futures=1"
+            )
+        if goal is None and cost is None and returns is None:
             goal = self.goal
-        target = None if goal is None else np.asarray(goal, np.float64)
-        if target is not None and (target.shape != (self._goal_size,) or not np.isfinite(target).all()):
-            token = next(t for t in self.spec.tokens if t.name == self.model.config.goal_token)
-            raise ValueError(
-                f"got goal {goal}, expected {self._goal_size} finite numbers: {', '.join(token.channels)}"
-            )
+        aim = None if returns is None else self._aim(returns, len(past))
         steps = longest if horizon is None else horizon
-        if not len(past) < steps <= longest:
+        if not past.shape[1] < steps <= longest:
             raise ValueError(
-                f"got horizon={steps} with {len(past)} steps of history, expected {len(past) + 1} to {longest}"
+                f"got horizon={steps} with {past.shape[1]} steps of history, expected {past.shape[1] + 1} to {longest}"
             )
         count = self.config.candidates if candidates is None else candidates
         if count < 1:
             raise ValueError(f"got candidates={count}, expected 1 or more")
         by = [steps - 1] if arrivals is None else list(arrivals)
-        if not by or not all(len(past) <= n < steps for n in by):
-            raise ValueError(f"got arrivals {by}, expected steps from {len(past)} to {steps - 1}")
-        return past, target, steps, count, by
+        if not by or not all(past.shape[1] <= n < steps for n in by):
+            raise ValueError(f"got arrivals {by}, expected steps from {past.shape[1]} to {steps - 1}")
+        if not 0 <= level <= 1:
+            raise ValueError(f"got history_level={level}, expected 0 (exact) to 1 (unknown)")
+        return _Question(past, self._target(goal, len(past)), aim, cost, steps, count, by, level)
 
-    def _check_start(self, warm: Plan | None, elapsed: float, history_level: float) -> None:
-        if not 0 <= history_level <= 1:
-            raise ValueError(f"got history_level={history_level}, expected 0 (exact) to 1 (unknown)")
+    def _target(self, goal: ArrayLike | None, batch: int) -> Array | None:
+        if goal is None:
+            return None
+        target, size = np.asarray(goal, np.float64), len(self.place)
+        if target.shape not in ((size,), (batch, size)) or not np.isfinite(target).all():
+            _, token = self.decider.window().token(self.model.config.goal_token)
+            raise ValueError(f"got goal {goal}, expected {size} finite numbers: {', '.join(token.channels)}")
+        return np.broadcast_to(target, (batch, size))
+
+    def _aim(self, returns: ArrayLike, batch: int) -> Array:
+        if self._returns is None:
+            raise ValueError(
+                f"got returns={returns}, but no token of the model is one of returns (it has "
+                f"{[t.name for t in self.spec.tokens]}); train with one, or guide by a cost"
+            )
+        aim = np.asarray(returns, np.float64)
+        if aim.shape not in ((), (batch,)) or not np.isfinite(aim).all():
+            raise ValueError(f"got returns={returns}, expected a finite number, or one for each of {batch}")
+        return np.broadcast_to(aim, (batch,))
+
+    def _check_start(self, warm: Sequence[Plan] | None, elapsed: float, batch: int) -> None:
         if not 0 <= elapsed < float("inf"):
             raise ValueError(
                 f"got elapsed={elapsed}, expected seconds since the warm plan was made, 0 or more"
             )
-        if warm is not None and (
-            warm.tokens.shape[-1] != self.spec.width or warm.tokens.shape[1] % self.spec.group_size
-        ):
-            raise ValueError(
-                f"got a warm plan of tokens {tuple(warm.tokens.shape)}, expected one made by this planner"
-            )
+        if warm is not None and len(warm) != batch:
+            raise ValueError(f"got {len(warm)} warm plans for {batch} starts, expected one for each")
+        for plan in warm or ():
+            if plan.tokens.shape[-1] != self.spec.width or plan.tokens.shape[1] % self.spec.group_size:
+                raise ValueError(
+                    f"got a warm plan of tokens {tuple(plan.tokens.shape)}, expected one made by this planner"
+                )
 
-    def _known(
-        self,
-        past: Array,
-        target: Array | None,
-        steps: int,
-        count: int,
-        by: Sequence[int],
-        history_level: float,
-    ) -> Known:
-        spec, group = self.spec, self.spec.group_size
-        arrays = {}
-        for token in spec.tokens:
-            channels = [spec.channel(c) for c in token.channels]
-            part = np.zeros((1, steps, spec.stack, len(channels)))
-            if channels[0].source == "observations":
-                part[0, : len(past)] = past[:, None, [c.index for c in channels]]
-            if target is not None and token.name == self.model.config.goal_token:
-                part[0, len(past) :] = target
-            arrays[token.name] = part
-        observed = torch.tensor([spec.channel(t.channels[0]).source == "observations" for t in spec.tokens])
-        index = torch.arange(steps)
-        mask = (index < len(past))[:, None] & observed
-        mask = mask.repeat(count, 1, 1)
-        level = torch.where(index < len(past), history_level, 0.0).repeat_interleave(group).repeat(count, 1)
-        if target is not None:
-            arrival = torch.tensor([by[k % len(by)] for k in range(count)])
-            mask |= (index >= arrival[:, None])[..., None] & spec.token_mask(self.model.config.goal_token)
-        x = torch.from_numpy(spec.pack(arrays)).to(self.device)
-        values = self.model.normalizer.normalize(x).expand(count, -1, -1)
-        return Known(values, mask.flatten(1).to(self.device), level.to(self.device))
+    def _known(self, q: _Question) -> Known:
+        """Of (B * K, T) tokens: history, goal, returns."""
+        window, (batch, count) = self.decider.window(q.steps), q.past.shape[:2]
+        frames = np.repeat(q.past[:, :, None], self.spec.stack, 2)
+        found = known.past(window, frames)
+        if q.level:
+            found = known.doubt(found, np.ones((batch, count, self.spec.group_size), bool), q.level)
+        found, index = found.repeat(q.count), torch.arange(q.steps)
+        if q.returns is not None and self._returns:
+            aim = np.repeat(q.returns, q.count)[:, None]
+            later = (index >= count - 1).expand(batch * q.count, -1)
+            found = found | known.given(window, self._returns, aim, later)
+        if q.goal is not None:
+            arrival = torch.tensor([q.by[k % len(q.by)] for k in range(q.count)]).repeat(batch)
+            goal = np.repeat(q.goal, q.count, 0)
+            found = found | known.given(window, self.model.config.goal_token, goal, index >= arrival[:, None])
+        return found
 
     def _start(
-        self, steps: int, count: int, warm: Plan | None, elapsed: float, past: int, generator: torch.Generator
-    ) -> tuple[schedules.ScheduleMatrix, Tensor]:
-        c, group = self.config, self.spec.group_size
-        matrix = schedules.make(c.schedule, steps, c.steps, c.uncertainty).repeat(group)
-        shape = (count, steps * group, self.spec.width)
-        noise = torch.randn(shape, generator=generator, device=self.device)
-        if warm is None:
-            return matrix, noise
-        matrix = matrix.scaled(c.warm_level)
-        shift = elapsed / (self.spec.dt * self.spec.stride)
-        at = torch.arange(steps) - past + warm.history + shift
-        at = at.clamp(0, warm.tokens.shape[1] // group - 1)
-        low, part = at.floor().long(), (at - at.floor())[None, :, None, None].to(self.device)
-        old = warm.tokens[warm.chosen].to(self.device).unflatten(0, (-1, group))[None]
-        high = (low + 1).clamp(max=old.shape[1] - 1)
-        x0 = torch.lerp(old[:, low], old[:, high], part.to(old.dtype)).flatten(1, 2).expand(shape)
-        level = matrix.levels[0].to(self.device).expand(shape[:2])
-        return matrix, self.model.denoiser.schedule.add_noise(x0, level, noise)
-
-    def _choose(
-        self, x0: Tensor, known: Known, past: Array, target: Array | None, cost: Cost | None, calls: int,
-        generator: torch.Generator, began: float,
-    ) -> Plan:  # fmt: skip
-        spec, model, limit = self.spec, self.model, self.model.calibration
-        error = self_error(model.denoiser, model.denoiser.schedule, x0, known.mask, generator)
-        calls += 6
-        errors = (error / limit.get("self_error", float("inf"))).double().cpu().numpy()
-        physical = model.normalizer.unnormalize(x0)
-        place = self.goal_values(physical)
-        feasible = errors <= self.config.tolerance
-        longest = np.linalg.norm(np.diff(place, axis=1), axis=-1).max(1)
-        feasible &= longest <= 1.5 * limit.get("step", float("inf"))  # a little faster than the data is fine
-        costs = (
-            np.zeros(len(place))
-            if cost is None
-            else evaluate(cost, x0, spec, model.normalizer).double().cpu().numpy()
+        self, q: _Question, warm: Sequence[Plan] | None, elapsed: float, noise: Noise
+    ) -> tuple[ScheduleMatrix, Tensor]:
+        matrix, start, group = (
+            self.config.matrix(q.steps).repeat(self.spec.group_size),
+            noise(),
+            self.spec.group_size,
         )
-        length = np.linalg.norm(np.diff(place, axis=1), axis=-1).sum(1)
-        times, observations, actions = self._physical(physical, past)
-        arrivals = self._arrivals(observations, target)
-        order = np.lexsort((length, costs, arrivals, np.where(feasible, 0, errors), ~feasible))
-        chosen = int(order[0])
-        return Plan(
-            observations[chosen], None if actions is None else actions[chosen], times, observations, chosen, feasible,
-            arrivals, errors, costs, calls, time.perf_counter() - began, x0.cpu(), len(past),
-        )  # fmt: skip
+        if warm is None:
+            return matrix, start
+        matrix = matrix.scaled(self.config.warm_level)
+        shift, rows = elapsed / (self.spec.dt * self.spec.stride), []
+        for plan in warm:
+            at = torch.arange(q.steps) - q.past.shape[1] + plan.history + shift
+            at = at.clamp(0, plan.tokens.shape[1] // group - 1)
+            low, part = at.floor().long(), (at - at.floor())[None, :, None, None]
+            old = plan.tokens[plan.chosen].unflatten(0, (-1, group))[None]
+            high = (low + 1).clamp(max=old.shape[1] - 1)
+            x0 = torch.lerp(old[:, low], old[:, high], part.to(old.dtype)).flatten(1, 2)
+            rows.append(x0.expand(q.count, -1, -1))
+        level = matrix.levels[0].expand(start.shape[:2]).to(start.device)
+        return matrix, self.decider.schedule.add_noise(torch.cat(rows).to(start.device), level, start)
+
+    def _errors(
+        self, x0: Tensor, found: Known, q: _Question, noise: Noise, calls: int
+    ) -> tuple[Tensor, Array, int]:
+        """Tokens on the CPU, the model's own error of each over the data's quantile, and network calls so far.
+
+        Where there is nothing to choose, the error is not measured: NaN.
+        """
+        if q.count == 1:
+            return self.decider.fetch(x0)[0], np.full(len(x0), np.nan), calls
+        decider = self.decider
+        with torch.no_grad():
+            mask = found.mask.to(decider.device)
+            error = self_error(decider.denoiser, decider.schedule, x0, mask, noise)
+        tokens, error = decider.fetch(x0, error)
+        limit = self.model.calibration.get("self_error", float("inf"))
+        return tokens, (error / limit).double().numpy(), calls + 6
+
+    def _plans(self, q: _Question, tokens: Tensor, errors: Array) -> list[Plan]:
+        """A plan for each start, of its candidates."""
+        present = np.repeat(q.past[:, -1], q.count, 0)
+        offsets = self.spec.frames(q.steps).ravel() - (q.past.shape[1] - 1) * self.spec.stride
+        ahead = offsets >= 0
+        times = (offsets[ahead] * self.spec.dt).astype(np.float64)
+        read = {s: self.decider.read(tokens, s, present) for s in ("observations", "actions", "rewards")}
+        arrays = {s: a[:, ahead] for s, a in read.items() if a is not None}
+        place = self.goal_values(self.decider.physical(tokens))
+        moved = np.linalg.norm(np.diff(place, axis=1), axis=-1)
+        # A little faster than the data is fine.
+        feasible = moved.max(1) <= 1.5 * self.model.calibration.get("step", float("inf"))
+        feasible &= ~(errors > self.config.tolerance)
+        costs = np.zeros(len(place))
+        if q.cost is not None:
+            costs = evaluate(q.cost, tokens, self.spec, self.decider.window().normalizer).double().numpy()
+        if "actions" not in arrays:
+            actions = inverse_dynamics(self.model, times, arrays["observations"], present)
+            arrays |= {} if actions is None else {"actions": actions}
+        goal = None if q.goal is None else np.repeat(q.goal, q.count, 0)
+        arrivals = self._arrivals(arrays["observations"], goal)
+        plans, choose = [], CHOICES[one_of("choice", self.config.choice, CHOICES)]
+        for b in range(len(q.past)):
+            mine = slice(b * q.count, (b + 1) * q.count)
+            mean = place[mine]
+            k = choose(mean, moved[mine].sum(1), costs[mine], arrivals[mine], errors[mine], feasible[mine])
+            chosen = {s: a[mine][k] for s, a in arrays.items()}
+            plans.append(
+                Plan(
+                    chosen["observations"], chosen.get("actions"), times, arrays["observations"][mine], k, feasible[mine],
+                    arrivals[mine], errors[mine], costs[mine], 0, 0.0, tokens[mine], q.past.shape[1],
+                    rewards=chosen.get("rewards"),
+                )
+            )  # fmt: skip
+        return plans
 
     def goal_values(self, physical: Tensor) -> Array:
         """(K, T, D) tokens, physical units -> (K, S, C): the goal token's channels, last frame of each step."""
-        mask = self.spec.token_mask(self.model.config.goal_token).repeat(
-            physical.shape[1] // self.spec.group_size
-        )
-        width = self._goal_size * self.spec.stack
-        values = physical[:, mask.to(physical.device), width - self._goal_size : width]
-        return values.double().cpu().numpy()
+        name, size = self.model.config.goal_token, len(self.place)
+        mask = self.spec.token_mask(name).repeat(physical.shape[1] // self.spec.group_size)
+        width = size * self.spec.stack
+        values = physical.cpu()[:, mask, width - size : width]
+        return values.double().numpy()
 
-    def _arrivals(self, observations: Array, target: Array | None) -> NDArray[np.int64]:
+    def _arrivals(self, observations: Array, goal: Array | None) -> NDArray[np.int64]:
         steps = observations.shape[1]
-        if target is None:
+        if goal is None:
             return np.full(len(observations), steps, np.int64)
-        token = next(t for t in self.spec.tokens if t.name == self.model.config.goal_token)
-        place = observations[..., [self.spec.channel(c).index for c in token.channels]]
-        away = np.linalg.norm(place - target, axis=-1) > self.config.within
+        place = observations[..., self.place]
+        away = np.linalg.norm(place - goal[:, None], axis=-1) > self.config.within
         return np.where(away.any(1), steps - np.argmax(away[:, ::-1], 1), 0).astype(np.int64)
-
-    def _physical(self, physical: Tensor, past: Array) -> tuple[Array, Array, Array | None]:
-        """Times (H,), observations (K, H, O) and actions (K, H, A) or None, from the present on."""
-        spec = self.spec
-        offsets = spec.frames(physical.shape[1] // spec.group_size).ravel() - (len(past) - 1) * spec.stride
-        ahead, present = offsets >= 0, torch.from_numpy(past[-1]).to(physical)
-        times = (offsets[ahead] * spec.dt).astype(np.float64)
-        found = spec.array(physical, "observations", present)
-        assert found is not None
-        observations: Array = found.double().cpu().numpy()[:, ahead]
-        actions = spec.array(physical, "actions")
-        if actions is not None:
-            diffused: Array = actions.double().cpu().numpy()[:, ahead]
-            return times, observations, diffused
-        return times, observations, self._inverse_dynamics(times, observations, past[-1])
-
-    def _inverse_dynamics(self, times: Array, observations: Array, present: Array) -> Array | None:
-        """Fill velocities that are not modelled, in place; mean actions (K, H, A) between the times, or None."""
-        dynamics: dict[str, Any] | None = self.model.calibration.get("dynamics")
-        modelled = {c.index for c in self.spec.channels if c.source == "observations"}
-        size = self.spec.action_size
-        if dynamics is None or modelled != set(range(size)):
-            return None
-        observations[..., size:] = np.gradient(observations[..., :size], times, axis=1)
-        observations[:, 0, size:] = present[size:]
-        v, steps = observations[..., size:], np.rint(np.diff(times) / self.spec.dt)[:, None]
-        keep = dynamics["keep"] ** steps  # n env steps of v' = keep v + gain a with one action
-        gain = dynamics["gain"] * np.array(
-            [[sum(dynamics["keep"] ** i for i in range(int(n)))] for n in steps[:, 0]]
-        )
-        actions = np.clip((v[:, 1:] - keep * v[:, :-1]) / gain, -1, 1)
-        return np.concatenate([actions, np.zeros_like(v[:, :1])], 1)

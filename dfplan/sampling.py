@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dfplan.denoiser import Denoise
+from dfplan.known import Known
 from dfplan.noise import NoiseSchedule
 from dfplan.schedules import ScheduleMatrix
 
@@ -80,21 +81,6 @@ def dpm_solver_2m(row: Row) -> Tensor:
 STEPS: dict[str, Step] = {"ddim": ddim, "ddpm": ddpm, "dpm_solver_2m": dpm_solver_2m}
 
 
-@dataclass(frozen=True)
-class Known:
-    """What is known of a trajectory.
-
-    Attributes:
-        values: (B, T, D) normalised, used where `mask` is True.
-        mask: (B, T) True at known tokens.
-        level: (B, T) how noisy the known value is: 0 exact, above 0 a doubtful sensor. None: all exact.
-    """
-
-    values: Tensor
-    mask: Tensor
-    level: Tensor | None = None
-
-
 Callback = Callable[[int, Tensor, Tensor], None]
 
 
@@ -106,8 +92,7 @@ def sample(
     *,
     known: Known | None = None,
     step: Step = ddim,
-    generator: torch.Generator | None = None,
-    cond: Tensor | None = None,
+    noise: Callable[[], Tensor] | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
     """Denoise tokens down the rows of `matrix`: the only denoising loop.
@@ -115,21 +100,17 @@ def sample(
     A token whose level does not change in a row is left as it is; known tokens never rise above their own level.
 
     Args:
-        denoiser: `(x, level, cond) -> x0`, guided or not.
+        denoiser: `(x, level) -> x0`, guided or not.
         schedule: the noise the denoiser was trained with.
         matrix: (M+1, T) levels.
         x: (B, T, D) tokens at the levels of the first row: standard normal noise, or a noised plan (warm start).
         known: tokens that are given.
         step: step rule.
-        generator: of the noise that stochastic steps draw.
-        cond: passed to the denoiser (state of a recurrent network).
+        noise: draws (B, T, D) standard normal for stochastic steps; None: from torch's own generator.
         callback: called with (row, x, x0) after each network call; it gets clones.
 
     Returns:
         (B, T, D) tokens at the levels of the last row.
-
-    Raises:
-        FloatingPointError: when a NaN or infinity comes out.
     """
     if matrix.levels.shape[1] != x.shape[1]:
         raise ValueError(
@@ -141,20 +122,14 @@ def sample(
         levels = torch.where(known.mask, torch.minimum(levels, own), levels)
         x = torch.where(known.mask[..., None], schedule.alpha(levels[0])[..., None] * known.values, x)
 
-    def noise() -> Tensor:
-        return torch.randn(x.shape, generator=generator, device=x.device)
-
+    noise = noise or (lambda: torch.randn_like(x))
     before_x0: Tensor | None = None
     for m in range(matrix.calls):
-        x0 = denoiser(x, levels[m], cond)
+        x0 = denoiser(x, levels[m])
         before = levels[m - 1][..., None] if m else None
         row = Row(x, x0, levels[m][..., None], levels[m + 1][..., None], schedule, before_x0, before, noise)
         x = torch.where(row.next < row.level, step(row), x)
         before_x0 = x0
         if callback:
             callback(m, x.clone(), x0.clone())
-    if not torch.isfinite(x).all():
-        raise FloatingPointError(
-            "the plan holds NaN or infinity; lower the guidance scale, and guide in fp32"
-        )
     return x

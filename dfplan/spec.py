@@ -200,7 +200,7 @@ class TrajectorySpec:
     def array(self, x: Tensor, source: str, present: Tensor | None = None) -> Tensor | None:
         """Tokens -> one env array: (B, T, D) -> (B, S*stack, C), or None where no channel comes from `source`.
 
-        Columns that are not modelled are taken from `present` (C,) or are 0.
+        Columns that are not modelled are taken from `present`, (C,) or (B, 1, 1, C), or are 0.
         """
         mine = [c for c in self.channels if c.source == source]
         if not mine:

@@ -1,6 +1,9 @@
 """Policies: what turns plans and demonstrations into actions."""
 
-from .imitation import Imitation, ImitationConfig
+from dfplan.act import ImitationConfig
+
+from .baselines import Search, Uniform, search
+from .imitation import Imitation
 from .receding import Receding, receding
 from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
 
@@ -11,6 +14,9 @@ __all__ = [
     "PointMass",
     "ProportionalDerivative",
     "Receding",
+    "Search",
     "Tracker",
+    "Uniform",
     "receding",
+    "search",
 ]

@@ -40,7 +40,7 @@ class Perceptron(nn.Module):
         for block in self.blocks:
             nn.init.zeros_(block[-1].weight)  # type: ignore[index, arg-type]
 
-    def forward(self, x: Tensor, level: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """x (B, T, D) at level (B, T) -> (B, T, D)."""
         if x.shape[1] != self.tokens:
             raise ValueError(f"got {x.shape[1]} tokens, this network was built for exactly {self.tokens}")

@@ -10,16 +10,17 @@ from dfplan.nets.embeddings import LevelEmbedding
 
 
 class Recurrent(nn.Module):
-    """Backbone `(x, level, state) -> output`; z_t = GRU(z_{t-1}, x_t, level_t), output_t from z_t.
+    """Backbone `(x, level) -> output`; z_t = GRU(z_{t-1}, x_t, level_t), output_t from z_t.
 
-    The state after the past is the whole memory: `advance` moves it on, and a plan starts from it, so history
-    needs no window.
+    The state after the past is the whole memory, so history needs no window.
 
     Args:
         channels: D.
         width: size of the latent z.
         layers: residual MLP layers of the read-out.
     """
+
+    causal = True
 
     def __init__(self, channels: int, width: int = 256, layers: int = 4) -> None:
         super().__init__()
@@ -36,16 +37,20 @@ class Recurrent(nn.Module):
     def _inputs(self, x: Tensor, level: Tensor) -> Tensor:
         return F.silu(self.embed(x) + self.level(level))
 
-    def forward(self, x: Tensor, level: Tensor, cond: Tensor | None = None) -> Tensor:
-        """(B, T, D), (B, T), state (B, width) or None -> (B, T, D)."""
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """(B, T, D), (B, T) -> (B, T, D)."""
+        return self.step(x, level, None, 0)[0]
+
+    def step(self, x: Tensor, level: Tensor, state: Tensor | None, keep: int) -> tuple[Tensor, Tensor | None]:
+        """Tokens x (B, T, D) after those in `state` (B, width) -> (B, T, D), and the state after `keep` of them."""
         inputs = self._inputs(x, level)
-        h = inputs + self.gru(inputs, None if cond is None else cond[None])[0]
+        hidden = self.gru(inputs, None if state is None else state[None])[0]
+        h = inputs + hidden
         for mlp in self.mlps:
             h = h + mlp(h)
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(h.to(self.head.weight.dtype))
+            return self.head(h.to(self.head.weight.dtype)), hidden[:, keep - 1] if keep else state
 
-    def advance(self, x: Tensor, level: Tensor, state: Tensor | None = None) -> Tensor:
-        """State (B, width) after seeing tokens x (B, T, D) at `level` (B, T), from `state` or from nothing."""
-        out: Tensor = self.gru(self._inputs(x, level), None if state is None else state[None])[1][0]
-        return out
+    def cut(self, state: Tensor, tokens: int, of: int) -> Tensor | None:
+        """The state is a summary: it is whole, or of no use."""
+        return state if tokens == of else None

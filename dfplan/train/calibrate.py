@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def calibrate(
         the demonstrations' actions.
     """
     if not config.goal_token:
-        actions = np.asarray(windows.episodes.arrays["actions"], np.float64)
+        actions = windows.episodes.arrays["actions"]  # perhaps larger than memory: not copied
         return {"actions": {"low": actions.min(0).tolist(), "high": actions.max(0).tolist()}}
     rng, generator = np.random.default_rng(config.seed), torch.Generator(device).manual_seed(config.seed)
     errors, moves = [], []
@@ -42,7 +43,8 @@ def calibrate(
         x = x.to(device)
         known = torch.zeros(x.shape[:2], dtype=torch.bool, device=device)
         known[:, : config.spec.group_size] = known[:, -config.spec.group_size :] = True
-        errors.append(self_error(denoiser, config.model.noise, x, known, generator))
+        noise = partial(torch.randn, x.shape, generator=generator, device=device)
+        errors.append(self_error(denoiser, config.model.noise, x, known, noise))
         valid = config.spec.token_mask(config.goal_token)
         places = normalizer.unnormalize(x)[:, valid.repeat(config.horizon).to(device)]
         width, size = int(config.spec.valid[group].sum()), len(config.spec.tokens[group].channels)

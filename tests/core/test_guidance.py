@@ -157,19 +157,22 @@ def test_more_futures_less_variance():
     net, x = Perceptron(2, mix=True), torch.randn(1, 5, 2).expand(200, -1, -1)
     level = torch.tensor([[0.2, 0.5, 0.8, 1.0, 1.0]]).expand(200, -1)
     g = torch.Generator().manual_seed(0)
-    few, many = (guided(net, bowl, futures=n, generator=g)(x, level).var(0).mean() for n in (2, 16))
+    few, many = (
+        guided(net, bowl, futures=n, noise=lambda: torch.randn(x.shape, generator=g))(x, level).var(0).mean()
+        for n in (2, 16)
+    )
     assert 4 < few / many < 16  # 8, as variance falls with 1 / n
 
 
 def test_futures_redraw_only_what_is_noisier_than_the_front():
     seen = []
 
-    def spy(x, level, cond=None):
+    def spy(x, level):
         seen.append(x.detach().clone())
         return x * 0.5
 
     x, level = torch.randn(2, 4, 2), torch.tensor([[0.0, 0.3, 0.3, 0.7]] * 2)
-    guided(spy, bowl, futures=3, generator=torch.Generator().manual_seed(0))(x, level)
+    guided(spy, bowl, futures=3, noise=lambda: torch.randn(x.shape))(x, level)
     copies = seen[-1]
     assert copies.shape == (6, 4, 2)
     assert (copies[:, :3] == x.repeat(3, 1, 1)[:, :3]).all()

@@ -42,14 +42,22 @@ def test_samples_of_a_batch_do_not_mix(net):
 
 
 @pytest.mark.parametrize("cut", [1, 3, 7])
-def test_recurrent_state_carries_the_whole_past(cut):
-    net, x, level = Recurrent(3, 16, 2).double(), torch.randn(2, 8, 3).double(), torch.rand(2, 8).double()
-    state = net.advance(x[:, :cut], level[:, :cut])
-    assert state.shape == (2, 16)
-    torch.testing.assert_close(net(x[:, cut:], level[:, cut:], state), net(x, level)[:, cut:])
-    assert (net(x[:, cut:], level[:, cut:]) - net(x, level)[:, cut:]).abs().max() > 1e-4
-    again = net.advance(x[:, cut:], level[:, cut:], state)
-    torch.testing.assert_close(again, net.advance(x, level))
+@pytest.mark.parametrize("kind", ["recurrent", "transformer"])
+def test_the_state_of_a_causal_network_carries_the_whole_past(kind, cut):
+    net = Recurrent(3, 16, 2).double() if kind == "recurrent" else transformer(True)
+    x, level = torch.randn(2, 8, 3).double(), torch.rand(2, 8).double()
+    whole = net(x, level)
+    first, state = net.step(x[:, :5], level[:, :5], None, cut if cut < 5 else 5)
+    torch.testing.assert_close(first, whole[:, :5])
+    kept = min(cut, 5)
+    rest, after = net.step(x[:, kept:], level[:, kept:], state, 8 - kept)
+    torch.testing.assert_close(rest, whole[:, kept:])
+    assert (net(x[:, kept:], level[:, kept:]) - whole[:, kept:]).abs().max() > 1e-4
+    if kind == "transformer":  # keys and values can be cut back, a summary cannot
+        shorter = net.cut(after, kept, 8)
+        torch.testing.assert_close(net.step(x[:, kept:], level[:, kept:], shorter, 0)[0], whole[:, kept:])
+    else:
+        assert net.cut(after, kept, 8) is None and net.cut(after, 8, 8) is after
 
 
 def test_transformer_knows_position_and_kind():
@@ -66,9 +74,7 @@ def test_transformer_takes_fewer_tokens_and_refuses_more():
         net(torch.randn(1, 9, 3).double(), torch.rand(1, 9).double())
 
 
-def test_transformer_refuses_a_state_and_odd_heads():
-    with pytest.raises(ValueError, match="keeps no state"):
-        transformer(False)(torch.randn(1, 8, 3).double(), torch.rand(1, 8).double(), torch.zeros(1, 16))
+def test_transformer_refuses_odd_heads():
     with pytest.raises(ValueError, match="width=10, heads=4"):
         ModelConfig(width=10, heads=4)
 
@@ -79,6 +85,8 @@ def test_cpu_attention_is_torchs(causal):
     torch.testing.assert_close(
         attention(q, k, v, causal), F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     )
+    last = attention(q[:, :, 4:], k, v, causal)  # the last tokens alone see all keys
+    torch.testing.assert_close(last, attention(q, k, v, causal)[:, :, 4:])
     half = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), causal)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), attention(q, k, v, causal), rtol=0.1, atol=0.05)

@@ -80,7 +80,9 @@ def test_arrivals_are_dealt_out_and_held():
 
 def test_the_earliest_feasible_plan_is_chosen():
     for arrivals in ([7, 3, 5], [5, 7, 3], [3, 7, 7]):
-        plan = planner(within=1e-3).plan(PRESENT, GOAL, arrivals=arrivals, candidates=3, seed=0)
+        plan = planner(within=1e-3, choice="earliest").plan(
+            PRESENT, GOAL, arrivals=arrivals, candidates=3, seed=0
+        )
         assert plan.feasible.all()
         assert plan.arrivals[plan.chosen] == 3
         assert len(plan.best()) == 4

@@ -84,7 +84,7 @@ class Gaussian:
             self.schedule.alpha(level).square() * self.std**2 + self.schedule.sigma(level).square()
         ).sqrt()
 
-    def __call__(self, x, level, cond=None):
+    def __call__(self, x, level):
         alpha, spread = self.schedule.alpha(level)[..., None], self.spread(level)[..., None]
         return self.mean + self.std**2 * alpha / spread.square() * (x - alpha * self.mean)
 
@@ -102,7 +102,7 @@ class Echo(nn.Module):
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x, level, cond=None):
+    def forward(self, x, level):
         return x
 
 
@@ -115,6 +115,6 @@ class Perceptron(nn.Module):
         self.mix = mix
         self.one, self.two = nn.Linear(width + 1, 12), nn.Linear(12, width)
 
-    def forward(self, x, level, cond=None):
+    def forward(self, x, level):
         out = self.two(torch.tanh(self.one(torch.cat([x, level[..., None]], -1))))
         return out + out.mean(1, keepdim=True) if self.mix else out

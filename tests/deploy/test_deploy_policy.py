@@ -4,12 +4,14 @@ import io
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("ruamel.yaml", reason="pip install 'dfplan[deploy]'")
 pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from robots import Robot, mapping
 
+from dfplan.act import Actor
 from dfplan.data import Episodes
 from dfplan.deploy import CommittedPolicy, DryRun, FakeClock, History, Monitor, calibrate, deploy
 from dfplan.deploy.robot.observe import tokens_of
@@ -64,29 +66,24 @@ def test_without_committed_actions_it_is_the_policy(model):
     past, _ = history()
     plain = Imitation(model, ImitationConfig(memory=3, steps=3))
     plain.reset(0)
-    for row in past.observations[:-1]:
-        plain._observe(row, ())
-    plain._done.extend(a[None] for a in past.done)
-    wanted = plain.predict(past.observations[-1])
-    made = CommittedPolicy(Imitation(model, ImitationConfig(memory=3, steps=3)))
+    steps = list(zip(past.observations, [None, *past.done], strict=True))
+    for row, done in steps[:-1]:
+        plain.act(row, executed=done)
+    plain.generators = [torch.Generator().manual_seed(0)]
+    wanted = plain.predict(steps[-1][0], executed=steps[-1][1])
+    made = CommittedPolicy(Actor(model, ImitationConfig(memory=3, steps=3)))
     made.reset(0)
     got = made.decide(past, np.zeros((0, 2)))
     np.testing.assert_allclose(got[: len(wanted)], wanted, atol=1e-6)
     assert made.steps == 5 and made.ahead == 8 and len(got) == 8
-    assert plain.chunk == 4 and made.chunk == 2  # open: two tokens; on an arm one
+    assert plain.actor.chunk == 4 and made.chunk == 2  # open: two tokens; on an arm one
 
 
 @pytest.mark.parametrize("show", ["clean", "noised"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_what_is_committed_is_known_to_the_network_and_has_influence(model, count, show):
     past, actions = history()
-    made = CommittedPolicy(Imitation(model, ImitationConfig(memory=3)), show)
-    values, where = made._committed(_known(made, past), 3, actions[:count])
-    assert int(where.sum()) == count * 2
-    back = model.normalizer.unnormalize(values)
-    out = model.config.spec.array(back, "actions")[0, 4 : 4 + count].double().numpy()
-    out[:, 0] += past.observations[-1, 0]  # `target a` is relative to `a`
-    np.testing.assert_allclose(out, actions[:count], atol=1e-5)
+    made = CommittedPolicy(Actor(model, ImitationConfig(memory=3)), show)
     made.reset(0)
     one = made.decide(past, actions[:count])
     made.reset(0)
@@ -94,18 +91,12 @@ def test_what_is_committed_is_known_to_the_network_and_has_influence(model, coun
     assert len(one) == 8 - count and np.abs(one - other).max() > 1e-4
 
 
-def _known(made, past):
-    made.reset(0)
-    made._remember(past)
-    return made.policy._known(3)
-
-
 def test_too_many_committed_actions_and_streaming_are_refused(model):
     past, actions = history()
     with pytest.raises(ValueError, match="longer horizon"):
-        CommittedPolicy(Imitation(model, ImitationConfig(memory=3))).decide(past, actions[:8])
+        CommittedPolicy(Actor(model, ImitationConfig(memory=3))).decide(past, actions[:8])
     with pytest.raises(ValueError, match="stream=False"):
-        CommittedPolicy(Imitation(model, ImitationConfig(stream=True)))
+        CommittedPolicy(Actor(model, ImitationConfig(stream=True)))
 
 
 def test_policy_and_mapping_must_fit_together(model):
@@ -123,8 +114,7 @@ def test_policy_and_mapping_must_fit_together(model):
 
 
 def test_the_monitor_knows_a_jump_and_keeps_quiet_on_demonstrations(model, tmp_path):
-    policy = Imitation(model)
-    policy.reset(0)
+    policy = Actor(model)
     monitor = calibrate(policy, demos(30, seed=1), every=4)
     monitor = Monitor.from_json(monitor.to_json())
     past, _ = history()
@@ -132,7 +122,7 @@ def test_the_monitor_knows_a_jump_and_keeps_quiet_on_demonstrations(model, tmp_p
     rows = past.observations.copy()
     rows[-1, 2] += 3.0
     assert "lamp" in monitor.doubtful(monitor.scores(policy, History(rows, past.doubtful, past.done)))
-    present = Imitation(model, ImitationConfig(memory=1))  # what it looks at is not what the policy acts on
+    present = Actor(model, ImitationConfig(memory=1))  # what it looks at is not what the policy acts on
     assert monitor.scores(present, past) == monitor.scores(policy, past)
     assert CommittedPolicy(present).steps == CommittedPolicy(policy).steps > 1
     with pytest.raises(ValueError, match="30 held-out"):

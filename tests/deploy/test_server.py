@@ -23,6 +23,7 @@ import msgpack
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
+from dfplan.act import Actor
 from dfplan.cli.arm.serve import serve
 from dfplan.deploy import CommittedPolicy, FakeClock, History, Monitor, build
 from dfplan.deploy.loop.committed import ACT
@@ -137,10 +138,10 @@ class Intruder:
 
 @pytest.mark.parametrize("config", [None, ImitationConfig(memory=0, chunk=12, steps=3, schedule="pyramid")])
 def test_decisions_are_those_of_the_policy_itself_bit_for_bit(process, model, config):
-    local = CommittedPolicy(Imitation(model, config or ImitationConfig(**ACT)))
+    local = CommittedPolicy(Actor(model, config or ImitationConfig(**ACT)))
     remote = RemotePolicy(Remote(process.address, TOKEN, TASK), config)
     assert [getattr(remote, n) for n in ("stride", "steps", "ahead", "chunk", "spec")] == [
-        local.stride, local.steps, local.ahead, local.chunk, local.policy.spec,
+        local.stride, local.steps, local.ahead, local.chunk, local.actor.spec,
     ]  # fmt: skip
     local.reset(0)
     for seed in range(6):
@@ -162,8 +163,7 @@ def test_decisions_are_those_of_the_policy_itself_bit_for_bit(process, model, co
 def test_the_monitor_runs_beside_the_network(process, model):
     names = [t.name for t in model.config.spec.tokens[:-1]]
     monitor = Monitor({names[0]: {"newest": 1e-9}, names[1]: {"newest": 1e9}})
-    local = Imitation(model)
-    local.reset(0)
+    local = Actor(model)
     remote = RemotePolicy(Remote(process.address, TOKEN), None, monitor)
     past = history(remote.spec, remote.steps)
     remote.decide(past, np.zeros((0, remote.spec.action_size)))
@@ -287,8 +287,8 @@ def simulate(policy, over, seconds=3.0):
 
 
 def test_a_thousand_hostile_messages_are_refused_and_the_arm_does_not_notice(process, model):
-    local = CommittedPolicy(Imitation(model, ImitationConfig(**ACT)))
-    spec = local.policy.spec
+    local = CommittedPolicy(Actor(model, ImitationConfig(**ACT)))
+    spec = local.actor.spec
     shape = wire.Shape(spec.observation_size, spec.action_size, local.steps, local.ahead)
     sieges = [Siege(seed, process.address, spec, shape) for seed in range(4)]
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dfplan import envs
+from dfplan.act import Actor, History
 from dfplan.data import Episodes
 from dfplan.policies import Imitation, ImitationConfig
 from dfplan.train import Trainer, checkpoint
@@ -51,18 +52,15 @@ def play(policy, observations, seed=0, **kwargs):
 def test_history_in_use_is_history_in_training(model, present):
     data = demos()
     windows = TokenWindows(model.config.spec, HORIZON, data, model.normalizer)
-    policy = Imitation(model, ImitationConfig(memory=present + 1, chunk=SPAN))
+    actor = Actor(model, ImitationConfig(memory=present + 1, chunk=SPAN))
     start, steps = 4, present * SPAN + 1
-    policy.reset(0)
-    for i in range(start + steps):  # the episode up to the present, with the demonstration's own actions
-        policy._observe(data.arrays["observations"][i], ())
-        if i < start + steps - 1:
-            policy._done.append(np.asarray(data.arrays["actions"][i : i + 1], np.float64))
+    seen = np.asarray(data.arrays["observations"][None, : start + steps], np.float64)
+    done = np.asarray(data.arrays["actions"][None, : start + steps - 1], np.float64)
+    known = actor.known(History(seen, np.zeros((*seen.shape[:2], 2), bool), done))
     got = windows.windows.gather([start])
     parts, _ = windows._parts(got, np.array([present]))
     expected = model.normalizer.normalize(torch.from_numpy(model.config.spec.pack(parts)))
     expected = expected * torch.from_numpy(model.config.spec.valid).repeat(HORIZON, 1)
-    known = policy._known(present + 1)
     assert known.mask[0].tolist() == [t < present * 3 + 2 for t in range(HORIZON * 3)]
     torch.testing.assert_close(known.values[known.mask], expected[known.mask])
 
@@ -199,3 +197,36 @@ def test_a_chunk_that_cuts_a_token_and_a_planner_checkpoint_are_refused(model):
     config = dataclasses.replace(model.config, spec=spec)
     with pytest.raises(ValueError, match="stack = stride"):
         Imitation(dataclasses.replace(model, config=config))
+
+
+def test_a_chunk_at_every_control_step(model):
+    rows = demos().arrays["observations"][:12]
+    policy = Imitation(model, ImitationConfig(memory=0))
+    policy.reset(0)
+    chunks = [policy.predict(o) for o in rows]
+    assert all(c.shape == (2 * SPAN, 2) and np.isfinite(c).all() for c in chunks)
+
+
+def test_what_was_executed_is_what_is_remembered(model):
+    rows, config = demos().arrays["observations"][:12], ImitationConfig(memory=0, chunk=SPAN, temperature=0.0)
+    told, untold, other = (Imitation(model, config) for _ in range(3))
+    acted = play(untold, rows)
+    told.reset(0)
+    again = [told.act(o, executed=None if i == 0 else acted[i - 1]) for i, o in enumerate(rows)]
+    np.testing.assert_allclose(np.stack(again), acted, atol=1e-6)  # what it said itself is no news
+    other.reset(0)
+    moved = [other.act(o, executed=None if i == 0 else acted[i - 1] + 0.5) for i, o in enumerate(rows)]
+    np.testing.assert_array_equal(moved[0], acted[0])
+    assert np.abs(np.stack(moved)[SPAN:] - acted[SPAN:]).max() > 1e-3
+    assert len(other.seconds) == len(rows)  # each time what had been decided no longer held
+
+
+@pytest.mark.parametrize("executed", [np.zeros(3), [0.0, np.nan], np.zeros((2, 2))])
+def test_executed_actions_that_cannot_be_are_refused(model, executed):
+    policy = Imitation(model)
+    policy.act(np.zeros(3))
+    with pytest.raises(ValueError, match="got executed="):
+        policy.act(np.zeros(3), executed=executed)
+    policy.reset(0)
+    with pytest.raises(ValueError, match="first observation"):
+        policy.act(np.zeros(3), executed=np.zeros(2))

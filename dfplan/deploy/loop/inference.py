@@ -109,7 +109,7 @@ class PolicyDecide:
             scores: dict[str, float] = {}
             doubtful: tuple[str, ...] = ()
             if self.monitor is not None:
-                scores = self.monitor.scores(self.policy.policy, history)
+                scores = self.monitor.scores(self.policy.actor, history)
                 doubtful = self.monitor.doubtful(scores)
                 history = doubting(history, doubtful)
             actions = self.policy.decide(history, request.committed)[: self._kept]

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfplan.deploy.loop.committed import CommittedPolicy, History
+from dfplan.act import Actor
+from dfplan.deploy.loop.committed import History
 from dfplan.tools.errors import one_of
 from dfplan.tools.progress import progress
 
 if TYPE_CHECKING:
     from dfplan.data.episodes import Episodes
-    from dfplan.policies import Imitation
     from dfplan.spec import TrajectorySpec
 
 Array = NDArray[np.float64]
@@ -64,9 +64,9 @@ class Monitor:
                 if type(limit) is not float or not 0 < limit < np.inf:
                     raise ValueError(f"got threshold {limit!r} for '{token}', expected a number above 0")
 
-    def scores(self, policy: Imitation, history: History) -> dict[str, float]:
+    def scores(self, actor: Actor, history: History) -> dict[str, float]:
         """Token -> its worst test, 1 at the threshold."""
-        found = statistics(policy, history)
+        found = statistics(actor, history)
         return {
             token: max(found[token][t] / limit for t, limit in tests.items())
             for token, tests in self.thresholds.items()
@@ -94,43 +94,40 @@ class Monitor:
             raise ValueError(f"not a monitor's file ({error}); make one with `dfplan monitor`") from error
 
 
-def _watching(policy: Imitation) -> Imitation:
-    """The same that looks back as far as it can: what it acts on may be the present alone."""
-    return type(policy)(policy.model, replace(policy.config, memory=0, stream=False, guidance=0.0))
+def statistics(actor: Actor, history: History) -> dict[str, dict[str, float]]:
+    """Token -> test -> value, for one history. A doubtful token is left out of the others' reconstruction.
 
-
-def statistics(policy: Imitation, history: History) -> dict[str, dict[str, float]]:
-    """Token -> test -> value, for one history. A doubtful token is left out of the others' reconstruction."""
-    policy = _watching(policy)
-    CommittedPolicy(policy)._remember(history)
-    names = [t.name for t in policy.spec.tokens[:-1]]
-    errors = _errors(policy, 1 + (len(policy._seen) - 1) // policy.spec.stride)
-    rows = np.stack(list(policy._seen))[:, 0]
-    out = {}
-    for g, token in enumerate(policy.spec.tokens[:-1]):
-        own = rows[:, [policy.spec.channel(c).index for c in token.channels]]
+    The monitor looks back as far as the model can, whatever the policy acts on.
+    """
+    spec = actor.spec
+    begin = max(0, len(history.observations) - (actor.longest - 1) * spec.stride - 1)
+    kept = History(history.observations[begin:], history.doubtful[begin:], history.done[begin:])
+    errors = _errors(actor, kept)
+    rows, out = kept.of(actor).observations[0], {}
+    for g, token in enumerate(spec.tokens[:-1]):
+        own = rows[:, [spec.channel(c).index for c in token.channels]]
         moved = np.abs(np.diff(own, axis=0))
         still = (
             np.where((moved > 0).any(0), np.argmax(moved[::-1] > 0, 0), len(moved))
             if len(moved)
             else 0 * own[0]
         )
-        out[names[g]] = {"newest": float(errors[g, 0]), "all": float(errors[g, 1])}
+        out[token.name] = {"newest": float(errors[g, 0]), "all": float(errors[g, 1])}
         for i, column in enumerate(token.channels):
-            out[names[g]][f"jump {column}"] = float(moved[:, i].max(initial=0.0))
-            out[names[g]][f"still {column}"] = float(still[i])
+            out[token.name][f"jump {column}"] = float(moved[:, i].max(initial=0.0))
+            out[token.name][f"still {column}"] = float(still[i])
     return out
 
 
 @torch.no_grad()
-def _errors(policy: Imitation, past: int) -> Array:
+def _errors(actor: Actor, history: History) -> Array:
     """(G - 1, 2) squared error of each sensor's tokens: the newest alone noised, and all of them.
 
     It is the mean reconstruction that is compared: the spread of single ones would hide small errors.
     """
-    model, group = policy.model, policy.spec.group_size
-    past = min(policy.memory, past)
-    known = policy._known(past)
+    decider, group = actor.decider, actor.spec.group_size
+    known = actor.known(history.of(actor), actor.longest)
+    past = min(actor.longest, 1 + (len(history.observations) - 1) // actor.stride)
     total = known.values.shape[1]
     kinds, draws = group - 1, len(_LEVELS) * _DRAWS
     rows = kinds * 2 * draws
@@ -146,19 +143,19 @@ def _errors(policy: Imitation, past: int) -> Array:
         )
     flat = level.view(rows, total)
     generator = torch.Generator().manual_seed(0)  # the same noise each time: what differs is what was seen
-    noise = torch.randn(rows, total, policy.spec.width, generator=generator)
+    noise = torch.randn(rows, total, actor.spec.width, generator=generator)
     values = known.values.expand(rows, -1, -1)
-    x = model.denoiser.schedule.add_noise(values, flat, noise).to(policy.device)
-    x0 = model.denoiser(x, flat.to(policy.device)).cpu().view(kinds, 2, draws, total, -1).mean(2)
-    valid = torch.from_numpy(policy.spec.valid).repeat(total // group, 1)
+    x = decider.schedule.add_noise(values, flat, noise).to(decider.device)
+    x0 = decider.denoiser(x, flat.to(decider.device)).cpu().view(kinds, 2, draws, total, -1).mean(2)
+    valid = torch.from_numpy(actor.spec.valid).repeat(total // group, 1)
     error = ((x0 - known.values).square() * valid).sum(-1) / valid.sum(-1)
     count = tested.sum(-1)
     return np.asarray(((error * tested).sum(-1) / count).double().numpy(), np.float64)
 
 
-def histories(policy: Imitation, episodes: Episodes, every: int) -> Iterable[tuple[int, History]]:
+def histories(actor: Actor, episodes: Episodes, every: int) -> Iterable[tuple[int, History]]:
     """Every `every` steps of each episode: its number and what had been seen by then, from a full memory on."""
-    steps = (policy.longest - 1) * policy.spec.stride + 1
+    steps = (actor.longest - 1) * actor.spec.stride + 1
     observations = np.asarray(episodes.arrays["observations"], np.float64)
     actions = np.asarray(episodes.arrays["actions"], np.float64)
     for number, (begin, end) in enumerate(zip(episodes.starts.tolist(), episodes.ends.tolist(), strict=True)):
@@ -167,11 +164,11 @@ def histories(policy: Imitation, episodes: Episodes, every: int) -> Iterable[tup
             yield number, History(observations[seen], ((),) * steps, actions[now - steps : now - 1])
 
 
-def calibrate(policy: Imitation, episodes: Episodes, false_alarms: float = 0.01, every: int = 0) -> Monitor:
+def calibrate(actor: Actor, episodes: Episodes, false_alarms: float = 0.01, every: int = 0) -> Monitor:
     """Thresholds such that a share of at most `false_alarms` of such episodes has any alarm.
 
     Args:
-        policy: to be monitored.
+        actor: to be monitored.
         episodes: demonstrations that it was not trained on, or better undisturbed episodes of its own; 30 at least.
         false_alarms: share of episodes, above 0.
         every: env steps between two looks; 0: one token.
@@ -186,13 +183,13 @@ def calibrate(policy: Imitation, episodes: Episodes, false_alarms: float = 0.01,
         )
     worst: dict[tuple[str, str], dict[int, float]] = {}
     with progress(len(episodes), "calibrating", "episode") as bar:
-        for number, history in histories(policy, episodes, every or policy.spec.stride):
+        for number, history in histories(actor, episodes, every or actor.spec.stride):
             bar.update(number - bar.n)
-            for token, tests in statistics(policy, history).items():
+            for token, tests in statistics(actor, history).items():
                 for test, value in tests.items():
                     row = worst.setdefault((token, test), {})
                     row[number] = max(row.get(number, 0.0), value)
-    longest = (policy.longest - 1) * policy.spec.stride
+    longest = (actor.longest - 1) * actor.spec.stride
     thresholds: dict[str, dict[str, float]] = {}
     for (token, test), row in worst.items():
         # Any of so many tests may give the alarm: each gets its part of the share.

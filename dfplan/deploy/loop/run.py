@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from dfplan.deploy.loop.committed import ACT, CommittedPolicy
 from dfplan.deploy.loop.driver import Driver
@@ -26,10 +26,19 @@ from dfplan.tools.clock import Clock, RealClock
 from dfplan.tools.errors import one_of
 
 if TYPE_CHECKING:
-    from dfplan.policies import Imitation, ImitationConfig
+    from dfplan.act import Actor, ImitationConfig
 
 Name = str | os.PathLike[str]
 WORKERS = ("thread", "process", "inline")
+
+
+class Acts(Protocol):
+    """A policy that has its actor, such as `dfplan.policies.Imitation`."""
+
+    @property
+    def actor(self) -> Actor:
+        """What decides."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,17 +60,21 @@ class Report:
     dropped: int
 
 
-def load_policy(policy: Name | Imitation, config: ImitationConfig | None = None) -> Imitation:
-    """A policy by name or folder, or as it is."""
-    from dfplan.policies import Imitation as Loaded
-    from dfplan.policies import ImitationConfig as Config
+def load_policy(
+    policy: Name | Actor | Acts, config: ImitationConfig | None = None, device: str = "cpu"
+) -> Actor:
+    """What decides: by name or folder onto `device`, as it is, or from a policy of `dfplan.policies`."""
+    from dfplan.act import Actor as Loaded
+    from dfplan.act import ImitationConfig as Config
 
-    return policy if isinstance(policy, Loaded) else Loaded.load(policy, config or Config(**ACT))
+    if isinstance(policy, (str, os.PathLike)):
+        return Loaded.load(policy, config or Config(**ACT), device)
+    return policy if isinstance(policy, Loaded) else policy.actor
 
 
 def make_decide(
-    policy: Name | Imitation, mapping: Mapping, config: ImitationConfig | None = None,
-    monitor: Monitor | None = None, warm: bool = True, show: str = "clean",
+    policy: Name | Actor | Acts, mapping: Mapping, config: ImitationConfig | None = None,
+    monitor: Monitor | None = None, warm: bool = True, show: str = "clean", device: str = "cpu",
 ) -> PolicyDecide:  # fmt: skip
     """What a worker runs; importable, so that a process can make its own. `warm`: one decision in advance."""
     import numpy as np
@@ -69,7 +82,7 @@ def make_decide(
     from dfplan.deploy.loop.committed import History
     from dfplan.deploy.loop.inference import Request
 
-    loaded = load_policy(policy, config)
+    loaded = load_policy(policy, config, device)
     tokens_of(mapping, loaded.spec)
     if monitor is not None:
         monitor.check(loaded.spec)
@@ -83,15 +96,15 @@ def make_decide(
 
 
 def build(
-    policy: Name | Imitation | Remote, mapping: Mapping | Name, transport: Transport, *,
+    policy: Name | Actor | Acts | Remote, mapping: Mapping | Name, transport: Transport, *,
     config: ImitationConfig | None = None, worker: str = "thread", delay: float = 0.0, handover: str = "committed",
     show: str = "clean", monitor: Monitor | None = None, slow: float = 1.0, hold_on: Sequence[str] = (),
-    clock: Clock | None = None,
+    clock: Clock | None = None, device: str = "cpu",
 ) -> Loop:  # fmt: skip
     """A loop, not yet connected: for tests, and for programs that run it themselves.
 
     Args:
-        policy: name of a shipped model, folder, an `Imitation` (not with worker="process"), or a `Remote`, which asks
+        policy: name of a shipped model, folder, an `Actor` or `Imitation` (not with worker="process"), or a `Remote`, which asks
             a policy server.
         mapping: of the robot, or its file.
         transport: to the robot.
@@ -104,6 +117,7 @@ def build(
         slow: share of the speed while the monitor distrusts a sensor: 0 holds the arm, 1 only leaves the sensor out.
         hold_on: tokens whose distrust holds the arm, such as the joints.
         clock: None: the real one.
+        device: of a policy that is loaded here by name: `cpu`, `cuda`, ...
 
     Raises:
         ValueError: where policy and mapping do not fit together, naming what.
@@ -122,13 +136,13 @@ def build(
         spec, decide = remote.spec, (asked := RemoteDecide(remote, mapping, robot))
         start = partial(RemoteWorker, asked)
     else:
-        loaded = load_policy(policy, config)
+        loaded = load_policy(policy, config, device)
         if worker == "process" and policy is loaded:
             raise ValueError("worker='process' loads the policy itself; give its name or folder")
         spec, decide = loaded.spec, make_decide(loaded, mapping, None, monitor, worker == "thread", show)
         start = partial(ThreadWorker, decide)
         if worker == "process":
-            start = partial(ProcessWorker, partial(make_decide, policy, mapping, config, monitor, True, show))
+            start = partial(ProcessWorker, partial(make_decide, policy, mapping, config, monitor, True, show, device))
     tokens = tokens_of(mapping, spec)
     for name in hold_on:
         one_of("token", name, [t.name for t in spec.tokens[:-1]])
@@ -140,7 +154,7 @@ def build(
 
 
 def deploy(
-    policy: Name | Imitation | Remote, mapping: Mapping | Name, transport: Transport, *, arm: bool = False,
+    policy: Name | Actor | Acts | Remote, mapping: Mapping | Name, transport: Transport, *, arm: bool = False,
     seconds: float | None = None, until: Callable[[], bool] | None = None, out: TextIO | None = None,
     **settings: Any,
 ) -> Report:  # fmt: skip

@@ -20,9 +20,9 @@ from dfplan.tools.errors import optional_import
 from dfplan.tools.serialize import from_dict, to_dict
 
 if TYPE_CHECKING:
+    from dfplan.act import ImitationConfig
     from dfplan.deploy.loop.committed import History
     from dfplan.deploy.loop.monitor import Monitor
-    from dfplan.policies import ImitationConfig
 
 Array = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from dfplan.tools.errors import one_of, optional_import
 from dfplan.tools.serialize import from_dict, to_dict
 
 if TYPE_CHECKING:
-    from dfplan.policies import ImitationConfig
+    from dfplan.act import ImitationConfig
     from dfplan.train.checkpoint import Checkpoint
 
 LOG = logging.getLogger("dfplan.deploy")
@@ -39,16 +39,19 @@ class Session:
         Raises:
             ValueError: naming the setting.
         """
-        from dfplan.policies import Imitation, ImitationConfig
+        from dfplan.act import Actor, ImitationConfig
 
         wire.check(hello, config=dict, show=str, monitor=(dict, type(None)), timeout=float)
+        for key, value in hello["config"].items():
+            if ":" in str(value):  # it would be imported here
+                raise ValueError(f"got {key}={value!r}, expected one of the server's own; no module is imported for it")
         config = from_dict(ImitationConfig, ACT | hello["config"], "config")
         _check_calls(config, model.config.horizon, limits.calls)
         self._timeout = hello["timeout"]  # s that the robot waits for an answer
         if not 0 < self._timeout <= 60:
             raise ValueError(f"got timeout={self._timeout}, expected more than 0 s, up to 60")
-        self._policy = CommittedPolicy(Imitation(model, config), hello["show"])
-        self.spec = spec = self._policy.policy.spec
+        self._policy = CommittedPolicy(Actor(model, config), hello["show"])
+        self.spec = spec = self._policy.actor.spec
         self._monitor = None if hello["monitor"] is None else Monitor(hello["monitor"])
         if self._monitor is not None:
             self._monitor.check(spec)
@@ -83,7 +86,7 @@ class Session:
         scores: dict[str, float] = {}
         doubtful: tuple[str, ...] = ()
         if self._monitor is not None:
-            scores = self._monitor.scores(self._policy.policy, history)
+            scores = self._monitor.scores(self._policy.actor, history)
             doubtful = self._monitor.doubtful(scores)
             history = doubting(history, doubtful)
         actions = self._policy.decide(history, committed)

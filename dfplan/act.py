@@ -1,0 +1,325 @@
+"""Next actions from a history: how a policy looks back and acts, without remembering anything itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from dfplan import known, schedules
+from dfplan.decide import Decider, Noise, Sampling, State, asked
+from dfplan.guidance import Cost, guide
+from dfplan.known import Known
+from dfplan.models import find
+from dfplan.schedules import ScheduleMatrix
+from dfplan.tools.errors import one_of
+from dfplan.train import checkpoint
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Doubt = Sequence[str]
+
+
+@dataclass(frozen=True)
+class ImitationConfig(Sampling):
+    """How a policy looks back and acts.
+
+    Attributes:
+        memory: steps of history shown, the present included; 0: as many as the model was trained to see.
+        chunk: env steps executed for each decision, a multiple of the model's stride; 0: two tokens.
+        stream: decide every `stride` env steps with one network call, down a ramp of levels (`chunk` is not used).
+        ramp: tokens of the future on that ramp; fewer follow the present more closely.
+        steps: network calls for each token, not streaming.
+        doubt: level at which tokens of a doubtful sensor enter; 1 leaves them out, 0 believes them.
+        guidance: nats per unit of the policy's `cost`; 0 does without.
+        temperature: standard deviation of the noise that decisions begin with: 1 draws from what was learned, 0 gives
+            the same answer to the same readings, about the mean.
+    """
+
+    memory: int = 2
+    chunk: int = 0
+    stream: bool = False
+    ramp: int = 2
+    steps: int = 5
+    doubt: float = 1.0
+    guidance: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        super().__post_init__()
+        for name, low in (("memory", 0), ("chunk", 0), ("ramp", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"got {name}={getattr(self, name)}, expected {low} or more")
+        if not self.guidance >= 0:
+            raise ValueError(f"got guidance={self.guidance}, expected 0 or more nats per unit of cost")
+        if not 0 <= self.temperature <= 1:
+            raise ValueError(f"got temperature={self.temperature}, expected 0 (the mean) to 1 (a fair draw)")
+        if not 0 <= self.doubt <= 1:
+            raise ValueError(f"got doubt={self.doubt}, expected a level from 0 (believed) to 1 (left out)")
+
+
+@dataclass(frozen=True)
+class History:
+    """What B robots saw and did up to the present.
+
+    Attributes:
+        observations: (B, N, O) one per env step, the present last; in the units of the demonstrations.
+        doubtful: (B, N, G - 1) True where an observation token is not to be trusted.
+        done: (B, N - 1, A) the action executed after each observation but the last.
+    """
+
+    observations: Array
+    doubtful: Flags
+    done: Array
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an `Actor` answers.
+
+    Attributes:
+        actions: (B, M, A) the clean ones from the first free env step on, clipped to the limits.
+        raw: (B, M, A) before clipping.
+        calls: network calls that it took.
+        ramp: (B, T', D) half-noisy future of a streaming policy, for its next decision; None otherwise.
+        state: of the network, for the next decision; None where it keeps none.
+    """
+
+    actions: Array
+    raw: Array
+    calls: int
+    ramp: Tensor | None = field(default=None, repr=False)
+    state: State | None = field(default=None, repr=False)
+
+
+class Actor:
+    """Decides the next actions of B robots.
+
+    Args:
+        model: a checkpoint whose last token of each step is the action, with lag stride - 1 and stack = stride.
+        config: how it looks back and acts; None: as the checkpoint says.
+        limits: (low (A,), high (A,)) to which actions are clipped; None: the range seen in the demonstrations.
+        sensors: sensor -> columns of the observation, as environments have them: these names may be doubtful too,
+            and mean the tokens that show any of the columns, if any.
+        cost: what to keep low besides, where the configuration's `guidance` is above 0. Relative channels are
+            differences from the present observation.
+
+    Attributes:
+        memory: tokens of history that a decision is shown, the present included.
+        longest: most that the model was trained to see.
+        ahead: env steps from the present to the end of the window.
+        goal: the checkpoint's own, or None.
+    """
+
+    def __init__(
+        self,
+        model: checkpoint.Checkpoint,
+        config: ImitationConfig | None = None,
+        limits: tuple[ArrayLike, ArrayLike] | None = None,
+        sensors: Mapping[str, slice] | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        self.model, self.spec = model, model.config.spec
+        self.config = config or asked(ImitationConfig, model, "policy")
+        self._check()
+        self.decider = Decider(model)
+        if limits is None:
+            found = model.calibration.get("actions")
+            limits = (-np.inf, np.inf) if found is None else (found["low"], found["high"])
+        shape = (self.spec.action_size,)
+        self.low = np.broadcast_to(np.asarray(limits[0], np.float64), shape)
+        self.high = np.broadcast_to(np.asarray(limits[1], np.float64), shape)
+        self.stride, self.goal = self.spec.stride, model.config.goal
+        self.longest = model.config.levels.memory or model.config.horizon - 1
+        self.memory = min(self.config.memory or self.longest, self.longest)
+        self.chunk = self.config.chunk or 2 * self.stride
+        self.ahead = (model.config.horizon - self.memory + 1) * self.stride
+        self.guided = None
+        if self.config.guidance and cost is not None:
+            self.guided = guide(
+                model.denoiser, cost, self.config.guidance, schedule=model.denoiser.schedule, spec=self.spec,
+                normalizer=model.normalizer,
+            )  # fmt: skip
+        elif self.config.guidance or cost is not None:
+            raise ValueError(
+                f"got guidance={self.config.guidance} and {'no' if cost is None else 'a'} cost, of which neither does "
+                "anything without the other; give both or none"
+            )
+        self._shown_by = self._sensors(sensors or {})
+
+    @classmethod
+    def load(
+        cls, name: str | os.PathLike[str], config: ImitationConfig | None = None, device: str = "cpu"
+    ) -> Actor:
+        """From a shipped model (`arm-pick`), a run folder or a checkpoint folder, onto `device`."""
+        return cls(checkpoint.load(find(name), device), config)
+
+    def _sensors(self, sensors: Mapping[str, slice]) -> dict[str, list[int]]:
+        """Token or sensor -> places in a step of the tokens that show it."""
+        columns = [{self.spec.channel(c).index for c in t.channels} for t in self.spec.tokens[:-1]]
+        out = {t.name: [g] for g, t in enumerate(self.spec.tokens[:-1])}
+        for sensor, part in sensors.items():
+            among = {*range(part.start, part.stop)}
+            out.setdefault(sensor, [g for g, own in enumerate(columns) if among & own])
+        return out
+
+    def _check(self) -> None:
+        spec, stride = self.spec, self.spec.stride
+        last = spec.tokens[-1]
+        sources = [spec.channel(t.channels[0]).source for t in spec.tokens]
+        if (
+            sources[-1] != "actions" or "actions" in sources[:-1] or "observations" not in sources
+            or spec.stack != stride or last.lag != stride - 1
+        ):  # fmt: skip
+            raise ValueError(
+                f"got tokens {[t.name for t in spec.tokens]} with stride {stride}, stack {spec.stack}, last lag "
+                f"{last.lag}; a policy needs observation tokens, then one of actions with stack = stride and lag = "
+                "stride - 1: see dfplan.imitate.imitation_config, or plan with dfplan.load"
+            )
+        if self.config.chunk % stride and not self.config.stream:
+            raise ValueError(
+                f"got chunk={self.config.chunk}, expected a multiple of the model's {stride} env steps per token"
+            )
+
+    def flags(self, doubtful: Sequence[Doubt]) -> Flags:
+        """Names that are not to be trusted, a list for each of N observations -> (N, G - 1)."""
+        out = np.zeros((len(doubtful), self.spec.group_size - 1), bool)
+        for row, names in zip(out, doubtful, strict=True):
+            for name in names:
+                row[self._shown_by[one_of("token or sensor", str(name), self._shown_by)]] = True
+        return out
+
+    def past(self, observed: int) -> int:
+        """Steps of history that `observed` env steps make."""
+        return min(self.memory, 1 + (observed - 1) // self.stride)
+
+    def known(self, history: History, memory: int | None = None) -> Known:
+        """The last steps of a history as the first tokens of the window; `memory` None: as many as are acted on.
+
+        Raises:
+            ValueError: where there is not one action fewer than observations.
+        """
+        spec, seen = self.spec, history.observations
+        if history.done.shape[1] != seen.shape[1] - 1:
+            raise ValueError(
+                f"got {history.done.shape[1]} actions for {seen.shape[1]} observations, expected one less"
+            )
+        count = min(memory or self.memory, 1 + (seen.shape[1] - 1) // self.stride)
+        begin = seen.shape[1] - 1 - (count - 1) * self.stride
+        rows = begin + np.maximum(spec.frames(count), 0)  # (count, stack) env steps
+        done = history.done[:, begin:].reshape(len(seen), count - 1, self.stride, spec.action_size)
+        window = self.decider.window()
+        found = known.past(window, seen[:, rows], done)
+        flags = np.pad(history.doubtful[:, rows].any(2), ((0, 0), (0, 0), (0, 1)))
+        return known.doubt(found, flags, self.config.doubt)
+
+    def decide(
+        self,
+        history: History,
+        committed: Array | None = None,
+        *,
+        noise: Noise,
+        clean: bool = True,
+        goal: ArrayLike | None = None,
+        ramp: Tensor | None = None,
+        state: State | None = None,
+    ) -> Decision:
+        """The actions that follow the committed ones.
+
+        Args:
+            history: at least one observation; what is older than the memory is not used.
+            committed: (B, C, A) actions of the env steps from the present on; None: none.
+            noise: draws (B, T, D) on the CPU.
+            clean: committed actions enter as known tokens, see `dfplan.known.committed`.
+            goal: values of the model's goal token, known at the last step; None: no goal.
+            ramp: of the last decision, where the policy streams.
+            state: of the last decision.
+
+        Raises:
+            ValueError: for so many committed actions that nothing is left to decide.
+            FloatingPointError: where the network gives a NaN.
+        """
+        present = history.observations[:, -1]
+        number = 0 if committed is None else committed.shape[1]
+        if number >= self.ahead:
+            raise ValueError(
+                f"got {number} committed actions, expected less than {self.ahead}; a slower network needs a model with a "
+                "longer horizon"
+            )
+        found, window, steps = (
+            self.known(history),
+            self.decider.window(),
+            self.past(history.observations.shape[1]),
+        )
+        start = noise()
+        if committed is not None:
+            found = found | known.committed(window, committed, present, steps - 1, clean)
+        if goal is not None:
+            where = torch.arange(window.steps).expand(len(present), -1) == window.steps - 1
+            found = found | known.given(window, self.model.config.goal_token, goal, where)
+        found = known.noised(found, start, self.decider.schedule)
+        if self.config.stream:
+            return self._stream(found, steps, start, noise, ramp, present)
+        levels, whole = self._levels(steps, number)
+        x0, state = self._run(found, levels, self.config.temperature * start, noise, state)
+        return self._decision(x0, present, steps, number, whole * self.stride, levels.calls, None, state)
+
+    def _run(
+        self, found: Known, levels: ScheduleMatrix, x: Tensor, noise: Noise, state: State | None = None
+    ) -> tuple[Tensor, State | None]:
+        def later() -> Tensor:
+            return noise().to(self.decider.device)
+
+        return self.decider.run(found, levels, x, self.config, noise=later, denoise=self.guided, state=state)
+
+    def _decision(
+        self, x0: Tensor, present: Array, past: int, number: int, end: int, calls: int, ramp: Tensor | None,
+        state: State | None,
+    ) -> Decision:  # fmt: skip
+        (tokens,) = self.decider.fetch(x0)
+        actions = self.decider.read(tokens, "actions", present)
+        assert actions is not None
+        raw = actions[:, (past - 1) * self.stride :][:, number:end]
+        return Decision(np.clip(raw, self.low, self.high), raw, calls, ramp, state)
+
+    def _levels(self, past: int, committed: int) -> tuple[ScheduleMatrix, int]:
+        """Levels down which the chunk after the committed actions gets clean; how many steps then are."""
+        ahead = self.config.matrix(self.model.config.horizon - past + 1).levels
+        # The steps of the committed actions go with the first free one: their observations are not known.
+        whole = committed // self.stride
+        ahead = torch.cat([ahead[:, :1].expand(-1, whole), ahead[:, : ahead.shape[1] - whole]], 1)
+        last = min(-(-(committed + self.chunk) // self.stride), ahead.shape[1])
+        busy = (ahead[:, :last] > 0).any(1)
+        ahead = ahead[: int(busy.sum()) + 1]  # what is executed is clean by then
+        if self.decider.denoiser.causal and self.guided is None:
+            ahead = torch.cat([ahead[:, :last], torch.ones(len(ahead), ahead.shape[1] - last)], 1)
+        unfinished = (ahead[-1] > 0).nonzero()
+        clean = int(unfinished[0]) if len(unfinished) else ahead.shape[1]
+        return ScheduleMatrix(torch.cat([ahead[:, :1].expand(-1, past - 1), ahead], 1)), clean
+
+    def _stream(
+        self, found: Known, past: int, start: Tensor, noise: Noise, ramp: Tensor | None, present: Array
+    ) -> Decision:
+        """One network call: every future token moves one notch down the ramp, the present action becomes clean."""
+        horizon, group = self.model.config.horizon, self.spec.group_size
+        ahead = min(self.config.ramp, horizon - self.memory + 1)
+        begin, end = (past - 1) * group, (past - 1 + ahead) * group
+        levels = torch.ones(2, horizon)
+        levels[:, : past - 1 + ahead] = torch.nn.functional.pad(
+            schedules.streaming(ahead).levels, (past - 1, 0), value=0.0
+        )
+        x, calls = (self.config.temperature * start).to(self.decider.device), 1
+        if ramp is None:  # the first decision comes down from noise to the ramp
+            rows = ScheduleMatrix(torch.maximum(levels[:1], 1 - torch.arange(ahead + 1)[:, None] / ahead))
+            x, _ = self._run(found, rows, x, noise)
+            calls += rows.calls
+        else:
+            x[:, begin : end - group] = ramp[:, group:]
+        x, _ = self._run(found, ScheduleMatrix(levels), x, noise)
+        return self._decision(x, present, past, 0, self.stride, calls, x[:, begin:end], None)

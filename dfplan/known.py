@@ -1,0 +1,238 @@
+"""What is known of a trajectory: producers of `Known`, and `|` that puts them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from dfplan.nets.normalize import Normalizer
+from dfplan.noise import NoiseSchedule
+from dfplan.spec import Token, TrajectorySpec
+from dfplan.tools.errors import one_of
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a trajectory. `a | b` knows what either does.
+
+    Attributes:
+        values: (B, T, D) normalised, used where `mask` or `part` is True.
+        mask: (B, T) True at tokens that are wholly known.
+        level: (B, T) how noisy the known value is: 0 exact, above 0 a doubtful sensor. None: all exact.
+        part: (B, T, D) True at single numbers that are known inside tokens that are not; None: nowhere.
+    """
+
+    values: Tensor
+    mask: Tensor
+    level: Tensor | None = None
+    part: Tensor | None = None
+
+    def __or__(self, other: Known) -> Known:
+        """Both.
+
+        Raises:
+            ValueError: where both say something of the same number.
+        """
+        if self.values.shape[1:] != other.values.shape[1:]:
+            raise ValueError(
+                f"got what is known of {tuple(self.values.shape)} and of {tuple(other.values.shape)} tokens; "
+                "make both for one window"
+            )
+        mine, yours = self._where(), other._where()
+        twice = (mine & yours).any(-1)
+        if twice.any():
+            b, t = twice.nonzero()[0].tolist()
+            raise ValueError(f"token {t} of trajectory {b} is known twice; leave one of the two out")
+        level = None
+        if self.level is not None or other.level is not None:
+            level = torch.where(self.mask, self.levels(), other.levels())
+        part = None
+        if self.part is not None or other.part is not None:
+            part = (mine & ~self.mask[..., None]) | (yours & ~other.mask[..., None])
+        return Known(torch.where(mine, self.values, other.values), self.mask | other.mask, level, part)
+
+    def _where(self) -> Tensor:
+        """(B, T, D) True at numbers that are known."""
+        whole = self.mask[..., None].expand(*self.mask.shape, self.values.shape[-1])
+        return whole if self.part is None else whole | self.part
+
+    def levels(self) -> Tensor:
+        """(B, T) `level`, zeros where it is None."""
+        return torch.zeros(self.mask.shape) if self.level is None else self.level
+
+    def to(self, device: torch.device) -> Known:
+        """The same on a device."""
+        level = None if self.level is None else self.level.to(device)
+        part = None if self.part is None else self.part.to(device)
+        return Known(self.values.to(device), self.mask.to(device), level, part)
+
+    def repeat(self, count: int) -> Known:
+        """Each trajectory `count` times, one after the other: (B, ...) -> (B * count, ...)."""
+        level = None if self.level is None else self.level.repeat_interleave(count, 0)
+        part = None if self.part is None else self.part.repeat_interleave(count, 0)
+        return Known(
+            self.values.repeat_interleave(count, 0), self.mask.repeat_interleave(count, 0), level, part
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """What producers need to know of a model.
+
+    Attributes:
+        spec: what a token is.
+        normalizer: physical <-> normalised, on the CPU.
+        steps: S of the trajectories.
+    """
+
+    spec: TrajectorySpec
+    normalizer: Normalizer
+    steps: int
+
+    def token(self, name: str) -> tuple[int, Token]:
+        """Place in a step, and the token called `name`."""
+        names = [t.name for t in self.spec.tokens]
+        g = names.index(one_of("token", name, names))
+        return g, self.spec.tokens[g]
+
+    def columns(self, token: Token) -> list[int]:
+        """Columns of its source's array that a token shows."""
+        return [self.spec.channel(c).index for c in token.channels]
+
+    def nothing(self, batch: int) -> Known:
+        """Of `batch` trajectories nothing is known."""
+        tokens = self.steps * self.spec.group_size
+        return Known(
+            torch.zeros(batch, tokens, self.spec.width), torch.zeros(batch, tokens, dtype=torch.bool)
+        )
+
+
+def past(window: Window, seen: Array, done: Array | None = None) -> Known:
+    """History: what was observed, and what was carried out in between.
+
+    Args:
+        window: of the model.
+        seen: (B, h, stack, O) the frames of the first h steps, the present last.
+        done: (B, h - 1, stack, A) the actions of the steps before the present; None: not known.
+    """
+    spec = window.spec
+    batch, count = seen.shape[:2]
+    parts: dict[str, NDArray[np.float32]] = {}
+    known = np.zeros((count, spec.group_size), bool)
+    for g, token in enumerate(spec.tokens):
+        source, columns = spec.channel(token.channels[0]).source, window.columns(token)
+        part = np.zeros((batch, count, spec.stack, len(columns)), np.float32)
+        if source == "observations":
+            part, known[:, g] = seen[..., columns].astype(np.float32), True
+        elif source == "actions" and done is not None:
+            part[:, :-1], known[:-1, g] = done[..., columns], True
+        if token.name in spec.relative:
+            part = part - spec.origin(token.name, seen[:, -1, -1])[:, None, None].astype(np.float32)
+        parts[token.name] = part
+    x = window.normalizer.normalize(torch.from_numpy(spec.pack(parts)))
+    x = x * torch.from_numpy(spec.valid).repeat(count, 1)
+    out, tokens = window.nothing(batch), count * spec.group_size
+    out.mask[:, :tokens] = torch.from_numpy(known.ravel())
+    out.values[:, :tokens] = x
+    return out
+
+
+def given(
+    window: Window, name: str, values: ArrayLike, where: NDArray[np.bool_] | Tensor, level: float = 0.0
+) -> Known:
+    """One kind of token at some steps: a goal, a reward, a return to go, a sensor.
+
+    Args:
+        window: of the model.
+        name: the token.
+        values: (C,) or (B, C), the same at all of these steps and frames, or (B, S, stack, C); physical units.
+        where: (B, S) True at the steps.
+        level: 0 exact, above 0 doubtful.
+
+    Raises:
+        ValueError: for a token that the model does not have, or values that do not fit it.
+    """
+    spec, (g, token) = window.spec, window.token(name)
+    rows = np.asarray(values, np.float64)
+    size, mask = len(token.channels), torch.as_tensor(where)
+    if rows.shape[-1:] != (size,) or rows.ndim not in (1, 2, 4) or not np.isfinite(rows).all():
+        raise ValueError(
+            f"got {np.asarray(values).tolist()} for token '{name}', expected {size} finite numbers: "
+            f"{', '.join(token.channels)}"
+        )
+    if token.name in spec.relative:
+        raise ValueError(f"token '{name}' is told relative to the present; it cannot be given by itself")
+    if rows.ndim < 4:
+        rows = np.broadcast_to(rows.reshape(-1, 1, 1, size), (len(mask), window.steps, spec.stack, size))
+    parts = {t.name: np.zeros((len(mask), window.steps, spec.stack, len(t.channels))) for t in spec.tokens}
+    x = window.normalizer.normalize(torch.from_numpy(spec.pack({**parts, name: rows})))
+    out, places = window.nothing(len(mask)), torch.arange(window.steps) * spec.group_size + g
+    out.mask[:, places] = mask
+    values_here = torch.where(mask[..., None], x[:, places], out.values[:, places])
+    out.values[:, places] = values_here
+    return replace(out, level=torch.where(out.mask, level, 0.0)) if level else out
+
+
+def committed(window: Window, actions: Array, present: Array, first: int, clean: bool = True) -> Known:
+    """Actions that will be carried out in any case, from the present on.
+
+    Args:
+        window: of the model, whose last token is the action.
+        actions: (B, C, A) of consecutive env steps.
+        present: (B, O) the present observation: what relative channels refer to.
+        first: step that is the present.
+        clean: whole tokens are known at level 0. Otherwise, and where they do not fill a token, they are single
+            known numbers in it.
+    """
+    spec, token = window.spec, window.spec.tokens[-1]
+    batch, number, stride, group = len(actions), actions.shape[1], spec.stride, spec.group_size
+    out, columns = window.nothing(batch), window.columns(token)
+    if not number:
+        return out
+    count, size = -(-number // stride), len(columns)
+    rows = np.concatenate([actions, np.repeat(actions[:, -1:], count * stride - number, 1)], 1)
+    rows = rows.reshape(batch, count, stride, -1)[..., columns]
+    rows = (rows - spec.origin(token.name, present)[:, None, None]).astype(np.float32)
+    parts = {
+        t.name: np.zeros((batch, count, spec.stack, len(t.channels)), np.float32) for t in spec.tokens[:-1]
+    }
+    packed = torch.from_numpy(spec.pack({**parts, token.name: rows}))
+    x = window.normalizer.normalize(packed)[:, group - 1 :: group]
+    part = torch.zeros(batch, count, spec.width, dtype=torch.bool)
+    index = torch.arange(count * stride).view(count, stride).repeat_interleave(size, 1)
+    part[..., : size * stride] = index < number
+    whole = part[..., : size * stride].all(-1) & clean
+    places = (first + torch.arange(count)) * group + group - 1
+    out.values[:, places] = torch.where(part, x, out.values[:, places])
+    out.mask[:, places] = whole
+    inside = torch.zeros_like(out.values, dtype=torch.bool)
+    inside[:, places] = part & ~whole[..., None]
+    return replace(out, part=inside)
+
+
+def doubt(known: Known, flags: NDArray[np.bool_], level: float) -> Known:
+    """The same with some of its first tokens at `level`; at level 1 they are not known at all.
+
+    Args:
+        known: of the past.
+        flags: (B, h, G) True where a token of one of the first h steps is not to be trusted.
+        level: 0 believes them.
+    """
+    rows = torch.from_numpy(flags).flatten(1)
+    found = known.levels().clone()
+    found[:, : rows.shape[1]] = rows * level
+    return Known(known.values, known.mask & (found < 1), found, known.part)
+
+
+def noised(known: Known, noise: Tensor, schedule: NoiseSchedule) -> Known:
+    """The same with the noise (B, T, D) of its level in each doubtful value."""
+    level = known.levels()
+    alpha, sigma = schedule.alpha(level)[..., None], schedule.sigma(level)[..., None]
+    return replace(known, values=known.values + noise * sigma / alpha.clamp_min(1e-3))
