@@ -180,7 +180,7 @@ class Actor:
             raise ValueError(
                 f"got tokens {[t.name for t in spec.tokens]} with stride {stride}, stack {spec.stack}, last lag "
                 f"{last.lag}; a policy needs observation tokens, then one of actions with stack = stride and lag = "
-                "stride - 1: see dfplan.imitate.imitation_config, or plan with dfplan.load"
+                "stride - 1: see dfplan.train.imitate.imitation_config, or plan with dfplan.load"
             )
         if self.config.chunk % stride and not self.config.stream:
             raise ValueError(
