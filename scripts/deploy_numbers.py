@@ -14,13 +14,13 @@ from dfplan.data import Episodes
 from dfplan.deploy.loop.loop import Loop
 from dfplan.deploy.loop.machine import FAULT, HOLD, RUNNING
 from dfplan.deploy.loop.monitor import Monitor, calibrate, histories
-from dfplan.deploy.loop.run import build, load_policy, run
 from dfplan.deploy.loop.stats import quantiles
 from dfplan.deploy.motion.chunks import FADE
 from dfplan.deploy.motion.safety import SafetyFilter
 from dfplan.deploy.robot.body import Body, body
 from dfplan.deploy.robot.limits import JointLimits, Safety, Setpoint, Target
 from dfplan.deploy.robot.panda import HOME, LIMITS
+from dfplan.deploy.run import build, load_policy, run
 from dfplan.envs import SimArm, arm_mapping, make
 from dfplan.envs.arm.physics import Physics
 from dfplan.policies import Imitation

@@ -11,12 +11,12 @@ import time
 from functools import partial
 
 from dfplan.deploy import FakeClock, Remote, build
-from dfplan.deploy.loop.run import make_decide
 from dfplan.deploy.loop.stats import quantiles
 from dfplan.deploy.loop.workers import ProcessWorker
 from dfplan.deploy.remote.client import RemotePolicy
 from dfplan.deploy.remote.worker import RemoteDecide, RemoteWorker
 from dfplan.deploy.robot.body import body
+from dfplan.deploy.run import make_decide
 from dfplan.envs import SimArm, arm_mapping, make
 from dfplan.tools.hardware import hardware
 

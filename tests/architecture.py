@@ -27,8 +27,6 @@ LAYERS = (  # from the bottom up; what stands in one row does not know each othe
     "deploy.motion",
     "deploy.ros deploy.loop",
     "deploy.remote deploy.recording",
-    "deploy.loop.run",
-    "deploy.loop.homing",
     "deploy",
     "envs policies",
     "dfplan",

@@ -8,12 +8,11 @@ from dfplan.tools.clock import Clock, FakeClock, RealClock
 from dfplan.tools.lazy import attach
 
 if TYPE_CHECKING:
+    from dfplan.deploy.homing import home
     from dfplan.deploy.loop.committed import CommittedPolicy, History
-    from dfplan.deploy.loop.homing import home
     from dfplan.deploy.loop.loop import Loop
     from dfplan.deploy.loop.machine import Machine
     from dfplan.deploy.loop.monitor import Monitor, calibrate
-    from dfplan.deploy.loop.run import Report, build, deploy, status_line
     from dfplan.deploy.motion.chunks import Motion, move, to_trajectory
     from dfplan.deploy.motion.safety import SafetyFilter
     from dfplan.deploy.recording.bag import Bag, record_bags
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from dfplan.deploy.robot.mapping import Mapping, dump_mapping, load_mapping
     from dfplan.deploy.robot.observe import Assembler
     from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status, Transport
+    from dfplan.deploy.run import Report, build, deploy, status_line
 
 _WHERE = {
     "recording.bag": ("Bag", "record_bags"),
@@ -37,7 +37,7 @@ _WHERE = {
     "loop.committed": ("CommittedPolicy", "History"),
     "robot.dry_run": ("DryRun",),
     "remote.gate": ("ServerLimits",),
-    "loop.homing": ("home",),
+    "homing": ("home",),
     "robot.limits": ("Box", "JointLimits", "Safety", "Setpoint", "Target"),
     "loop.loop": ("Loop",),
     "loop.machine": ("Machine",),
@@ -46,7 +46,7 @@ _WHERE = {
     "robot.observe": ("Assembler",),
     "recording.recorder": ("record",),
     "robot.body": ("Body", "body"),
-    "loop.run": ("Report", "build", "deploy", "status_line"),
+    "run": ("Report", "build", "deploy", "status_line"),
     "motion.safety": ("SafetyFilter",),
     "recording.sampler": ("Sampler",),
     "remote.server": ("PolicyServer",),

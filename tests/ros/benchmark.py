@@ -24,8 +24,8 @@ import torch
 from peers import START, arm, bridge, free_port, wait
 from ros_common import call, running, starved, transport_of, watching
 
-from dfplan.deploy.loop.run import build, load_policy
 from dfplan.deploy.loop.stats import quantiles
+from dfplan.deploy.run import build, load_policy
 from dfplan.envs import arm_mapping, make
 from dfplan.policies import ImitationConfig
 from dfplan.rollout import hardware

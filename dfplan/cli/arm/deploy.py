@@ -125,7 +125,7 @@ def deploy(
     """
     from dfplan.deploy import DryRun
     from dfplan.deploy import deploy as drive
-    from dfplan.deploy.loop.run import summary
+    from dfplan.deploy.run import summary
 
     compute.use()
     if run.inside is not None and transport != "dry-run":

@@ -27,7 +27,7 @@ def home(
         seconds: after which it is given up.
     """
     from dfplan.deploy import home as run
-    from dfplan.deploy.loop.run import summary
+    from dfplan.deploy.run import summary
 
     mapping, arm = link.connect(transport)
     there, report = run(mapping, arm, share=share, seconds=seconds)

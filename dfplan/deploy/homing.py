@@ -13,12 +13,12 @@ from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.inference import Answer, Request
 from dfplan.deploy.loop.loop import Loop
 from dfplan.deploy.loop.machine import READY, RUNNING
-from dfplan.deploy.loop.run import Name, Report, run
 from dfplan.deploy.loop.workers import DelayedWorker
 from dfplan.deploy.motion.chunks import move
 from dfplan.deploy.robot.body import Body, body
 from dfplan.deploy.robot.mapping import Mapping, load_mapping
 from dfplan.deploy.robot.transport import JointTrajectory, Transport
+from dfplan.deploy.run import Name, Report, run
 from dfplan.tools.clock import Clock, RealClock
 
 Array = NDArray[np.float64]
