@@ -1,163 +1,288 @@
-"""Policy x Gymnasium environment -> results, seeded."""
+"""Policy x Gymnasium environment -> results, seeded: one batched runner, one record, one summary."""
 
 from __future__ import annotations
 
-import platform
-import zipfile
-from collections.abc import Iterator, Sequence
+import inspect
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from dfplan.planner import Plan
+from dfplan.tools.hardware import hardware
+from dfplan.tools.progress import progress
+from dfplan.tools.references import normalized
 
 Array = NDArray[np.float64]
+Options = Callable[[int], "Mapping[str, Any] | None"]
 
 
 class Policy(Protocol):
-    """What acts. One that plans keeps the plans of the episode so far in `plans`."""
+    """What acts: for one environment, or for B side by side where it says `batched = True`.
 
-    def reset(self, seed: int | None = None, goal: ArrayLike | None = None) -> None:
-        """Begin an episode."""
-        ...
+    `act` is all that is needed. `reset(seed=, goal=)` is called before each episode, with the `goal` of the
+    environment's info or None; a batched policy is given a list of B seeds, and (B, G) goals. What is called is told
+    as much of this as it takes: `act` may take `doubtful` (names of sensors that are wrong now), `reset` nothing.
+    Where it has them, these are reported: `seconds` (of each decision since `reset`; else each call of `act` counts
+    as one), `calls` (of the network since `reset`), `clipped` (fraction of action numbers clipped since `reset`).
+    """
 
-    def act(self, observation: ArrayLike) -> NDArray[np.float32]:
-        """Observation (O,) -> action (A,)."""
+    def act(self, observation: Any) -> NDArray[np.floating[Any]]:
+        """Observation (O,) -> action (A,); batched, (B, O) -> (B, A)."""
         ...
 
 
 @dataclass(frozen=True)
-class Episode:
-    """One episode: observations (H+1, O), goal, undiscounted return, success, first reach (env step or None), plans."""
+class Outcome:
+    """How one episode went.
 
-    observations: Array
-    goal: Array
+    Attributes:
+        seed: of start and policy.
+        total: undiscounted return.
+        success: what the environment says at the end, where it tells `first_reach` itself; else whether it said
+            `success` (or `is_success`) at any env step; None where it says neither.
+        at_end: what it said at the last env step, or None.
+        progress: largest progress, 0 to 1 (Push-T: largest target coverage over 0.95); None where not told.
+        first_reach: env step of the first success, or None.
+        steps: env steps.
+        score: D4RL's normalised score as a fraction; None where there is no reference.
+        collided: whether the robot touched what it must not, where the environment says so.
+        calls: network calls, those that were made for several robots together counting for each.
+        clipped: fraction of the policy's action numbers clipped, or None.
+        seconds: wall time of each decision, divided by the number of robots it was made for.
+        observations: (H+1, O).
+        goal: of the environment's info, or None.
+        frames: pictures (h, w, 3) uint8, where they were asked for.
+    """
+
+    seed: int
     total: float
-    success: bool
+    success: bool | None
+    at_end: bool | None
+    progress: float | None
     first_reach: int | None
+    steps: int
     score: float | None
-    plans: list[Plan] = field(repr=False)
+    collided: bool
+    calls: int
+    clipped: float | None
+    seconds: tuple[float, ...] = field(repr=False, compare=False)
+    observations: Array = field(repr=False, compare=False)
+    goal: Any = field(repr=False, compare=False)
+    frames: list[NDArray[np.uint8]] = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True)
-class Starts:
-    """Start and goal sets that others published: states (N, O), or positions alone, and goals (N, G) or None."""
+class _Course:
+    """An episode as it goes."""
 
-    states: Array
-    goals: Array | None
+    def __init__(self, env: Any, seed: int, options: Mapping[str, Any] | None, film: bool) -> None:
+        self.env, self.seed, self.film = env, seed, film
+        observation, self.info = env.reset(seed=seed, options=options)
+        self.seen, self.total, self.over = [observation], 0.0, False
+        self.first: int | None = None
+        self.best = self.info.get("progress")
+        self.frames: list[NDArray[np.uint8]] = []
 
-    @classmethod
-    def read(cls, path: Path | str) -> Starts:
-        """Read `start_state` (N, O) and, where there is one, `goal_pos` (N, G) from .npz or .hdf5.
+    def step(self, action: NDArray[np.floating[Any]]) -> None:
+        """One env step, and a picture of every second."""
+        if self.film and len(self.seen) % 2:
+            self.frames.append(self.env.render())
+        observation, reward, terminated, truncated, self.info = self.env.step(action)
+        self.total += float(reward)
+        if self.best is not None:
+            self.best = max(self.best, self.info["progress"])
+        if self.first is None and self.success():
+            self.first = len(self.seen)
+        self.seen.append(observation)
+        self.over = bool(terminated or truncated)
 
-        Raises:
-            ValueError: on a missing array or shapes that differ, naming the file and the array.
-        """
-        path = Path(path)
-        if not path.exists():
-            raise ValueError(
-                f"{path} does not exist; give an .npz or .hdf5 with 'start_state' (N, O) and 'goal_pos' (N, G)"
-            )
-        try:
-            arrays = _read_arrays(path)
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path}: cannot be read ({error}); expected an .npz or .hdf5 of plain arrays"
-            ) from error
-        if "start_state" not in arrays:
-            raise ValueError(
-                f"{path}: holds {sorted(arrays)}, expected 'start_state' (N, O), and 'goal_pos' (N, G)"
-            )
-        for key, array in arrays.items():
-            if array.ndim != 2 or len(array) != len(arrays["start_state"]) or not np.isfinite(array).all():
-                raise ValueError(
-                    f"{path}: '{key}' has shape {array.shape}, expected finite numbers in (N, columns), the same N"
-                )
-        return cls(arrays["start_state"], arrays.get("goal_pos"))
+    def success(self) -> bool | None:
+        """What the environment says now."""
+        said = self.info.get("success", self.info.get("is_success"))
+        return None if said is None else bool(said)
 
-
-def _read_arrays(path: Path) -> dict[str, Array]:
-    names = ("start_state", "goal_pos")
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return {k: np.asarray(file[k], np.float64) for k in names if k in file}
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return {k: np.asarray(file[k], np.float64) for k in names if k in file}
-
-
-def run_episode(env: Any, policy: Policy, seed: int, options: dict[str, Any] | None = None) -> Episode:
-    """One episode of `env`, whose info carries `goal`, `success` and `first_reach`."""
-    observation, info = env.reset(seed=seed, options=options)
-    policy.reset(seed=seed, goal=info["goal"])
-    seen, total, over = [observation], 0.0, False
-    while not over:
-        observation, reward, terminated, truncated, info = env.step(policy.act(observation))
-        total += float(reward)
-        seen.append(observation)
-        over = terminated or truncated
-    return Episode(
-        np.asarray(seen), np.asarray(info["goal"]), total, bool(info["success"]), info["first_reach"],
-        info["normalized_score"], list(getattr(policy, "plans", ())),
-    )  # fmt: skip
+    def outcome(self, calls: int, clipped: float | None, seconds: tuple[float, ...]) -> Outcome:
+        """The record."""
+        info, ever, now = self.info, self.first is not None, self.success()
+        first, success = self.first, None if now is None else ever
+        if "first_reach" in info:
+            first, success = info["first_reach"], now
+        score = info.get("normalized_score")
+        return Outcome(
+            self.seed, self.total, success, now, None if self.best is None else float(self.best), first,
+            len(self.seen) - 1, normalized(self.env.spec, self.total, success) if score is None else float(score),
+            bool(info.get("collided", False)), calls, clipped, seconds, np.asarray(self.seen), info.get("goal"),
+            self.frames,
+        )  # fmt: skip
 
 
 def run(
-    env: Any, policy: Policy, episodes: int, seed: int, starts: Starts | None = None
-) -> Iterator[Episode]:
-    """Episodes seeded `seed`, `seed + 1`, ...; with `starts`, from those states and to those goals, in order."""
-    for i in range(episodes):
-        options = None
-        if starts is not None:
-            state = starts.states[i % len(starts.states)]
-            size = env.observation_space.shape[0] // 2
-            options = {"qpos": state[:size], "qvel": state[size:] if len(state) > size else np.zeros(size)}
-            if starts.goals is not None:
-                options["goal"] = starts.goals[i % len(starts.states)]
-        yield run_episode(env, policy, seed + i, options)
+    make: Callable[[], Any],
+    policy: Any,
+    seeds: Sequence[int],
+    options: Options | None = None,
+    film: Container[int] = (),
+    done: Callable[[int], object] | None = None,
+) -> list[Outcome]:
+    """An episode for each seed: all at once by a batched policy, one after the other by any other.
+
+    Args:
+        make: makes an environment; of its info `success` or `is_success`, `progress`, `first_reach`, `collided`,
+            `goal`, `normalized_score` and `doubtful` are read, each where it is there.
+        policy: see `Policy`.
+        seeds: one per episode; the same seed gives the same episode, whatever runs beside it.
+        options: seed -> options of the environment's reset.
+        film: seeds of the episodes of which a frame is kept every second env step; only these are rendered.
+        done: called with the number of episodes that ended, after each env step.
+    """
+    together = max(1, len(seeds)) if getattr(policy, "batched", False) else 1
+    envs = [make() for _ in range(together)]
+    try:
+        out = []
+        for i in range(0, len(seeds), together):
+            courses = [
+                _Course(env, int(s), None if options is None else options(int(s)), s in film)
+                for env, s in zip(envs, seeds[i : i + together], strict=True)
+            ]
+            out += _play(courses, policy, done or (lambda ended: None))
+        return out
+    finally:
+        for env in envs:
+            env.close()
 
 
-def summary(task: str, seed: int, episodes: Sequence[Episode]) -> dict[str, Any]:
-    """The numbers that are reported; standard returns only, scores x100 as in the literature."""
-    total = np.array([e.total for e in episodes])
-    score = np.array([np.nan if e.score is None else 100 * e.score for e in episodes])
-    reached = [e.first_reach for e in episodes if e.first_reach is not None]
-    calls = [sum(p.network_calls for p in e.plans) for e in episodes]
-    seconds = np.array([p.seconds for e in episodes for p in e.plans])
-    root = len(episodes) ** 0.5
-    known = bool(np.isfinite(score).all())
+def _play(courses: list[_Course], policy: Any, done: Callable[[int], object]) -> list[Outcome]:
+    batched, timed = getattr(policy, "batched", False), []
+    goals = [c.info.get("goal") for c in courses]
+    goal = np.asarray(goals, np.float64) if all(isinstance(g, np.ndarray) for g in goals) else None
+    begin: dict[str, Any] = {"seed": [c.seed for c in courses], "goal": goal}
+    if not batched:
+        begin = {"seed": courses[0].seed, "goal": None if goal is None else goal[0]}
+    if hasattr(policy, "reset"):
+        policy.reset(**_taken(policy.reset, begin))
+    hears = bool(_taken(policy.act, {"doubtful": ()}))
+    while not all(c.over for c in courses):
+        now, bad = [c.seen[-1] for c in courses], [c.info.get("doubtful", ()) for c in courses]
+        told = {"doubtful": bad if batched else bad[0]} if hears else {}
+        began = time.perf_counter()
+        action = policy.act(np.stack(now) if batched else now[0], **told)
+        timed.append(time.perf_counter() - began)
+        going = [(c, a) for c, a in zip(courses, action if batched else [action], strict=True) if not c.over]
+        for course, own in going:
+            course.step(own)
+        done(sum(c.over for c, _ in going))
+    seconds = tuple(s / len(courses) for s in getattr(policy, "seconds", timed))
+    calls, clipped = getattr(policy, "calls", 0), getattr(policy, "clipped", None)
+    return [c.outcome(calls, clipped, seconds) for c in courses]
+
+
+def _taken(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Of the named arguments those that a function takes."""
+    parameters = inspect.signature(function).parameters
+    every = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {k: v for k, v in given.items() if every or k in parameters}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to evaluate; with several workers `make`, `policy` and `options` are pickled.
+
+    Attributes:
+        task: name, for the report.
+        make: makes an environment.
+        policy: environment -> policy.
+        threads: CPU threads of each process.
+        film: seeds of the episodes of which frames are kept.
+        options: seed -> options of the environment's reset.
+    """
+
+    task: str
+    make: Callable[[], Any]
+    policy: Callable[[Any], Any]
+    threads: int = 1
+    film: Sequence[int] = ()
+    options: Options | None = None
+
+    def actor(self) -> Any:
+        """The policy, made for the environment; refuses one that does not fit."""
+        torch.set_num_threads(self.threads)
+        env = self.make()
+        policy = self.policy(env)
+        env.close()
+        return policy
+
+    def share(self, seeds: Sequence[int]) -> list[Outcome]:
+        """Some of the episodes, in this process."""
+        return run(self.make, self.actor(), seeds, self.options, self.film)
+
+
+def evaluate(job: Job, seeds: Sequence[int], workers: int = 1) -> tuple[dict[str, Any], list[Outcome]]:
+    """Run an episode for each seed, shared out over processes.
+
+    Returns:
+        the numbers of `summary`, and the episodes in the order of the seeds.
+    """
+    workers = min(workers, len(seeds))
+    if workers == 1:
+        policy = job.actor()
+        with progress(len(seeds), f"eval {job.task}", "episode") as bar:
+            outcomes = run(job.make, policy, seeds, job.options, job.film, bar.update)
+    else:
+        parts = [list(seeds[i::workers]) for i in range(workers)]
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            outcomes = sorted((o for s in pool.map(job.share, parts) for o in s), key=lambda o: o.seed)
+    return summary(job.task, outcomes), outcomes
+
+
+def wilson(successes: int, episodes: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % confidence interval of a success rate (Wilson 1927)."""
+    p, n = successes / episodes, episodes
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _mean(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Mean and its standard error; None where one is not known."""
+    known = np.array([v for v in values if v is not None], np.float64)
+    if not len(known) or len(known) < len(values):
+        return None, None
+    return float(known.mean()), float(known.std() / len(known) ** 0.5)
+
+
+def summary(task: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The numbers that are reported; standard returns only, scores x100 as in the literature; None: not known."""
+    count, wins = len(outcomes), [o.success for o in outcomes]
+    score = _mean([None if o.score is None else 100 * o.score for o in outcomes])
+    total, best = _mean([o.total for o in outcomes]), _mean([o.progress for o in outcomes])
+    success, _ = _mean(wins)
+    reached = [o.first_reach for o in outcomes if o.first_reach is not None]
+    seconds = np.array([s for o in outcomes for s in o.seconds])
     return {
         "task": task,
-        "episodes": len(episodes),
-        "seed": seed,
-        "return_mean": float(total.mean()),
-        "return_se": float(total.std() / root),
-        "score": float(score.mean()) if known else None,
-        "score_se": float(score.std() / root) if known else None,
-        "success": float(np.mean([e.success for e in episodes])),
-        "first_reach_mean": float(np.mean(reached)) if reached else None,
-        "network_calls_mean": float(np.mean(calls)),
+        "episodes": count,
+        "seed": min(o.seed for o in outcomes),
+        "return_mean": total[0],
+        "return_se": total[1],
+        "score": score[0],
+        "score_se": score[1],
+        "success": success,
+        "success_ci": None if success is None else list(wilson(sum(map(bool, wins)), count)),
+        "success_at_end": _mean([o.at_end for o in outcomes])[0],
+        "progress_mean": best[0],
+        "progress_se": best[1],
+        "first_reach_mean": _mean(reached)[0],
+        "steps_mean": float(np.mean([o.steps for o in outcomes])),
+        "collided": float(np.mean([o.collided for o in outcomes])),
+        "clipped": _mean([o.clipped for o in outcomes])[0],
+        "network_calls_mean": float(np.mean([o.calls for o in outcomes])),
         "plan_ms_p50": float(1e3 * np.quantile(seconds, 0.5)) if len(seconds) else None,
         "plan_ms_p99": float(1e3 * np.quantile(seconds, 0.99)) if len(seconds) else None,
         "hardware": hardware(),
     }
-
-
-def hardware() -> str:
-    """Processor, threads and, where there is one, GPU."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [
-            line.split(":", 1)[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        name = models[0] if models else name
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {torch.get_num_threads()} thread(s){gpu}, torch {torch.__version__}"

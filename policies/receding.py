@@ -56,6 +56,16 @@ class Receding:
         self._age = self._still = 0
         self._anchor: Array = np.zeros(0)
 
+    @property
+    def seconds(self) -> list[float]:
+        """Wall time of each plan since `reset`."""
+        return [plan.seconds for plan in self.plans]
+
+    @property
+    def calls(self) -> int:
+        """Network calls since `reset`."""
+        return sum(plan.network_calls for plan in self.plans)
+
     def act(self, observation: ArrayLike) -> NDArray[np.float32]:
         """Observation (2 A,) -> action (A,) in [-1, 1]."""
         state = np.asarray(observation, np.float64)
@@ -130,13 +140,7 @@ def receding(
     if tracker == "pd":
         tracker = ProportionalDerivative(max(1, planner.spec.stride // planner.spec.stack))
     elif tracker == "look_ahead":
-        dynamics = planner.model.calibration.get("dynamics")
-        if dynamics is None:
-            raise ValueError(
-                "the checkpoint has no point-mass dynamics (observations are not positions and velocities); "
-                "pass a tracker of your own"
-            )
-        tracker = LookAhead(PointMass(**dynamics, dt=planner.spec.dt))
+        tracker = LookAhead(PointMass.fitted(planner))
     elif isinstance(tracker, str):
         raise ValueError(f"got tracker '{tracker}', expected 'look_ahead', 'pd' or a Tracker")
     return Receding(planner, tracker, goal, every, lost, patience, warm)

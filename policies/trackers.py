@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from dfplan.planner import Planner
 
 Array = NDArray[np.float64]
 
@@ -43,6 +46,21 @@ class PointMass:
     gain: float
     speed: float
     dt: float
+
+    @classmethod
+    def fitted(cls, planner: Planner) -> PointMass:
+        """What was fitted on the data of a planner.
+
+        Raises:
+            ValueError: their observations are not positions and velocities.
+        """
+        dynamics = planner.model.calibration.get("dynamics")
+        if dynamics is None:
+            raise ValueError(
+                "the checkpoint has no point-mass dynamics (observations are not positions and velocities); "
+                "pass a tracker of your own"
+            )
+        return cls(**dynamics, dt=planner.spec.dt)
 
 
 class Path:

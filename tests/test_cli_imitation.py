@@ -1,6 +1,7 @@
 """The commands of imitation, as a user types them: generate, inspect, convert, train, resume, evaluate."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from safetensors.torch import load_file
 from test_cli import dfplan, elsewhere  # noqa: F401  fixtures
 
 from dfplan.data import Episodes, load, write_npz
-from dfplan.evaluate import Outcome
 
 TINY = [
     "steps=4",
@@ -101,11 +101,12 @@ def test_only_the_first_six_episodes_are_filmed_whoever_runs_them(dfplan, tmp_pa
     def played(job, seeds, workers):
         def outcome(seed):
             picture = np.full((4, 4, 3), seed, np.uint8)
-            return Outcome(seed, 0.0, True, 1.0, 1, 1, False, [picture] if seed in job.film else [])
+            frames = [picture] if seed in job.film else []
+            return SimpleNamespace(seed=seed, frames=frames)
 
         return {"success": 1.0}, [outcome(s) for s in seeds]
 
-    monkeypatch.setattr("dfplan.evaluate.evaluate", played)
+    monkeypatch.setattr("dfplan.rollout.evaluate", played)
     words = ["eval", "arm-reach", "--episodes", 9, "--seed", 5, "--workers", 3]
     assert dfplan(*words, "--video", tmp_path / "films").code == 0
     films = sorted(p.name for p in (tmp_path / "films").iterdir())
@@ -127,10 +128,10 @@ def test_policies_are_run_with_as_many_threads_as_asked(run, dfplan):  # noqa: F
     [
         (["eval", "pusht", "--disturb", "push"], "got --disturb, which is for the arm"),
         (["eval", "arm-pick", "--threads", 0], "threads=0"),
-        (["eval", "arm-pick", "--tracker", "pd"], "got --tracker, which is for mazes"),
-        (["eval", "maze2d-umaze", "--disturb", "push"], "got --disturb, which is for policies"),
+        (["eval", "arm-pick", "--tracker", "pd"], "got --tracker, which is for planning models"),
+        (["eval", "maze2d-umaze", "--disturb", "push"], "got --disturb, which is for the arm"),
         (["eval", "arm-pick", "--last", 3, "--checkpoint", "nowhere"], "kept 0 checkpoints, asked for 3"),
-        (["eval", "maze2d-umaze", "--checkpoint", "RUN"], "checkpoint of a policy"),
+        (["eval", "maze2d-umaze", "--checkpoint", "RUN"], "as the model was trained"),
         (["train", "pusht", "--out", "x"], "pass --data"),
         (["train", "imitation", "--out", "x"], "no data given"),
         (["train", "imitation", "--out", "x", "--data", "DEMOS", "--read", "obs=objct"], "object"),

@@ -8,6 +8,8 @@ import pytest
 
 import dfplan
 from dfplan.data import Episodes
+from dfplan.envs import make
+from dfplan.policies import receding
 from dfplan.show import plot
 from dfplan.show.demo import demo
 from dfplan.train.config import TrainConfig, read_config
@@ -30,8 +32,12 @@ def seen(monkeypatch):
     return got
 
 
+def acted(planner, out):
+    return demo("maze2d-umaze", make("maze2d-umaze"), receding(planner), (3, 1), None, 0, out)
+
+
 def test_the_animation_ends_in_the_plan_of_the_picture(seen, tmp_path):
-    demo("maze2d-umaze", dfplan.load("maze2d-umaze"), (3, 1), None, 0, tmp_path)
+    acted(dfplan.load("maze2d-umaze"), tmp_path)
     np.testing.assert_allclose(seen["frames"][-1], seen["plan"].candidates[..., :2], atol=1e-5)
 
 
@@ -47,6 +53,6 @@ def test_several_tokens_and_stacks_are_drawn(name, seen, tmp_path):
     config = replace(config, steps=1, batch=4, horizon=6, model=small)
     list(Trainer(config, Episodes(walk, np.arange(100, 401, 100), 0.01), tmp_path / "run").run())
     planner = dfplan.load(tmp_path / "run", dfplan.PlannerConfig(candidates=2, steps=2))
-    demo("maze2d-umaze", planner, (3, 1), None, 0, tmp_path)
+    acted(planner, tmp_path)
     assert np.shape(seen["frames"]) == (2, 2, 6, 2)
     assert (tmp_path / "denoise.gif").stat().st_size > 0

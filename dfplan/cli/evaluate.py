@@ -2,40 +2,128 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tyro
 
-from dfplan.cli.common import ARM_TASKS, POLICY_TASKS, app, at_least, load_planner, report, use_device
+from dfplan.act import ImitationConfig
+from dfplan.cli.common import ARM_TASKS, CPU, FLAT, Compute, app, at_least, read_options, report
+from dfplan.cli.settings import given, options
+from dfplan.decide import asked
 from dfplan.planner import PlannerConfig
-from dfplan.policies import ImitationConfig
 
+_PLANNING, _ACTING = options(PlannerConfig), options(ImitationConfig)
 if TYPE_CHECKING:
-    from dfplan.evaluate import Job
-    from dfplan.rollout import Starts
+    from dfplan.rollout import Job
+    from dfplan.spec import TrajectorySpec
+    from dfplan.train.checkpoint import Checkpoint
 
-PLANNER, POLICY = PlannerConfig(), ImitationConfig()
+    Planning: TypeAlias = Any
+    Acting: TypeAlias = Any
+else:
+    Planning, Acting = _PLANNING, _ACTING
+AS_TRAINED, AS_TAUGHT = _PLANNING(), _ACTING()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it is measured.
+
+    Attributes:
+        env: any environment with Box actions and Box (or Dict of Box) observations, instead of a task: a Gymnasium id,
+            module:Id or module:Name.
+        env_args: arguments of that environment, such as env_name=reach-v3 max_episode_steps=200.
+        keys: of a Dict observation the entries to use, in the order of the demonstrations' columns.
+        goal: mazes: the task's own, or a random one each episode (Multi2D).
+        starts: mazes: .npz or .hdf5 with start_state (N, 4) and goal_pos (N, 2) to run instead of random starts.
+        disturb: arm: what happens in mid-run.
+    """
+
+    env: str | None = None
+    env_args: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    goal: Literal["fixed", "random"] = "fixed"
+    starts: Path | None = None
+    disturb: Literal["none", "push", "move", "freeze", "blank", "offset"] = "none"
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Which episodes are run, and what is kept of them.
+
+    Attributes:
+        episodes: how many; at least 300 to tell maze scores 5 points apart.
+        seed: episode i has seed + i.
+        workers: processes that share the episodes.
+        video: folder for animations of the first six episodes.
+        json: write the numbers there as well.
+    """
+
+    episodes: int = 100
+    seed: int = 0
+    workers: int = 1
+    video: Path | None = None
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        at_least(1, episodes=self.episodes, workers=self.workers)
+        at_least(0, seed=self.seed)
+
+    @property
+    def seeds(self) -> range:
+        """One for each episode."""
+        return range(self.seed, self.seed + self.episodes)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """What acts.
+
+    Attributes:
+        checkpoint: run or checkpoint folder, or the name of a shipped model; the task's own if left out.
+        last: evaluate the run's last so many kept checkpoints, and report best and mean apart.
+        actor: instead of the model: search (mazes: the shortest way on the map, with the model's tracker), random, or
+            module:Name of what is called with the environment and returns an object with act(observation).
+        tracker: mazes: look_ahead holds the robot's speed limit; pd is the official Diffusion Forcing law.
+        planner: planning models: how plans are sampled and chosen; what is left out is as the checkpoint says.
+        policy: imitation models: how much they remember, and how they act; likewise.
+    """
+
+    checkpoint: str | None = None
+    last: int = 0
+    actor: Annotated[Literal["search", "random"] | str, tyro.conf.arg(name="policy")] = ""
+    tracker: Literal["look_ahead", "pd"] = "look_ahead"
+    planner: Planning = AS_TRAINED
+    policy: Acting = AS_TAUGHT
+
+    def folders(self, task: str) -> list[Path | None]:
+        """Checkpoints to evaluate; None where none is needed."""
+        from dfplan.models import find, kept, shipped
+
+        at_least(0, last=self.last)
+        if self.actor not in ("", "search"):
+            return [None]
+        name = self.checkpoint or task
+        if name not in shipped() and self.checkpoint is None:
+            raise ValueError(f"got no --checkpoint, and no model ships for '{task}'; give the run folder")
+        return [*kept(name, self.last)] if self.last else [find(name)]
+
+
+HERE, ALL, MODEL = Place(), Episodes(), Actor()
 
 
 @app.command(name="eval")
 def evaluate(
-    task: tyro.conf.Positional[str],
-    checkpoint: str | None = None,
-    episodes: int = 100,
-    seed: int = 0,
-    goal: Literal["fixed", "random"] = "fixed",
-    starts: Path | None = None,
-    tracker: Literal["look_ahead", "pd"] = "look_ahead",
-    disturb: Literal["none", "push", "move", "freeze", "blank", "offset"] = "none",
-    last: int = 0,
-    workers: int = 1,
-    video: Path | None = None,
-    json: Path | None = None,
-    device: str = "cpu",
-    threads: int = 1,
-    planner: PlannerConfig = PLANNER,
-    policy: ImitationConfig = POLICY,
+    task: tyro.conf.Positional[str | None] = None,
+    place: Annotated[Place, FLAT] = HERE,
+    who: Annotated[Actor, FLAT] = MODEL,
+    which: Annotated[Episodes, FLAT] = ALL,
+    compute: Annotated[Compute, FLAT] = CPU,
 ) -> None:
     """Measure a model in closed loop: return, success, first reach, latency; scores as the literature has them.
 
@@ -47,87 +135,165 @@ def evaluate(
 
     dfplan eval pusht --checkpoint runs/pusht --last 5 --episodes 50 --seed 100000 --policy.chunk 8
 
+    dfplan eval --env Hopper-v5 --checkpoint runs/hopper --episodes 50 --json hopper.json
+
     Args:
-        task: environment, and the shipped model unless --checkpoint is given.
-        checkpoint: run or checkpoint folder.
-        episodes: how many; at least 300 to tell maze scores 5 points apart.
-        seed: episode i has seed + i.
-        goal: mazes: the task's own, or a random one each episode (Multi2D).
-        starts: mazes: .npz or .hdf5 with start_state (N, 4) and goal_pos (N, 2) to run instead of random starts.
-        tracker: mazes: look_ahead holds the robot's speed limit; pd is the official Diffusion Forcing law.
-        disturb: arm: what happens in mid-run.
-        last: policies: evaluate the run's last so many kept checkpoints, and report best and mean apart.
-        workers: policies: processes that share the episodes.
-        video: policies: folder for animations of the first six episodes.
-        json: write the numbers there as well.
-        device: cpu, cuda, ...
-        threads: CPU threads, of each worker.
-        planner: mazes: how plans are sampled and chosen.
-        policy: policies: how much they remember, and how they act.
+        task: environment, and the shipped model unless --checkpoint is given; or pass --env.
+        place: where it is measured.
+        who: what acts.
+        which: episodes.
+        compute: where the network runs; threads are those of each worker.
     """
-    at_least(1, episodes=episodes, workers=workers)
-    at_least(0, seed=seed, last=last)
-    if task in POLICY_TASKS:
-        only: dict[str, Any] = {"goal": goal != "fixed", "starts": starts, "tracker": tracker != "look_ahead"}
-        _refuse(task, "mazes", only | {"planner": planner != PLANNER})
-        if task not in ARM_TASKS:
-            _refuse(task, "the arm", {"disturb": disturb != "none"})
-        use_device(device, threads)
-        from dfplan.evaluate import Job
-        from dfplan.models import find, kept
-
-        folders = kept(checkpoint or task, last) if last else [find(checkpoint or task)]
-        seeds, disturbance = range(seed, seed + episodes), None if disturb == "none" else disturb
-        film = () if video is None else seeds[:6]
-        jobs = [Job(task, str(f), policy, disturbance, device, threads, film) for f in folders]
-        _policy(jobs, seeds, last, workers, video, json)
+    name = task or place.env
+    if name is None or (task and place.env):
+        raise ValueError(f"got task {task} and --env {place.env}, expected one: dfplan eval maze2d-large")
+    compute.use()
+    maze = _is_maze(name, place)
+    jobs = [_job(name, maze, folder, place, who, which, compute) for folder in who.folders(name)]
+    rows = [_row(label, job, which) for label, job, _ in jobs]
+    _, _, ceiling = jobs[0]
+    if ceiling is not None and rows[0]["score"] is not None:
+        _add_ceiling(rows, ceiling, which)
+    if not who.last:
+        report(rows[0], which.json, hide=tuple(k for k, v in rows[0].items() if v is None))
         return
-    only = {"disturb": disturb != "none", "last": last, "workers": workers > 1, "video": video}
-    _refuse(task, "policies", only | {"policy": policy != POLICY})
-    from dfplan import envs, policies, rollout
-    from dfplan.tools.progress import progress
-
-    given: Starts | None = None if starts is None else rollout.Starts.read(starts)
-    env = envs.make(task, goal=goal)
-    brain = load_planner(checkpoint or task, planner, device, threads)
-    receding = policies.receding(brain, tracker=tracker)
-    done = []
-    with progress(episodes, f"eval {task}", "episode") as bar:
-        for episode in rollout.run(env, receding, episodes, seed, given):
-            done.append(episode)
-            bar.set_postfix(reached=f"{sum(e.success for e in done)}/{len(done)}", refresh=False)
-            bar.update()
-    report(rollout.summary(task, seed, done), json)
+    values: dict[str, Any] = {"task": name, "checkpoints": rows}
+    for key in ("success", "progress_mean", "score", "return_mean"):
+        each = [r[key] for r in rows if r[key] is not None]
+        if each:
+            values[f"{key}_best"] = max(each)
+            values[f"{key}_mean_of_last_{len(rows)}"] = sum(each) / len(each)
+            print(f"  {key:<20}", *(f"{r['checkpoint']} {r[key]:.3f} " for r in rows))
+    report(values, which.json, hide=("checkpoints",))
 
 
-def _refuse(task: str, kind: str, given: dict[str, Any]) -> None:
-    """Raise where an option was given that only the other kind of task reads."""
-    for name, value in given.items():
+def _is_maze(name: str, place: Place) -> bool:
+    """Whether the environment is one of our mazes; refuses options that are for another."""
+    from dfplan import envs
+
+    env = envs.make(name, **read_options(place.env_args))
+    maze = hasattr(env.unwrapped, "maze")
+    env.close()
+    if not maze:
+        _refuse(name, "mazes", {"goal": place.goal != "fixed", "starts": place.starts})
+    if name not in ARM_TASKS:
+        _refuse(name, "the arm", {"disturb": place.disturb != "none"})
+    return maze
+
+
+def _refuse(task: str, kind: str, options_given: dict[str, Any]) -> None:
+    """Raise where an option was given that only another kind reads."""
+    for name, value in options_given.items():
         if value:
             raise ValueError(f"got --{name}, which is for {kind}; leave it out with {task}")
 
 
+def _job(
+    task: str, maze: bool, folder: Path | None, place: Place, who: Actor, which: Episodes, compute: Compute
+) -> tuple[str, Job, Job | None]:
+    """Label and all that a worker needs, and the search on the same map, for a planner in a maze."""
+    from dfplan import envs
+    from dfplan.rollout import Job
+    from dfplan.train import checkpoint
+
+    film = () if which.video is None else which.seeds[:6]
+    args = read_options(place.env_args) | ({"render_mode": "rgb_array"} if film else {})
+    args |= {} if place.goal == "fixed" else {"goal": place.goal}
+    args |= {} if place.disturb == "none" else {"disturb": place.disturb}
+    starts = envs.Starts.read(place.starts, which.seed).options if place.starts else None
+    model = None if folder is None else checkpoint.load(folder)
+    if model is not None and task in ARM_TASKS and model.config.spec.action_size == 10:
+        args["action"] = "ee"  # 8 actions are joint targets, 10 the hand's pose
+    make = partial(_environment, task, args, None if model is None else model.config.spec, place.keys)
+    job = Job(task, make, _policy(task, maze, folder, model, who, compute), compute.threads, film, starts)
+    if model is None or folder is None:
+        return who.actor.replace(":", "."), job, None
+    searched = maze and not who.actor and not is_policy(model.config.spec) and "dynamics" in model.calibration
+    ceiling = replace(job, policy=partial(_search, folder), film=()) if searched else None
+    return folder.name, job, ceiling
+
+
+def _environment(task: str, args: dict[str, Any], spec: TrajectorySpec | None, keys: Sequence[str]) -> Any:
+    """The environment as a model of that spec sees it; None: as it is."""
+    from dfplan import envs
+    from dfplan.tools.spaces import flat
+
+    env = envs.make(task, **args)
+    if spec is None:
+        return env
+    first = {t.name: spec.channel(t.channels[0]) for t in spec.tokens}
+    columns = {name: c.index for name, c in first.items() if c.source == "observations"}
+    return flat(env, spec.observation_size, spec.action_size, columns, keys)
+
+
 def _policy(
-    jobs: list[Job], seeds: range, last: int, workers: int, video: Path | None, json: Path | None
-) -> None:
-    from dfplan.evaluate import evaluate
+    task: str, maze: bool, folder: Path | None, model: Checkpoint | None, who: Actor, compute: Compute
+) -> Callable[[Any], Any]:
+    """Environment -> policy."""
+    planner, policy = given(who.planner), given(who.policy)
+    if model is None or folder is None:
+        return partial(_other, who.actor)
+    if who.actor == "search":
+        _refuse(task, "planning models", {"tracker": who.tracker != "look_ahead", "policy search": not maze})
+        return partial(_search, folder)
+    if is_policy(model.config.spec):
+        _refuse(task, "planning models", {"tracker": who.tracker != "look_ahead", "planner": planner})
+        acting = asked(ImitationConfig, model, "policy", **policy)
+        return partial(_imitation, task, folder, acting, compute.device)
+    _refuse(task, "imitation models", {"policy": policy})
+    planning = asked(PlannerConfig, model, "planner", **planner)
+    return partial(_receding, folder, planning, who.tracker, compute.device)
+
+
+def is_policy(spec: TrajectorySpec) -> bool:
+    """Whether a model of that spec acts by itself: the last token of a step is its actions."""
+    last = spec.tokens[-1]
+    return spec.channel(last.channels[0]).source == "actions" and last.lag == spec.stride - 1
+
+
+def _imitation(task: str, folder: Path, config: ImitationConfig, device: str, env: Any) -> Any:
+    from dfplan import envs, policies
+
+    limits = (env.action_space.low, env.action_space.high)
+    sensors = env.get_wrapper_attr("sensors") if env.has_wrapper_attr("sensors") else None
+    cost = envs.cost(task) if config.guidance else None
+    return policies.Imitation.load(folder, config, limits, device, sensors, cost)
+
+
+def _receding(folder: Path, config: PlannerConfig, tracker: Any, device: str, env: Any) -> Any:
+    from dfplan import models, policies
+
+    return policies.receding(models.load(folder, config, device), tracker=tracker)
+
+
+def _search(folder: Path, env: Any) -> Any:
+    from dfplan import envs, models, policies
+
+    return policies.search(models.load(folder), envs.GridPaths(env.unwrapped.maze))
+
+
+def _other(name: str, env: Any) -> Any:
+    from dfplan.policies import Uniform
+    from dfplan.tools.named import named
+
+    return named("policy", name, {"random": Uniform, "search": Uniform})(env)
+
+
+def _row(label: str, job: Job, which: Episodes) -> dict[str, Any]:
+    """The numbers of one checkpoint, its episodes filmed where that was asked for."""
+    from dfplan.rollout import evaluate
     from dfplan.show.video import write_gif
 
-    rows = []
-    for job in jobs:
-        numbers, outcomes = evaluate(job, seeds, workers)
-        name = Path(job.folder).name
-        rows.append({"checkpoint": name} | numbers)
-        if video is not None:
-            for outcome in outcomes[: len(job.film)]:
-                print(write_gif(outcome.frames, video / f"{name}-{outcome.seed}.gif", 10))
-    if not last:
-        report(rows[0], json)
-        return
-    values: dict[str, Any] = {"task": jobs[0].task, "checkpoints": rows}
-    for key in ("success", "progress_mean"):
-        values[f"{key}_best"] = max(float(r[key]) for r in rows)
-        values[f"{key}_mean_of_last_{len(rows)}"] = sum(float(r[key]) for r in rows) / len(rows)
+    numbers, outcomes = evaluate(job, which.seeds, which.workers)
+    for outcome in outcomes[: len(job.film)]:
+        print(write_gif(outcome.frames, Path(which.video or ".") / f"{label}-{outcome.seed}.gif", 10))
+    return {"checkpoint": label} | numbers
+
+
+def _add_ceiling(rows: list[dict[str, Any]], ceiling: Job, which: Episodes) -> None:
+    """Beside each score that of the shortest way on the map from the same starts: about what a plan can reach."""
+    from dfplan.rollout import evaluate
+
+    numbers, _ = evaluate(ceiling, which.seeds, which.workers)
     for row in rows:
-        print(f"  {row['checkpoint']:<20} success {row['success']:.3f}  progress {row['progress_mean']:.3f}")
-    report(values, json, hide=("checkpoints",))
+        row |= {"ceiling": numbers["score"], "ceiling_se": numbers["score_se"]}

@@ -48,11 +48,12 @@ def plan(
         threads: CPU threads.
         planner: how plans are sampled and chosen.
     """
+    from dfplan import envs, policies
     from dfplan.show.demo import demo
 
     at_least(0, seed=seed)
     brain = load_planner(checkpoint or task, planner, device, threads)
-    report(demo(task, brain, start, goal, seed, out), json)
+    report(demo(task, envs.make(task), policies.receding(brain), start, goal, seed, out), json)
 
 
 @app.command(name="plot")
