@@ -1,7 +1,7 @@
 """What an arm carries out behind a stock trajectory controller, while messages are lost and the loop is held up.
 
 The controller drops the points of a message whose time has passed, and goes by a cubic from its present setpoint to the
-first one still to come (`splice`), or at once to where the message says it should be (`replace`). It checks no limit.
+first one still to come (`splice`), or goes on as before until that one's time (`replace`). It checks no limit.
 """
 
 import logging
@@ -103,6 +103,13 @@ class Controllers:
         """Of the present setpoint."""
         return (len(self.path) - 1) * STEP
 
+    def before(self, j, first):
+        """What joint j does before the first point to come: times, positions and velocities."""
+        if self.way == "splice" or self.curve[j] is None:
+            return self.time, self.q[j], self.v[j]
+        t = np.arange(self.time, first - 1e-9, STEP)
+        return t, *along(*self.curve[j], t)
+
     def read(self):
         self.advance()
         now = self.clock.now()
@@ -122,9 +129,8 @@ class Controllers:
         keep = times > self.time + 1e-9
         for j in range(2):
             if keep.any() and not (lost and j in self.trouble.joints):
-                begin = (self.time, self.q[j], self.v[j]) if self.way == "splice" else None
                 rows = (times, trajectory.positions[:, j], trajectory.velocities[:, j])
-                self.curve[j] = spliced(rows, keep, begin)
+                self.curve[j] = spliced(rows, keep, self.before(j, times[keep][0]))
         return self.trouble.says if lost else True
 
     def hold(self):
@@ -137,11 +143,9 @@ class Controllers:
         self.up = False
 
 
-def spliced(rows, keep, begin):
-    """A message as the controller takes it: the points to come, after its present setpoint."""
-    if begin is None:
-        return rows if keep[0] else tuple(row[max(0, int(np.argmax(keep)) - 1) :] for row in rows)
-    return tuple(np.append(first, row[keep]) for first, row in zip(begin, rows, strict=True))
+def spliced(rows, keep, before):
+    """A message as the controller takes it: the points to come, after what it does until then."""
+    return tuple(np.append(first, row[keep]) for first, row in zip(before, rows, strict=True))
 
 
 def along(times, places, speeds, t):
@@ -229,6 +233,7 @@ def troubles(kind, rng):
 def random_drive(kind, seed):
     """One drive with trouble of a kind; the shares that were carried out, and the loop."""
     rng = np.random.default_rng([seed, list(LIMITS).index(kind)])
-    settings = {"jerk": JERKS[seed % 2], "way": WAYS[seed // 2 % 2], "apart": kind == "one controller's"}
+    way = WAYS[seed // 2 % 2] if LIMITS[kind][1] <= 2 else WAYS[0]  # `replace` leaps over what nobody has noticed yet
+    settings = {"jerk": JERKS[seed % 2], "way": way, "apart": kind == "one controller's"}
     made, arm = drive(troubles(kind, rng), phase=rng.uniform(0, 0.5), **settings)
     return shares(made, arm), made

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 _LONGEST = 0.5
 """s that the loop may be held up, or nothing be carried out, before a person must arm again."""
 _NEAREST = 0.4
-"""ticks: a nearer point would leave a controller no time to get there smoothly."""
+"""ticks: a setpoint that is due sooner is left out; a controller would have no time to get there smoothly."""
 
 
 class Loop:
@@ -125,7 +125,7 @@ class Loop:
     def tick(self) -> None:
         """One tick; the time of the next is `dt` later, however long this one took."""
         now = self.clock.now()
-        behind = int((now - self._begun) / self.dt + 1e-6) - self._tick
+        behind = int((now - self._begun) / self.dt + _NEAREST) - self._tick
         self._tick += 1 + max(0, behind)
         self.stats.slips += max(0, behind)
         self.stats.tick(now)
@@ -240,7 +240,7 @@ class Loop:
             return
         self.plan.move_on(self._tick)
         if not self._standing:
-            self._standing = True
+            self._standing, self._next = True, self._tick  # told at once, it begins on what is under way
             self.plan.brake()
         self.plan.extend(lambda ahead: None)
         self._resting = self._resting + 1 if self.plan.resting() else 0
@@ -249,7 +249,7 @@ class Loop:
         """What is sent, at `now` s on the loop's clock."""
         ticks, positions, velocities = course.points()
         times = self._begun + ticks * self.dt - now
-        keep = times > _NEAREST * self.dt
+        keep = times > 1e-4
         stamp = self.transport.now() - (self.clock.now() - now)  # times count from the tick's beginning
         return JointTrajectory(
             self.body.limits.names,
