@@ -141,6 +141,7 @@ class Actor:
         self.chunk = self.config.chunk or 2 * self.stride
         self.ahead = (model.config.horizon - self.memory + 1) * self.stride
         self.guided = None
+        cost = self.config.own_cost() if cost is None else cost
         if self.config.guidance and cost is not None:
             self.guided = guide(
                 model.denoiser, cost, self.config.guidance, schedule=model.denoiser.schedule, spec=self.spec,

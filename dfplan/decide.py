@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dfplan import schedules
 from dfplan.denoiser import Denoise, Denoiser
+from dfplan.guidance import Cost
 from dfplan.known import Known, Window
 from dfplan.sampling import STEPS, Callback, sample
 from dfplan.schedules import ScheduleMatrix
@@ -37,6 +38,8 @@ class Sampling:
         uncertainty: rows by which a step starts after the one before it (`pyramid`, `trapezoid`).
         step: step rule: `ddim`, `ddpm`, `dpm_solver_2m`, or `module:Name` of one's own.
         precision: `fp32`, or `bf16` in the network alone.
+        cost: what to keep low where nobody gives a cost: `module:Name` of a function without arguments that makes a
+            `dfplan.guidance.Cost`; empty for none.
     """
 
     schedule: str = "full"
@@ -44,16 +47,24 @@ class Sampling:
     uncertainty: float = 0.5
     step: str = "ddim"
     precision: str = "fp32"
+    cost: str = ""
 
     def __post_init__(self) -> None:
         """Refuse unknown names and sizes out of range."""
         named("schedule", self.schedule, schedules.SCHEDULES)
         named("step rule", self.step, STEPS)
         one_of("precision", self.precision, PRECISIONS)
+        if self.cost and (":" not in self.cost or not callable(named("cost", self.cost, {}))):
+            raise ValueError(f"got cost='{self.cost}', expected module:Name of a function that makes one")
         if self.steps < 1:
             raise ValueError(f"got steps={self.steps}, expected 1 or more")
         if not 0 <= self.uncertainty < float("inf"):
             raise ValueError(f"got uncertainty={self.uncertainty}, expected 0 or more")
+
+    def own_cost(self) -> Cost | None:
+        """The cost that `cost` names, or None."""
+        known: dict[str, Callable[[], Cost]] = {}
+        return named("cost", self.cost, known)() if self.cost else None
 
     def matrix(self, steps: int) -> ScheduleMatrix:
         """Levels of `steps` steps, a column each."""

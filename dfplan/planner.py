@@ -161,6 +161,7 @@ class Planner:
             ValueError: as `plan`.
         """
         began = time.perf_counter()
+        cost = self.config.own_cost() if cost is None else cost
         q = self._check(history, goal, returns, cost, horizon, candidates, arrivals, history_level)
         self._check_start(warm, elapsed, len(q.past))
         if generators is None:

@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from dfplan import __version__, cli
+from dfplan.decide import Sampling
 from dfplan.train import Levels, ModelConfig, TrainConfig, Trainer, checkpoint
 from dfplan.train.imitate import Layout
 from dfplan.train.lock import alone
@@ -230,7 +231,10 @@ def test_version_and_names_of_everything(dfplan):
     for name in cli.COMMANDS:
         assert f"• {name} " in dfplan("--help").out.replace("│", " ")
     names = json.loads(dfplan("list", "--json").out)
-    assert set(names) >= {"models", "tasks", "environments", "formats", "schedules", "networks"}
+    kinds = "models, tasks, environments, formats, schedules, step rules, costs, networks, policies"
+    assert list(names) == kinds.split(", ") and all(names.values())
+    for cost in names["costs"]:
+        assert Sampling(cost=cost).own_cost() is not None
     assert (
         "maze2d-large" in names["models"] and "npz" in names["formats"] and "transformer" in names["networks"]
     )

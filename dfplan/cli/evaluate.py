@@ -256,7 +256,7 @@ def _imitation(task: str, folder: Path, config: ImitationConfig, device: str, en
 
     limits = (env.action_space.low, env.action_space.high)
     sensors = env.get_wrapper_attr("sensors") if env.has_wrapper_attr("sensors") else None
-    cost = envs.cost(task) if config.guidance else None
+    cost = envs.cost(task) if config.guidance and not config.cost else None
     return policies.Imitation.load(folder, config, limits, device, sensors, cost)
 
 

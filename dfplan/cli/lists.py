@@ -29,8 +29,8 @@ def names(json: bool = False) -> None:
 
 
 def everything() -> dict[str, list[str]]:
-    """Kind -> names."""
-    from dfplan import envs, models, schedules
+    """Kind -> names; costs and policies are named as one's own are."""
+    from dfplan import envs, models, sampling, schedules
     from dfplan.data.formats.registry import FORMATS
     from dfplan.train.config import NETWORKS
 
@@ -38,8 +38,11 @@ def everything() -> dict[str, list[str]]:
     return {
         "models": models.shipped(),
         "tasks": [*mazes, *POLICY_TASKS],
-        "environments": [*envs.ENV_IDS.values(), *envs.ARM_IDS.values()],
+        "environments": [*envs.ENV_IDS.values(), *envs.ARM_IDS.values(), "pusht"],
         "formats": list(FORMATS),
         "schedules": list(schedules.SCHEDULES),
+        "step rules": list(sampling.STEPS),
+        "costs": ["dfplan.envs.arm.keep_clear:keep_clear"],
         "networks": list(NETWORKS),
+        "policies": ["random", "search"],
     }
