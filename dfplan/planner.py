@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from dfplan.denoiser import self_error
 from dfplan.guidance import Cost, evaluate, guide
 from dfplan.known import Known
 from dfplan.plan import CHOICES, Plan, PlannerConfig, inverse_dynamics
+from dfplan.plan.question import Asks, Question
 from dfplan.sampling import Callback
 from dfplan.schedules import ScheduleMatrix
 from dfplan.tools.errors import one_of
@@ -25,20 +26,6 @@ from dfplan.train import checkpoint
 
 __all__ = ["Plan", "Planner", "PlannerConfig"]
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Checked: past (B, h, O), goal (B, C) and returns (B,) or None, S, K and arrivals of the candidates."""
-
-    past: Array
-    goal: Array | None
-    returns: Array | None
-    cost: Cost | None
-    steps: int
-    count: int
-    by: Sequence[int]
-    level: float
 
 
 class Planner:
@@ -58,11 +45,8 @@ class Planner:
                 "with dfplan.policies.Imitation.load"
             )
         self.decider = Decider(model)
-        _, token = self.decider.window().token(model.config.goal_token)
-        self.place = [self.spec.channel(c).index for c in token.channels]
-        self._returns = next(
-            (t.name for t in self.spec.tokens if self.spec.channel(t.channels[0]).source == "returns"), None
-        )
+        self.asks = Asks(model)
+        self.place, self._returns = self.asks.place, self.asks.returns
 
     @classmethod
     def load(cls, folder: Path | str, config: PlannerConfig | None = None, device: str = "cpu") -> Planner:
@@ -108,17 +92,9 @@ class Planner:
         Raises:
             ValueError: on a shape, NaN, horizon or arrival that does not fit, naming got, expected and the fix.
         """
-        past = np.asarray(history, np.float64)
-        if past.ndim not in (1, 2) or past.shape[-1] != self.spec.observation_size:
-            raise ValueError(
-                f"got history of shape {past.shape}, expected ({self.spec.observation_size},) or (h, "
-                f"{self.spec.observation_size}) of one start; several starts go to plan_batch"
-            )
-        if goal is not None and np.ndim(goal) != 1:
-            names = [c.name for c in self.spec.channels if c.index in self.place and c.source == "observations"]
-            raise ValueError(f"got goal {goal}, expected {len(names)} finite numbers: {', '.join(names)}")
+        past = self.asks.one(history, goal)
         (plan,) = self.plan_batch(
-            np.atleast_2d(past)[None], goal, returns, cost, horizon, candidates, arrivals,
+            past, goal, returns, cost, horizon, candidates, arrivals,
             None if warm is None else [warm], elapsed, history_level, None if seed is None else [seed],
             None if generator is None else [generator], callback,
         )  # fmt: skip
@@ -162,8 +138,13 @@ class Planner:
         """
         began = time.perf_counter()
         cost = self.config.own_cost() if cost is None else cost
-        q = self._check(history, goal, returns, cost, horizon, candidates, arrivals, history_level)
-        self._check_start(warm, elapsed, len(q.past))
+        count = self.config.candidates if candidates is None else candidates
+        q = self.asks.question(history, goal, returns, cost, horizon, count, arrivals, history_level)
+        self.asks.start(warm, elapsed, len(q.past))
+        if cost is None and self.config.futures > 1:
+            raise ValueError(
+                f"got futures={self.config.futures} without a cost, which would change nothing; give a cost, or futures=1"
+            )
         if generators is None:
             if seeds is None:
                 seeds = torch.randint(2**31, (len(q.past),)).tolist()
@@ -194,78 +175,7 @@ class Planner:
             for p, s in zip(plans, numbers, strict=True)
         ]
 
-    def _check(
-        self, history: ArrayLike, goal: ArrayLike | None, returns: ArrayLike | None, cost: Cost | None,
-        horizon: int | None, candidates: int | None, arrivals: Sequence[int] | None, level: float,
-    ) -> _Question:  # fmt: skip
-        past = np.asarray(history, np.float64)
-        size, longest = self.spec.observation_size, self.model.config.horizon
-        if past.ndim != 3 or past.shape[2] != size or not past.size:
-            raise ValueError(
-                f"got history of shape {past.shape}, expected (B, h, {size}): one start is ({size},) or (h, {size}) in "
-                "plan(), and B presents are observations[:, None] in plan_batch()"
-            )
-        if not np.isfinite(past).all():
-            _, row, column = np.argwhere(~np.isfinite(past))[0]
-            raise ValueError(
-                f"history[{row}, {column}] is {past[~np.isfinite(past)][0]}; check the sensor, or plan without that row"
-            )
-        if cost is None and (self.config.futures > 1):
-            raise ValueError(
-                f"got futures={self.config.futures} without a cost, which would change nothing; give a cost, or futures=1"
-            )
-        if goal is None and cost is None and returns is None:
-            goal = self.goal
-        aim = None if returns is None else self._aim(returns, len(past))
-        steps = longest if horizon is None else horizon
-        if not past.shape[1] < steps <= longest:
-            raise ValueError(
-                f"got horizon={steps} with {past.shape[1]} steps of history, expected {past.shape[1] + 1} to {longest}"
-            )
-        count = self.config.candidates if candidates is None else candidates
-        if count < 1:
-            raise ValueError(f"got candidates={count}, expected 1 or more")
-        by = [steps - 1] if arrivals is None else list(arrivals)
-        if not by or not all(past.shape[1] <= n < steps for n in by):
-            raise ValueError(f"got arrivals {by}, expected steps from {past.shape[1]} to {steps - 1}")
-        if not 0 <= level <= 1:
-            raise ValueError(f"got history_level={level}, expected 0 (exact) to 1 (unknown)")
-        return _Question(past, self._target(goal, len(past)), aim, cost, steps, count, by, level)
-
-    def _target(self, goal: ArrayLike | None, batch: int) -> Array | None:
-        if goal is None:
-            return None
-        target, size = np.asarray(goal, np.float64), len(self.place)
-        if target.shape not in ((size,), (batch, size)) or not np.isfinite(target).all():
-            _, token = self.decider.window().token(self.model.config.goal_token)
-            raise ValueError(f"got goal {goal}, expected {size} finite numbers: {', '.join(token.channels)}")
-        return np.broadcast_to(target, (batch, size))
-
-    def _aim(self, returns: ArrayLike, batch: int) -> Array:
-        if self._returns is None:
-            raise ValueError(
-                f"got returns={returns}, but no token of the model is one of returns (it has "
-                f"{[t.name for t in self.spec.tokens]}); train with one, or guide by a cost"
-            )
-        aim = np.asarray(returns, np.float64)
-        if aim.shape not in ((), (batch,)) or not np.isfinite(aim).all():
-            raise ValueError(f"got returns={returns}, expected a finite number, or one for each of {batch}")
-        return np.broadcast_to(aim, (batch,))
-
-    def _check_start(self, warm: Sequence[Plan] | None, elapsed: float, batch: int) -> None:
-        if not 0 <= elapsed < float("inf"):
-            raise ValueError(
-                f"got elapsed={elapsed}, expected seconds since the warm plan was made, 0 or more"
-            )
-        if warm is not None and len(warm) != batch:
-            raise ValueError(f"got {len(warm)} warm plans for {batch} starts, expected one for each")
-        for plan in warm or ():
-            if plan.tokens.shape[-1] != self.spec.width or plan.tokens.shape[1] % self.spec.group_size:
-                raise ValueError(
-                    f"got a warm plan of tokens {tuple(plan.tokens.shape)}, expected one made by this planner"
-                )
-
-    def _known(self, q: _Question) -> Known:
+    def _known(self, q: Question) -> Known:
         """Of (B * K, T) tokens: history, goal, returns."""
         window, (batch, count) = self.decider.window(q.steps), q.past.shape[:2]
         frames = np.repeat(q.past[:, :, None], self.spec.stack, 2)
@@ -284,7 +194,7 @@ class Planner:
         return found
 
     def _start(
-        self, q: _Question, warm: Sequence[Plan] | None, elapsed: float, noise: Noise
+        self, q: Question, warm: Sequence[Plan] | None, elapsed: float, noise: Noise
     ) -> tuple[ScheduleMatrix, Tensor]:
         matrix, start, group = (
             self.config.matrix(q.steps).repeat(self.spec.group_size),
@@ -307,7 +217,7 @@ class Planner:
         return matrix, self.decider.schedule.add_noise(torch.cat(rows).to(start.device), level, start)
 
     def _errors(
-        self, x0: Tensor, found: Known, q: _Question, noise: Noise, calls: int
+        self, x0: Tensor, found: Known, q: Question, noise: Noise, calls: int
     ) -> tuple[Tensor, Array, int]:
         """Tokens on the CPU, the model's own error of each over the data's quantile, and network calls so far.
 
@@ -323,7 +233,7 @@ class Planner:
         limit = self.model.calibration.get("self_error", float("inf"))
         return tokens, (error / limit).double().numpy(), calls + 6
 
-    def _plans(self, q: _Question, tokens: Tensor, errors: Array) -> list[Plan]:
+    def _plans(self, q: Question, tokens: Tensor, errors: Array) -> list[Plan]:
         """A plan for each start, of its candidates."""
         present = np.repeat(q.past[:, -1], q.count, 0)
         offsets = self.spec.frames(q.steps).ravel() - (q.past.shape[1] - 1) * self.spec.stride
@@ -347,8 +257,7 @@ class Planner:
         plans, choose = [], CHOICES[one_of("choice", self.config.choice, CHOICES)]
         for b in range(len(q.past)):
             mine = slice(b * q.count, (b + 1) * q.count)
-            mean = place[mine]
-            k = choose(mean, moved[mine].sum(1), costs[mine], arrivals[mine], errors[mine], feasible[mine])
+            k = choose(moved[mine].sum(1), costs[mine], arrivals[mine], errors[mine], feasible[mine])
             chosen = {s: a[mine][k] for s, a in arrays.items()}
             plans.append(
                 Plan(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfplan.guidance import Cost
 from dfplan.planner import Plan, Planner
 
 from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
@@ -14,106 +18,160 @@ from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
 Array = NDArray[np.float64]
 
 
-class Receding:
-    """A policy that follows plans to a goal.
+@dataclass
+class _Robot:
+    """What one robot follows: plan, tracker, and whether it gets on."""
 
-    Observations are positions then velocities, (2 A,); the tracker turns the path into actions (A,).
+    tracker: Tracker
+    goal: Array | None
+    rng: np.random.Generator
+    plans: list[Plan] = field(default_factory=list)
+    age: int = 0
+    still: int = 0
+    anchor: Array = field(default_factory=lambda: np.zeros(0))
+
+    def stale(self, position: Array, every: int, lost: float, patience: int, within: float) -> bool:
+        """True where a new plan is due."""
+        if not self.plans:
+            return True
+        arrived = self.goal is not None and float(np.linalg.norm(position - self.goal)) <= within
+        if float(np.linalg.norm(position - self.anchor)) > 0.3:
+            self.anchor, self.still = position.copy(), 0
+        self.still += 1
+        stuck = not arrived and self.still > patience
+        return (0 < every <= self.age and not arrived) or self.tracker.error > lost or stuck
+
+    def follow(self, plan: Plan, state: Array) -> None:
+        """Go along a new plan from the present state."""
+        self.plans.append(plan)
+        size = len(state) // 2
+        path = plan.best()[:, :size].copy()
+        path[0] = state[:size]
+        if self.goal is not None and plan.arrivals[plan.chosen] < len(plan.times):
+            path[-1] = self.goal
+        self.tracker.follow(path)
+        self.anchor, self.age, self.still = state[:size].copy(), 0, 0
+
+
+class Receding:
+    """A policy that follows plans: to a goal, at little cost, or both; for one robot or for B side by side.
+
+    Observations are positions then velocities, (2 A,); the tracker turns the path into actions (A,). Plans that are due
+    at one time are made in one batch.
 
     Args:
         planner: makes the plans.
-        tracker: follows them.
-        goal: where to go; None is the planner's own goal.
+        tracker: follows them; each robot gets a copy.
+        goal: where to go; None is the planner's own goal, or none where there is a cost.
+        cost: what plans should keep low.
         every: env steps after which a new plan is made; 0 plans anew only when the present one fails.
         lost: distance from the path beyond which a new plan is made (unit of position).
         patience: env steps without coming closer to the goal along the path after which a new plan is made.
         warm: start a new plan from the present one.
     """
 
+    batched = True
+
     def __init__(
-        self,
-        planner: Planner,
-        tracker: Tracker,
-        goal: ArrayLike | None,
-        every: int,
-        lost: float,
-        patience: int,
-        warm: bool,
-    ) -> None:
-        self.planner, self.tracker = planner, tracker
+        self, planner: Planner, tracker: Tracker, goal: ArrayLike | None, cost: Cost | None, every: int, lost: float,
+        patience: int, warm: bool,
+    ) -> None:  # fmt: skip
+        self.planner, self.tracker, self.cost = planner, tracker, cost
         self.every, self.lost, self.patience, self.warm = every, lost, patience, warm
         self._default_goal = None if goal is None else np.asarray(goal, np.float64)
+        self._robots: list[_Robot] = []
         self.reset()
 
-    def reset(self, seed: int | None = None, goal: ArrayLike | None = None) -> None:
-        """Begin an episode: forget the plan, set the goal and the seed of the plans to come."""
+    def reset(self, seed: int | Sequence[int] | None = None, goal: ArrayLike | None = None) -> None:
+        """Begin an episode, or B with a seed each: forget the plans, set the goal and the seed of the plans to come.
+
+        Args:
+            seed: of the plans; a list for B robots.
+            goal: (G,) for all, or (B, G).
+        """
+        seeds = [seed] if seed is None or isinstance(seed, int) else list(seed)
         chosen = self._default_goal if goal is None else np.asarray(goal, np.float64)
-        self.goal = self.planner.goal if chosen is None else chosen
-        if self.goal is None:
-            raise ValueError("no goal: the planner has none of its own; pass goal=... here or to receding()")
-        self._rng = np.random.default_rng(seed)
-        self.plan: Plan | None = None
-        self.plans: list[Plan] = []
-        self._age = self._still = 0
-        self._anchor: Array = np.zeros(0)
+        if chosen is None and self.cost is None and self.planner.goal is not None:
+            chosen = np.asarray(self.planner.goal, np.float64)
+        if chosen is None and self.cost is None:
+            raise ValueError(
+                "no goal: the planner has none of its own; pass goal=... here or to receding(), or a cost"
+            )
+        goals = (
+            [None] * len(seeds)
+            if chosen is None
+            else [*np.broadcast_to(chosen, (len(seeds), chosen.shape[-1]))]
+        )
+        self._robots = [
+            _Robot(copy.deepcopy(self.tracker), g, np.random.default_rng(s))
+            for s, g in zip(seeds, goals, strict=True)
+        ]
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The plans since `reset`; of several robots, one robot's after the other's."""
+        return [plan for robot in self._robots for plan in robot.plans]
 
     @property
     def seconds(self) -> list[float]:
-        """Wall time of each plan since `reset`."""
-        return [plan.seconds for plan in self.plans]
+        """Wall time of each decision since `reset`, as if it had been made for all robots."""
+        return [plan.seconds * len(self._robots) for plan in self.plans]
+
+    @property
+    def trackers(self) -> list[Tracker]:
+        """What follows the plans, one for each robot."""
+        return [robot.tracker for robot in self._robots]
 
     @property
     def calls(self) -> int:
-        """Network calls since `reset`."""
-        return sum(plan.network_calls for plan in self.plans)
+        """Network calls since `reset`, a robot."""
+        return sum(plan.network_calls for plan in self.plans) // len(self._robots)
 
     def act(self, observation: ArrayLike) -> NDArray[np.float32]:
-        """Observation (2 A,) -> action (A,) in [-1, 1]."""
-        state = np.asarray(observation, np.float64)
-        if state.shape != (self.planner.spec.observation_size,):
+        """Observation (2 A,) or (B, 2 A) -> action (A,) or (B, A) in [-1, 1]."""
+        given, size = np.asarray(observation, np.float64), self.planner.spec.observation_size
+        states = np.atleast_2d(given)
+        if given.ndim > 2 or states.shape != (len(self._robots), size):
+            many = f" or ({len(self._robots)}, {size})" if len(self._robots) > 1 else ""
             raise ValueError(
-                f"got observation of shape {state.shape}, expected ({self.planner.spec.observation_size},)"
+                f"got observation of shape {given.shape}, expected ({size},){many}; several robots are reset with a seed each"
             )
-        if not np.isfinite(state).all():
-            raise ValueError(f"got observation {state.tolist()}, expected finite numbers; check the sensors")
-        size = len(state) // 2
-        position, velocity = state[:size], state[size:]
-        if self._stale(position):
-            self._replan(state)
-        self._age += 1
-        return self.tracker.act(position, velocity).astype(np.float32)
+        if not np.isfinite(states).all():
+            raise ValueError(f"got observation {given.tolist()}, expected finite numbers; check the sensors")
+        half, within = size // 2, self.planner.config.within
+        due = [
+            i for i, (r, s) in enumerate(zip(self._robots, states, strict=True))
+            if r.stale(s[:half], self.every, self.lost, self.patience, within)
+        ]  # fmt: skip
+        if due:
+            self._replan([self._robots[i] for i in due], states[due])
+        out = []
+        for robot, state in zip(self._robots, states, strict=True):
+            robot.age += 1
+            out.append(robot.tracker.act(state[:half], state[half:]))
+        actions = np.stack(out).astype(np.float32)
+        return actions if given.ndim == 2 else actions[0]
 
-    def _stale(self, position: Array) -> bool:
-        if self.plan is None:
-            return True
-        away = float(np.linalg.norm(position - np.asarray(self.goal)))
-        arrived = away <= self.planner.config.within
-        moved = float(np.linalg.norm(position - self._anchor)) > 0.3
-        if moved:
-            self._anchor, self._still = position.copy(), 0
-        self._still += 1
-        stuck = not arrived and self._still > self.patience
-        return (0 < self.every <= self._age and not arrived) or self.tracker.error > self.lost or stuck
-
-    def _replan(self, state: Array) -> None:
-        elapsed = self._age * self.planner.spec.dt
-        before = self.plan if self.warm else None
-        self.plan = self.planner.plan(
-            state, self.goal, warm=before, elapsed=elapsed, seed=int(self._rng.integers(2**31))
-        )
-        self.plans.append(self.plan)
-        size = len(state) // 2
-        path = self.plan.best()[:, :size].copy()
-        path[0] = state[:size]
-        if self.plan.arrivals[self.plan.chosen] < len(self.plan.times):
-            path[-1] = np.asarray(self.goal)
-        self.tracker.follow(path)
-        self._anchor, self._age, self._still = state[:size].copy(), 0, 0
+    def _replan(self, robots: list[_Robot], states: Array) -> None:
+        """New plans for the robots that need one; those that can be warm-started are a batch of their own age."""
+        ages = {r.age if self.warm and r.plans else -1 for r in robots}
+        for age in sorted(ages):
+            pick = [i for i, r in enumerate(robots) if (r.age if self.warm and r.plans else -1) == age]
+            mine = [robots[i] for i in pick]
+            goal = None if mine[0].goal is None else np.stack([r.goal for r in mine if r.goal is not None])
+            plans = self.planner.plan_batch(
+                states[pick][:, None], goal, cost=self.cost, warm=[r.plans[-1] for r in mine] if age >= 0 else None,
+                elapsed=max(age, 0) * self.planner.spec.dt, seeds=[int(r.rng.integers(2**31)) for r in mine],
+            )  # fmt: skip
+            for robot, plan, state in zip(mine, plans, states[pick], strict=True):
+                robot.follow(plan, state)
 
 
 def receding(
     planner: Planner,
     *,
     goal: ArrayLike | None = None,
+    cost: Cost | None = None,
     tracker: Tracker | Literal["look_ahead", "pd"] = "look_ahead",
     every: int | None = None,
     lost: float = 0.8,
@@ -124,7 +182,8 @@ def receding(
 
     Args:
         planner: as from `dfplan.load`.
-        goal: where to go; None is the planner's own goal.
+        goal: where to go; None is the planner's own goal, or none where a cost is given.
+        cost: what plans should keep low, with or without a goal.
         tracker: `look_ahead` (holds the robot's speed limit), `pd` (the official law, plans anew every 50 env
             steps), or a tracker of your own.
         every: env steps between plans; 0 plans anew only when the plan fails. None: 50 for `pd`, else 0.
@@ -143,4 +202,4 @@ def receding(
         tracker = LookAhead(PointMass.fitted(planner))
     elif isinstance(tracker, str):
         raise ValueError(f"got tracker '{tracker}', expected 'look_ahead', 'pd' or a Tracker")
-    return Receding(planner, tracker, goal, every, lost, patience, warm)
+    return Receding(planner, tracker, goal, cost, every, lost, patience, warm)

@@ -387,3 +387,41 @@ def test_a_plans_seed_gives_it_again(tmp_path):
     again = planner.plan([3.0, 1.0, 0.0, 0.0], candidates=2, seed=plan.seed)
     np.testing.assert_array_equal(again.candidates, plan.candidates)
     assert planner.plan([3.0, 1.0, 0.0, 0.0], candidates=2, generator=torch.Generator()).seed is None
+
+
+def test_a_batch_of_starts_is_each_start_alone():
+    p = planner(step="ddpm", candidates=3)
+    starts, goals = (
+        np.random.default_rng(0).normal(size=(5, 2, 4)),
+        np.random.default_rng(1).normal(size=(5, 2)),
+    )
+    together = p.plan_batch(starts, goals, seeds=range(5))
+    for b, plan in enumerate(together):
+        alone = p.plan(starts[b], goals[b], seed=b)
+        near(plan.candidates, alone.candidates)
+        assert plan.chosen == alone.chosen and plan.seed == b and (plan.arrivals == alone.arrivals).all()
+        near(plan.errors, alone.errors, 1e-2)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda p: p.plan(np.zeros((2, 1, 4))), "several starts go to plan_batch"),
+        (lambda p: p.plan_batch(np.zeros((8, 4))), r"B presents are observations\[:, None\]"),
+        (lambda p: p.plan_batch(np.zeros((2, 1, 4)), seeds=[1]), "got 1 seeds for 2 starts"),
+        (lambda p: p.plan(np.zeros(4), returns=3.0), "no token of the model is one of returns"),
+    ],
+)
+def test_starts_and_histories_are_not_mixed_up(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(planner())
+
+
+def test_what_would_change_nothing_is_refused():
+    with pytest.raises(ValueError, match="futures=4 without a cost"):
+        planner(futures=4).plan(PRESENT, GOAL)
+
+
+def test_one_candidate_is_not_weighed():
+    plan = planner().plan(PRESENT, GOAL, candidates=1, seed=0)
+    assert np.isnan(plan.errors).all() and plan.network_calls == 3

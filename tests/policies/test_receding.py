@@ -20,8 +20,16 @@ class Straight:
         self.model = SimpleNamespace(calibration={} if dynamics is None else {"dynamics": dynamics})
         self.goal, self.asked = goal, []
 
-    def plan(self, history, goal=None, **options):
+    def plan_batch(self, history, goal, cost, warm, elapsed, seeds):
+        old = [None] * len(history) if warm is None else warm
+        goals = [None] * len(history) if goal is None else goal
+        return [
+            self._plan(h[0], g, warm=w, elapsed=elapsed) for h, g, w in zip(history, goals, old, strict=True)
+        ]
+
+    def _plan(self, history, goal, **options):
         self.asked.append(SimpleNamespace(history=np.array(history), goal=goal, **options))
+        goal = GOAL if goal is None else goal
         ends = np.array([history[:2], goal])
         places = np.stack([np.interp(np.linspace(0, 1, 9), [0, 1], column) for column in ends.T], -1)
         observations = np.concatenate([places, np.zeros_like(places)], 1)
@@ -109,7 +117,7 @@ def test_goal_is_the_planners_else_the_policys_else_the_episodes():
 def test_the_path_starts_at_the_robot_and_ends_at_the_goal():
     policy = receding(Straight())
     policy.act(at(1.0, 0.5))
-    np.testing.assert_allclose(policy.tracker.path.points[[0, -1]], [[1.0, 0.5], GOAL])
+    np.testing.assert_allclose(policy.trackers[0].path.points[[0, -1]], [[1.0, 0.5], GOAL])
 
 
 def test_warm_start_hands_over_the_last_plan_and_its_age():
@@ -146,7 +154,7 @@ def test_a_tracker_of_ones_own_needs_only_follow_act_and_error():
     assert action.dtype == np.float32 and (action == 0).all()
 
 
-@pytest.mark.parametrize("bad", [[1.0, 2.0], [[0.0] * 4], [0.0] * 5])
+@pytest.mark.parametrize("bad", [[1.0, 2.0], [[0.0] * 4] * 2, [0.0] * 5])
 def test_refuses_observations_of_another_shape(bad):
     with pytest.raises(ValueError, match=r"expected \(4,\)"):
         receding(Straight()).act(bad)
@@ -169,6 +177,29 @@ def test_refusals_name_the_fix():
         receding(Straight(), tracker="ahead")
 
 
+def test_a_cost_may_take_the_place_of_a_goal():
+    planner = Straight(goal=None)
+    policy = receding(planner, cost=lambda channels, mask: 0)
+    policy.act(at(0))
+    assert planner.asked[0].goal is None
+    with pytest.raises(ValueError, match="or a cost"):
+        receding(planner)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_robots_side_by_side_get_what_each_gets_alone(tiny_planner, warm):
+    rows = np.random.default_rng(0).uniform(0.8, 1.2, (7, 3, 4))
+    policy = receding(tiny_planner, every=3, warm=warm)
+    goals = np.array([[3.0, 1.0], [1.0, 3.0], [3.0, 3.0]])
+    policy.reset([4, 5, 6], goals)
+    together = np.stack([policy.act(row) for row in rows])
+    assert together.shape == (7, 3, 2) and len(policy.plans) == 9
+    for i, seed in enumerate((4, 5, 6)):
+        alone = receding(tiny_planner, every=3, warm=warm)
+        alone.reset(seed, goals[i])
+        np.testing.assert_allclose(np.stack([alone.act(r[i]) for r in rows]), together[:, i], atol=1e-4)
+
+
 def test_same_seed_same_actions(tiny_planner):
     policy = receding(tiny_planner, every=3)
     rows = np.random.default_rng(0).uniform(0.8, 1.2, (10, 4))
@@ -189,4 +220,3 @@ def test_a_trained_planner_gives_a_look_ahead_with_its_own_dynamics(tiny_planner
     assert isinstance(policy.tracker, LookAhead)
     robot = policy.tracker.robot
     assert robot.dt == 0.01 and 0.99 < robot.keep <= 1 and 0.2 < robot.gain < 0.3 and robot.speed > 1
-    np.testing.assert_array_equal(policy.goal, (1.0, 1.0))

@@ -15,36 +15,30 @@ from dfplan.tools.errors import one_of
 from dfplan.train.checkpoint import Checkpoint
 
 Array = NDArray[np.float64]
-Choice = Callable[[Array, Array, Array, NDArray[np.int64], Array, NDArray[np.bool_]], int]
-"""`(places (K, S, C), length (K,), costs (K,), arrivals (K,), errors (K,), feasible (K,)) -> index`."""
+Choice = Callable[[Array, Array, NDArray[np.int64], Array, NDArray[np.bool_]], int]
+"""`(length (K,), costs (K,), arrivals (K,), errors (K,), feasible (K,)) -> index`."""
 
 
 def earliest(
-    places: Array, length: Array, costs: Array, arrivals: NDArray[np.int64], errors: Array, feasible: NDArray[np.bool_]
+    length: Array, costs: Array, arrivals: NDArray[np.int64], errors: Array, feasible: NDArray[np.bool_]
 ) -> int:  # fmt: skip
     """The feasible one that arrives first; then the least cost, then the shortest."""
     order = np.lexsort((length, costs, arrivals, np.where(feasible, 0, errors), ~feasible))
     return int(order[0])
 
 
-def medoid(
-    places: Array, length: Array, costs: Array, arrivals: NDArray[np.int64], errors: Array, feasible: NDArray[np.bool_]
+def first(
+    length: Array, costs: Array, arrivals: NDArray[np.int64], errors: Array, feasible: NDArray[np.bool_]
 ) -> int:  # fmt: skip
-    """Of the feasible ones of least cost, the one nearest to all others: a shortcut that few take is an error."""
-    among = np.flatnonzero(feasible) if feasible.any() else np.arange(len(places))
-    among = among[costs[among] <= costs[among].min() + 1e-9]
-    apart = np.linalg.norm(places[among, None] - places[None, among], axis=-1).mean((1, 2))
-    return int(among[apart.argmin()])
+    """The first feasible one of least cost, where none is the one that errs least: a fair draw of the possible.
+
+    A rule that prefers the early or the short would prefer ways through walls wherever the model takes some of them
+    for possible, and again at every new plan; a draw is another one each time.
+    """
+    return int(np.lexsort((costs, np.where(feasible, 0, errors), ~feasible))[0])
 
 
-def surest(
-    places: Array, length: Array, costs: Array, arrivals: NDArray[np.int64], errors: Array, feasible: NDArray[np.bool_]
-) -> int:  # fmt: skip
-    """The feasible one of least cost that the model reconstructs best."""
-    return int(np.lexsort((errors, costs, ~feasible))[0])
-
-
-CHOICES: dict[str, Choice] = {"earliest": earliest, "medoid": medoid, "surest": surest}
+CHOICES: dict[str, Choice] = {"first": first, "earliest": earliest}
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class PlannerConfig(Sampling):
 
     Attributes:
         candidates: K, plans sampled for each start as one batch.
-        choice: how one of several is chosen: `surest`, `medoid` or `earliest`.
+        choice: how one of several is chosen: `first` (feasible, of least cost) or `earliest`.
         guidance: nats per unit of cost.
         futures: futures over which Monte Carlo guidance averages.
         warm_level: level to which a warm start re-noises the last plan.
@@ -62,7 +56,7 @@ class PlannerConfig(Sampling):
     """
 
     candidates: int = 1
-    choice: str = "surest"
+    choice: str = "first"
     guidance: float = 1.0
     futures: int = 1
     warm_level: float = 0.6
