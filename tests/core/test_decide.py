@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from dfplan.act import Actor, History, ImitationConfig
 from dfplan.data import Episodes
 from dfplan.decide import Decider, Sampling, generator_of, noise_of
-from dfplan.imitate import imitation_config
 from dfplan.known import Known
 from dfplan.nets.normalize import Normalizer
 from dfplan.sampling import STEPS, sample
 from dfplan.train.checkpoint import Checkpoint
+from dfplan.train.imitate import imitation_config
 
 HORIZON, CPU = 9, torch.device("cpu")
 
