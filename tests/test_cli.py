@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass, replace
+from inspect import isfunction, signature
 from pathlib import Path
 from typing import NamedTuple, get_type_hints
 
@@ -226,6 +227,25 @@ def test_the_second_training_in_a_folder_is_refused(dfplan, run):
     assert (Path("mine") / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
 
 
+MODULES = [
+    *(cli.data, cli.evaluate, cli.lists, cli.plan, cli.train),
+    *(cli.deploy, cli.home, cli.monitor, cli.record, cli.serve),
+]
+
+
+def test_a_command_has_at_most_eight_arguments_of_its_own_and_a_device_where_it_loads_a_model():
+    """Options that belong together are one documented, frozen group."""
+    commands = [f for m in MODULES for f in vars(m).values() if isfunction(f) and f.__module__ == m.__name__]
+    commands = [f for f in commands if f.__doc__ and "\n    dfplan " in f.__doc__]
+    assert len(commands) == len(cli.COMMANDS)
+    for command in commands:
+        arguments = signature(command).parameters
+        assert len(arguments) <= 8, command
+        assert all(f"\n        {name}: " in command.__doc__ for name in arguments), command
+        loads = command.__name__ in ("deploy", "evaluate", "monitor", "plan", "serve", "train")
+        assert ("compute" in arguments) == loads, command
+
+
 def test_version_and_names_of_everything(dfplan):
     assert dfplan("--version").out == f"dfplan {__version__}\n"
     for name in cli.COMMANDS:
@@ -355,6 +375,10 @@ BAD = {
     "heads do not divide the width": ([*TRAIN, "model.heads=3"], "heads"),
     "nothing to resume": ([*TRAIN, "--resume"], "leave out --resume"),
     "no such device": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--device", "tpux"], "--device cpu"),
+    "no such device on an arm": (
+        ["deploy", "--policy", "arm-pick", "--transport", "sim", "--device", "tpux"],
+        "--device cpu",
+    ),
     "no threads": (["plan", "maze2d-umaze", "--checkpoint", "RUN", "--threads", 0], "1 or more"),
     "unknown model": (["eval", "maze2d-umaze", "--checkpoint", "maze2d-lagre"], "no such folder"),
     "folder without a checkpoint": (["eval", "maze2d-umaze", "--checkpoint", "empty"], "holds no checkpoint"),

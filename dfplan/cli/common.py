@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from dfplan.planner import Planner, PlannerConfig
-
 if TYPE_CHECKING:
     from dfplan.data import Episodes
 
@@ -37,7 +35,20 @@ class Compute:
 
     def use(self) -> None:
         """Set the threads; raise where torch cannot use the device."""
-        use_device(self.device, self.threads)
+        import torch
+
+        at_least(1, threads=self.threads)
+        torch.set_num_threads(self.threads)
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(
+                f"got device '{self.device}', but torch finds no GPU; use --device cpu, or install a CUDA build of torch"
+            )
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"got device '{self.device}', which torch cannot use ({error}); use --device cpu"
+            ) from error
 
 
 CPU = Compute()
@@ -106,34 +117,8 @@ def demonstrations(task: str, data: str | None, read: tuple[str, ...] = ()) -> E
     return prepare(task, load(data or f"{task}-v1", generators=generators(), **read_options(read)))
 
 
-def load_planner(name: str, planner: PlannerConfig, device: str, threads: int) -> Planner:
-    """A planner from a shipped name or a folder."""
-    from dfplan.models import load
-
-    use_device(device, threads)
-    return load(name, planner, device)
-
-
 def at_least(low: int, **values: int) -> None:
     """Raise where a value is below `low`."""
     for name, value in values.items():
         if value < low:
             raise ValueError(f"got {name}={value}, expected {low} or more")
-
-
-def use_device(device: str, threads: int) -> None:
-    """Set the threads; raise where torch cannot use the device."""
-    import torch
-
-    at_least(1, threads=threads)
-    torch.set_num_threads(threads)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"got device '{device}', but torch finds no GPU; use --device cpu, or install a CUDA build of torch"
-        )
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"got device '{device}', which torch cannot use ({error}); use --device cpu"
-        ) from error

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tyro
 
-from dfplan.cli.common import app, at_least, load_planner, report
-from dfplan.planner import PlannerConfig
+from dfplan.cli.common import CPU, FLAT, Compute, app, at_least, report
+from dfplan.cli.settings import given, options
+from dfplan.planner import Planner, PlannerConfig
 
-DEFAULT = PlannerConfig()
+_PLANNING = options(PlannerConfig)
+if TYPE_CHECKING:
+    Planning: TypeAlias = Any
+else:
+    Planning = _PLANNING
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        start: x y in m; a random one by the seed if left out.
+        goal: x y in m; the task's own if left out.
+        seed: of start and plan.
+    """
+
+    start: tuple[float, float] | None = None
+    goal: tuple[float, float] | None = None
+    seed: int = 0
+
+
+QUESTION, AS_TRAINED = Question(), _PLANNING()
 
 
 @app.command(name="plan")
 def plan(
     task: tyro.conf.Positional[str] = "maze2d-large",
     checkpoint: str | None = None,
-    start: tuple[float, float] | None = None,
-    goal: tuple[float, float] | None = None,
-    seed: int = 0,
+    question: Annotated[Question, FLAT] = QUESTION,
     out: Path = Path("."),
     json: Path | None = None,
-    device: str = "cpu",
-    threads: int = 1,
-    planner: PlannerConfig = DEFAULT,
+    compute: Annotated[Compute, FLAT] = CPU,
+    planner: Planning = AS_TRAINED,
 ) -> None:
     """Plan once, act it out, and draw both.
 
@@ -39,21 +60,24 @@ def plan(
     Args:
         task: environment, and the shipped model unless --checkpoint is given.
         checkpoint: run or checkpoint folder.
-        start: x y in m; a random one by the seed if left out.
-        goal: x y in m; the task's own if left out.
-        seed: of start and plan.
+        question: what is asked.
         out: folder of the pictures.
         json: write what is printed there as well.
-        device: cpu, cuda, ...
-        threads: CPU threads.
-        planner: how plans are sampled and chosen.
+        compute: where the network runs.
+        planner: how plans are sampled and chosen; what is left out is as the checkpoint says.
     """
     from dfplan import envs, policies
+    from dfplan.decide import asked
+    from dfplan.models import find
     from dfplan.show.demo import demo
+    from dfplan.train.checkpoint import load
 
-    at_least(0, seed=seed)
-    brain = load_planner(checkpoint or task, planner, device, threads)
-    report(demo(task, envs.make(task), policies.receding(brain), start, goal, seed, out), json)
+    at_least(0, seed=question.seed)
+    compute.use()
+    model = load(find(checkpoint or task), compute.device)
+    brain = Planner(model, asked(PlannerConfig, model, "planner", **given(planner)))
+    asks = question.start, question.goal, question.seed
+    report(demo(task, envs.make(task), policies.receding(brain), *asks, out), json)
 
 
 @app.command(name="plot")
