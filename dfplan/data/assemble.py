@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.data.episodes import Episodes
+from dfplan.data.rows import bad_rows
 from dfplan.data.sources import UnknownTimeStep
 from dfplan.tools.errors import one_of
 
@@ -202,13 +203,10 @@ def require_finite(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> Non
         ValueError: naming the file, the array and its first bad row.
     """
     for key, array in arrays.items():
-        if array.dtype.kind != "f":
-            continue
-        good = np.isfinite(array).reshape(len(array), -1).all(1)
-        if not good.all():
-            row = int(np.flatnonzero(~good)[0])
+        bad = bad_rows(array)
+        if len(bad):
             raise ValueError(
-                f"{path}: '{key}' row {row} is {np.atleast_1d(array[row]).ravel()[:8]}, expected finite "
+                f"{path}: '{key}' row {bad[0]} is {np.atleast_1d(array[bad[0]]).ravel()[:8]}, expected finite "
                 "numbers; repair that row, or read with allow_nan=True to look at it"
             )
 

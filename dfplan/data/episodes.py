@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfplan.data.rows import blocks
+
 
 @dataclass(frozen=True)
 class Episodes:
@@ -117,7 +119,9 @@ class Episodes:
                 f"{self.name}: got episodes {str(index)[:80]}, expected different numbers from 0 to {len(self) - 1}"
             )
         starts, lengths = self.starts[index], (self.ends - self.starts)[index]
-        rows = np.concatenate([np.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)])
+        rows: Any = slice(starts[0], starts[0] + lengths.sum())  # neighbours are a view, not a copy
+        if (np.diff(index) != 1).any():
+            rows = np.concatenate([np.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)])
         arrays = {key: np.asarray(array)[rows] for key, array in self.arrays.items()}
         info = dict(self.info)
         if "episodes" in info:
@@ -138,9 +142,8 @@ class Episodes:
             "episode_steps": f"min {lengths.min()}, mean {lengths.mean():.1f}, max {lengths.max()}",
         }
         for key, array in self.arrays.items():
-            flat = np.asarray(array).reshape(len(array), -1)
-            if flat.dtype.kind == "f":
-                out[key] = (
-                    f"mean {np.round(flat.mean(0), 4).tolist()} std {np.round(flat.std(0), 4).tolist()}"
-                )
+            if array.dtype.kind == "f":
+                mean = sum(block.sum(0, np.float64) for _, block in blocks(array)) / len(array)
+                square = sum(np.square(block - mean).sum(0) for _, block in blocks(array)) / len(array)
+                out[key] = f"mean {np.round(mean, 4).tolist()} std {np.round(np.sqrt(square), 4).tolist()}"
         return out

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import column_names
 from dfplan.data.episodes import Episodes
+from dfplan.data.rows import bad_rows
 
 Floats = NDArray[np.float64]
 Check = Callable[[Episodes], Iterator[str]]
@@ -41,10 +42,9 @@ def _some(names: Sequence[str]) -> str:
 def not_finite(episodes: Episodes) -> Iterator[str]:
     """NaN and infinity."""
     for key, array in episodes.arrays.items():
-        if np.asarray(array).dtype.kind == "f":
-            bad = ~np.isfinite(np.asarray(array).reshape(len(array), -1)).all(1)
-            if bad.any():
-                yield f"{key}: {int(bad.sum())} rows hold NaN or infinity, first row {int(np.argmax(bad))}"
+        bad = bad_rows(array)
+        if len(bad):
+            yield f"{key}: {len(bad)} rows hold NaN or infinity, first row {bad[0]}"
 
 
 def constant(episodes: Episodes) -> Iterator[str]:
@@ -83,7 +83,7 @@ def duplicates(episodes: Episodes) -> Iterator[str]:
         digest = hashlib.sha256()
         for key in ("observations", "actions"):
             if key in episodes.arrays:
-                digest.update(np.ascontiguousarray(episodes.arrays[key][begin:end]).tobytes())
+                digest.update(np.ascontiguousarray(episodes.arrays[key][begin:end]).data)
         first = seen.setdefault(digest.hexdigest(), number)
         if first != number:
             pairs.append(f"{number} repeats {first}")

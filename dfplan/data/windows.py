@@ -149,7 +149,12 @@ def _read(
     array: NDArray[np.generic], index: NDArray[np.int64], valid: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """(B, S, F, C) float32 rows of `array` at `index` (B, S, F), zeros where not `valid`."""
-    rows = array.reshape(len(array), -1).take(index, axis=0, mode="clip").astype(np.float32, copy=False)
+    flat = np.asarray(array).reshape(len(array), -1)
+    if flat.flags.aligned:
+        taken = flat.take(index, axis=0, mode="clip")
+    else:  # as a file is mapped; of these `take` would copy all, of their bytes it does not
+        taken = flat.view(np.uint8).take(index, axis=0, mode="clip").view(flat.dtype)
+    rows = taken.astype(np.float32, copy=False)
     if not valid.all():
         rows[~valid] = 0.0
     return rows

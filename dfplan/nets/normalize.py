@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,8 +47,10 @@ class Normalizer(nn.Module):
                 torch.zeros(len(columns), dtype=torch.float64),
             )
             for start in range(0, len(array), block):
-                rows = torch.as_tensor(array[start : start + block].reshape(-1, *array.shape[1:])).double()
-                rows = rows.reshape(len(rows), -1)[:, columns]
+                part = np.array(
+                    array[start : start + block], np.float64
+                )  # a mapped file is neither aligned nor writable
+                rows = torch.from_numpy(part.reshape(len(part), -1))[:, columns]
                 n, delta = len(rows), rows.mean(0) - mu
                 m2 += (rows - rows.mean(0)).square().sum(0) + delta.square() * count * n / (count + n)
                 mu += delta * n / (count + n)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.data.rows import bad_rows, map_rows
+
 if TYPE_CHECKING:
     import h5py
 
@@ -209,12 +211,24 @@ def read_into(
                 block[...] = item[begin:end].reshape(block.shape)
         except _DAMAGE as error:
             raise damaged(path, f"'{key}' rows {begin} to {end - 1}", error) from error
-        if finite and not np.isfinite(block).all():
-            row = int(np.flatnonzero(~np.isfinite(block).reshape(len(block), -1).all(1))[0])
-            raise ValueError(
-                f"{path}: '{key}' row {begin + row} is {np.atleast_1d(block[row])[:8]}, expected finite "
-                "float32 numbers; drop or repair that row before reading"
-            )
+        if finite:
+            _require_finite(path, key, block, begin)
+
+
+def _require_finite(path: Path, key: str, rows: NDArray[Any], begin: int = 0) -> None:
+    """Raise for the first row that holds NaN or infinity; `begin` is its number in the file."""
+    bad = bad_rows(rows)
+    if len(bad):
+        raise ValueError(
+            f"{path}: '{key}' row {begin + bad[0]} is {np.atleast_1d(rows[bad[0]])[:8]}, expected finite "
+            "float32 numbers; drop or repair that row before reading"
+        )
+
+
+def mapped(path: Path, item: h5py.Dataset) -> NDArray[np.generic] | None:
+    """A large data set that the file holds in one piece, as it is in memory: mapped, not read. Others: None."""
+    offset = item.id.get_offset()
+    return None if offset is None else map_rows(path, item.dtype, item.shape, offset)
 
 
 def read_numbers(
@@ -226,6 +240,9 @@ def read_numbers(
         ValueError: naming the file, the key, the first bad row, and what was expected.
     """
     data = require_array(path, item, key, dims, rows)
+    if data.dtype == np.float32 and (there := mapped(path, data)) is not None:
+        _require_finite(path, key, there)
+        return there.view(np.float32)
     out = np.empty(data.shape, np.float32)
     read_into(path, data, key, out)
     return out

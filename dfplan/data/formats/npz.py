@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 from collections.abc import Sequence
 from os import PathLike
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from dfplan.data.assemble import Arrays, Raw, assemble, carry, numeric, require_carried, require_ends
 from dfplan.data.episodes import Episodes
 from dfplan.data.files import ZIP_DAMAGE, new_file, open_zip, read_json, require_path
+from dfplan.data.rows import map_rows
 from dfplan.data.sources import time_step
 from dfplan.tools.errors import one_of
 
 _RESERVED = ("episode_ends", "dt", "names", "dfplan")
-_DEFLATE, _PAGE = 1100, 4096  # deflate shrinks at most 1,032 times
+_DEFLATE, _PAGE, _BLOCK = 1100, 4096, 1 << 22  # deflate shrinks at most 1,032 times
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -32,7 +34,7 @@ def read_npz(
     name: str | None = None,
     allow_nan: bool = False,
 ) -> Episodes:
-    """Read episodes from a `.npz` archive.
+    """Read episodes from a `.npz` archive; large arrays that are not compressed are mapped, not read.
 
     Arrays: `observations` (N, C) and `episode_ends` (E,), exclusive; optionally `actions` (N, A), any other
     array (N, ...) under its own name, `dt` (seconds) and `names` (C,), the observation's columns.
@@ -91,7 +93,7 @@ def write_npz(episodes: Episodes, path: str | PathLike[str], *, compress: bool =
     Args:
         episodes: what to write.
         path: where; never overwritten.
-        compress: deflate the arrays.
+        compress: deflate the arrays; False makes a file whose large arrays are mapped when it is read.
 
     Returns:
         sentences on what was not carried over.
@@ -130,7 +132,7 @@ def read_npy(
     """
     path = require_path(path)
     with path.open("rb") as file:
-        array = _read_array(path, file, path.name, path.stat().st_size)
+        array = _read_array(path, file, path.name, path.stat().st_size, 0)
     if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError(
             f"{path}: has shape {array.shape} and dtype {array.dtype}, expected numbers in (episodes, steps, columns) "
@@ -160,14 +162,24 @@ def _read_archive(path: Path) -> Arrays:
                 raise ValueError(f"{path}: '{key}' claims {entry.file_size} bytes, which is not possible")
             try:
                 with file.open(entry) as data:
-                    arrays[key] = _read_array(path, data, key, entry.file_size)
+                    start = _start(path, entry) if entry.compress_type == zipfile.ZIP_STORED else None
+                    arrays[key] = _read_array(path, data, key, entry.file_size, start)
+                    while data.read(_BLOCK):  # at its end zipfile checks the sum of an array that was mapped
+                        pass
             except ZIP_DAMAGE as error:
                 raise ValueError(f"{path}: '{key}' is damaged ({error}); save it again") from error
     return arrays
 
 
-def _read_array(path: Path, file: IO[bytes], key: str, size: int) -> NDArray[np.generic]:
-    """One array of `size` bytes, header included."""
+def _start(path: Path, entry: zipfile.ZipInfo) -> int:
+    """Byte at which the data of an archive's entry begin, behind its name and further fields."""
+    with path.open("rb") as file:
+        file.seek(entry.header_offset + 26)
+        return entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+
+
+def _read_array(path: Path, file: IO[bytes], key: str, size: int, start: int | None) -> NDArray[np.generic]:
+    """One array of `size` bytes, header included; mapped where it is `start` bytes into `path` as it is."""
     try:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
@@ -180,8 +192,12 @@ def _read_array(path: Path, file: IO[bytes], key: str, size: int) -> NDArray[np.
             f"{path}: '{key}' holds Python objects (a pickle), which are never loaded; save plain numbers: "
             "np.savez(path, observations=..., actions=..., episode_ends=...)"
         )
-    data = file.read(size)
     count = int(np.prod([int(n) for n in shape], dtype=object)) if shape else 1
+    if start is not None and not fortran and file.tell() + count * dtype.itemsize == size:
+        mapped = map_rows(path, dtype, shape, start + file.tell())
+        if mapped is not None:
+            return mapped
+    data = file.read(size)
     if len(data) != count * dtype.itemsize:
         raise ValueError(
             f"{path}: '{key}' has {len(data)} bytes, its shape {shape} of {dtype} needs {count * dtype.itemsize}; it is "

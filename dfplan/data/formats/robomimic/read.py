@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import Arrays, Raw, assemble, is_image, join_columns
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats.hdf5 import children, find, open_hdf5, read_into, require_array, require_typed
+from dfplan.data.formats.hdf5 import (
+    children,
+    find,
+    mapped,
+    open_hdf5,
+    read_into,
+    require_array,
+    require_typed,
+)
 from dfplan.data.formats.robomimic.meta import Demo, Meta, read_meta, time_step_of
 from dfplan.tools.errors import one_of
 
@@ -176,6 +184,9 @@ def _read(path: Path, demos: Sequence[Demo], key: str) -> NDArray[np.generic]:
                 f"{path}: '{where}' has shape {items[-1].shape}, expected {items[0].shape[1:]} numbers per env "
                 f"step as in {demos[0].name}"
             )
+    there = mapped(path, items[0]) if len(items) == 1 else None
+    if there is not None:
+        return there
     out = np.empty(
         (sum(demo.steps for demo in demos), *items[0].shape[1:]),
         np.result_type(*(item.dtype for item in items)),

@@ -101,7 +101,7 @@ def _file_arrays(episodes: Episodes, arrays: Arrays) -> Arrays:
     types = episodes.info.get("dtypes", {})
     for key, span in spans_of(episodes, "observations", "flat").items():
         columns = take_columns(arrays["observations"], span)
-        out[f"obs/{key}"] = columns.astype(types.get(key, columns.dtype))
+        out[f"obs/{key}"] = columns.astype(types.get(key, columns.dtype), copy=False)
     if "actions" in arrays:
         for key, span in spans_of(episodes, "actions", "actions").items():
             out[key] = take_columns(arrays["actions"], span)
@@ -137,7 +137,7 @@ def _scale(
     if actions is None:
         notes.append("the episodes have no actions, which robomimic needs to train on")
         return None
-    largest = np.abs(actions.astype(np.float64)).max(0)
+    largest = np.abs(np.stack([actions.min(0), actions.max(0)]).astype(np.float64)).max(0)
     if (largest <= 1).all():
         return None
     if not rescale or actions.dtype.kind != "f":
