@@ -52,7 +52,7 @@ class Outcome:
         first_reach: env step of the first success, or None.
         steps: env steps.
         score: D4RL's normalised score as a fraction; None where there is no reference.
-        collided: whether the robot touched what it must not, where the environment says so.
+        collided: whether the robot touched what it must not; None where not told.
         calls: network calls, those that were made for several robots together counting for each.
         clipped: fraction of the policy's action numbers clipped, or None.
         seconds: wall time of each decision, divided by the number of robots it was made for.
@@ -69,7 +69,7 @@ class Outcome:
     first_reach: int | None
     steps: int
     score: float | None
-    collided: bool
+    collided: bool | None
     calls: int
     clipped: float | None
     seconds: tuple[float, ...] = field(repr=False, compare=False)
@@ -92,7 +92,7 @@ class _Course:
     def step(self, action: NDArray[np.floating[Any]]) -> None:
         """One env step, and a picture of every second."""
         if self.film and len(self.seen) % 2:
-            self.frames.append(self.env.render())
+            self.frames.append(_picture(self.env))
         observation, reward, terminated, truncated, self.info = self.env.step(action)
         self.total += float(reward)
         if self.best is not None:
@@ -117,9 +117,20 @@ class _Course:
         return Outcome(
             self.seed, self.total, success, now, None if self.best is None else float(self.best), first,
             len(self.seen) - 1, normalized(self.env.spec, self.total, success) if score is None else float(score),
-            bool(info.get("collided", False)), calls, clipped, seconds, np.asarray(self.seen), info.get("goal"),
+            info.get("collided"), calls, clipped, seconds, np.asarray(self.seen), info.get("goal"),
             self.frames,
         )  # fmt: skip
+
+
+def _picture(env: Any) -> NDArray[np.uint8]:
+    try:
+        return np.asarray(env.render(), np.uint8)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # each simulator has its own for a missing display
+        raise OSError(
+            f"cannot film ({error}); leave films out, or set MUJOCO_GL=egl or osmesa where MuJoCo draws"
+        ) from error
 
 
 def run(
@@ -279,7 +290,7 @@ def summary(task: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "progress_se": best[1],
         "first_reach_mean": _mean(reached)[0],
         "steps_mean": float(np.mean([o.steps for o in outcomes])),
-        "collided": float(np.mean([o.collided for o in outcomes])),
+        "collided": _mean([o.collided for o in outcomes])[0],
         "clipped": _mean([o.clipped for o in outcomes])[0],
         "network_calls_mean": float(np.mean([o.calls for o in outcomes])),
         "plan_ms_p50": float(1e3 * np.quantile(seconds, 0.5)) if len(seconds) else None,

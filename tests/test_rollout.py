@@ -183,7 +183,22 @@ def test_a_policy_that_only_acts_is_enough_and_each_call_is_timed():
 def test_success_of_others_is_at_any_step_and_apart_at_the_last(key, expected):
     (got,) = run(type("Env", (Blink,), {"key": key}), One(), [5])
     assert got.success is expected and got.at_end is (None if key is None else False)
-    assert got.first_reach == (None if key is None else 3) and got.progress is None and got.score is None
+    assert (
+        got.first_reach == (None if key is None else 3)
+        and got.progress is None
+        and got.score is None
+        and got.collided is None
+    )
+
+
+def test_a_simulator_that_cannot_draw_says_so_with_the_way_out():
+    class Blind(Counter):
+        def render(self):
+            raise RuntimeError("no display")
+
+    with pytest.raises(OSError, match=r"no display.*MUJOCO_GL"):
+        run(Blind, One(), [3], film=[3])
+    assert run(Blind, One(), [3])[0].frames == []
 
 
 class Walk:
