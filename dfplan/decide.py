@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dfplan import schedules
 from dfplan.denoiser import Denoise, Denoiser
-from dfplan.guidance import Cost
+from dfplan.guidance import Cost, written
 from dfplan.known import Known, Window
 from dfplan.sampling import STEPS, Callback, sample
 from dfplan.schedules import ScheduleMatrix
@@ -38,8 +38,8 @@ class Sampling:
         uncertainty: rows by which a step starts after the one before it (`pyramid`, `trapezoid`).
         step: step rule: `ddim`, `ddpm`, `dpm_solver_2m`, or `module:Name` of one's own.
         precision: `fp32`, or `bf16` in the network alone.
-        cost: what to keep low where nobody gives a cost: `module:Name` of a function without arguments that makes a
-            `dfplan.guidance.Cost`; empty for none.
+        cost: what to keep low where nobody gives a cost, as text: `obstacle(center={'x': 3, 'y': 2}, radius=0.4)`, a name
+            of ours or `module:Name` of one's own, see `dfplan.guidance.written`; empty for none.
     """
 
     schedule: str = "full"
@@ -54,8 +54,7 @@ class Sampling:
         named("schedule", self.schedule, schedules.SCHEDULES)
         named("step rule", self.step, STEPS)
         one_of("precision", self.precision, PRECISIONS)
-        if self.cost and (":" not in self.cost or not callable(named("cost", self.cost, {}))):
-            raise ValueError(f"got cost='{self.cost}', expected module:Name of a function that makes one")
+        self.own_cost()
         if self.steps < 1:
             raise ValueError(f"got steps={self.steps}, expected 1 or more")
         if not 0 <= self.uncertainty < float("inf"):
@@ -63,8 +62,7 @@ class Sampling:
 
     def own_cost(self) -> Cost | None:
         """The cost that `cost` names, or None."""
-        known: dict[str, Callable[[], Cost]] = {}
-        return named("cost", self.cost, known)() if self.cost else None
+        return written(self.cost) if self.cost else None
 
     def matrix(self, steps: int) -> ScheduleMatrix:
         """Levels of `steps` steps, a column each."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -12,6 +15,7 @@ from dfplan.denoiser import Denoise
 from dfplan.nets.normalize import Normalizer
 from dfplan.noise import NoiseSchedule
 from dfplan.spec import TrajectorySpec
+from dfplan.tools.named import named
 
 Cost: TypeAlias = "Callable[[dict[str, Tensor], Tensor], Tensor]"
 """`(channels, mask) -> (B,)`: channel name -> (B, H) in physical units, mask (B, H) True inside the horizon."""
@@ -69,6 +73,51 @@ def returns(reward: str) -> Cost:
 def total(*parts: tuple[float, Cost]) -> Cost:
     """Weighted sum of costs."""
     return lambda channels, mask: torch.stack([w * c(channels, mask) for w, c in parts]).sum(0)
+
+
+COSTS: dict[str, Callable[..., Cost]] = {
+    "goal": goal,
+    "obstacle": obstacle,
+    "smoothness": smoothness,
+    "limits": limits,
+    "returns": returns,
+}
+
+_TERM = re.compile(r"\s*(?:([\d.eE]+)\s*\*\s*)?([\w.]+(?::[\w.]+)?)\s*(?:\(([^()]*)\))?\s*")
+
+
+def written(text: str) -> Cost:
+    """A cost from its text: names of `COSTS` or `module:Name`, with their parameters, weighted and summed.
+
+    For example `obstacle(center={'x': 3, 'y': 2}, radius=0.4) + 0.1 * smoothness(names=['x', 'y'])`. Parameters are
+    literals; nothing is evaluated.
+
+    Raises:
+        ValueError: on an unknown name, with the nearest one, or parameters that do not fit.
+    """
+    parts, at = [], 0
+    while True:
+        term = _TERM.match(text, at)
+        if term is None:
+            raise ValueError(f"got cost '{text}', expected such as obstacle(center={{'x': 3}}, radius=0.4)")
+        weight, name, inside = term.groups()
+        make = named("cost", name, COSTS)
+        try:
+            call = ast.parse(f"f({inside or ''})", mode="eval").body
+            assert isinstance(call, ast.Call)
+            given = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+            parts.append((float(weight or 1), make(*map(ast.literal_eval, call.args), **given)))
+        except (SyntaxError, ValueError, TypeError) as error:
+            known = ", ".join(inspect.signature(make).parameters)
+            raise ValueError(
+                f"got cost '{term.group().strip()}' ({error}), expected parameters as literals: {name}({known})"
+            ) from error
+        at = term.end()
+        if at == len(text):
+            return total(*parts) if len(parts) > 1 or parts[0][0] != 1 else parts[0][1]
+        if text[at] != "+":
+            raise ValueError(f"got cost '{text}', expected terms joined by +; '{text[at:]}' is none")
+        at += 1
 
 
 def evaluate(

@@ -77,6 +77,7 @@ class Receding:
         patience: int, warm: bool,
     ) -> None:  # fmt: skip
         self.planner, self.tracker, self.cost = planner, tracker, cost
+        self._costly = cost is not None or bool(planner.config.cost)
         self.every, self.lost, self.patience, self.warm = every, lost, patience, warm
         self._default_goal = None if goal is None else np.asarray(goal, np.float64)
         self._robots: list[_Robot] = []
@@ -91,9 +92,9 @@ class Receding:
         """
         seeds = [seed] if seed is None or isinstance(seed, int) else list(seed)
         chosen = self._default_goal if goal is None else np.asarray(goal, np.float64)
-        if chosen is None and self.cost is None and self.planner.goal is not None:
+        if chosen is None and not self._costly and self.planner.goal is not None:
             chosen = np.asarray(self.planner.goal, np.float64)
-        if chosen is None and self.cost is None:
+        if chosen is None and not self._costly:
             raise ValueError(
                 "no goal: the planner has none of its own; pass goal=... here or to receding(), or a cost"
             )

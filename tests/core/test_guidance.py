@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import Gaussian, Perceptron, position_spec, state_spec
 
-from dfplan import schedules
+from dfplan import guidance, schedules
 from dfplan.guidance import evaluate, goal, guide, limits, obstacle, returns, smoothness, total
 from dfplan.nets.normalize import Normalizer
 from dfplan.nets.transformer import Transformer
@@ -238,3 +238,28 @@ def test_obstacle_has_a_finite_gradient_at_its_centre():
     x = torch.zeros(1, 1, requires_grad=True)
     obstacle({"x": 0.0}, 1.0)({"x": x}, torch.ones(1, 1, dtype=torch.bool)).sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+def test_a_cost_can_be_written():
+    text = "obstacle(center={'x': 0.2, 'y': 0.1}, radius=1.5) + 0.25 * smoothness(['x', 'y'])"
+    by_hand = guidance.total(
+        (1.0, guidance.obstacle({"x": 0.2, "y": 0.1}, 1.5)), (0.25, guidance.smoothness(["x", "y"]))
+    )
+    channels = {n: torch.randn(3, 7) for n in "xy"}
+    mask = torch.ones(3, 7, dtype=torch.bool)
+    assert (guidance.written(text)(channels, mask) == by_hand(channels, mask)).all()
+    own = guidance.written("dfplan.guidance:limits(low={'x': -0.1}, high={})")
+    assert (own(channels, mask) == guidance.limits({"x": -0.1}, {})(channels, mask)).all()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("obstcle(radius=1)", "did you mean 'obstacle'"), ("obstacle(radius=1)", r"obstacle\(center, radius\)"),
+        ("obstacle(center=open('x'), radius=1)", "got cost"), ("goal(target={'x': 1}) goal", "joined by"),
+        ("no.module:Name()", "cannot be imported"), ("2 *", "got cost"), ("+ goal", "got cost"),
+    ],
+)  # fmt: skip
+def test_written_costs_that_are_none_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        guidance.written(text)

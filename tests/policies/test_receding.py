@@ -16,7 +16,7 @@ class Straight:
 
     def __init__(self, goal=GOAL, dynamics=DYNAMICS):
         self.spec = SimpleNamespace(observation_size=4, action_size=2, dt=0.01, stride=10, stack=1)
-        self.config = SimpleNamespace(within=0.5)
+        self.config = SimpleNamespace(within=0.5, cost="")
         self.model = SimpleNamespace(calibration={} if dynamics is None else {"dynamics": dynamics})
         self.goal, self.asked = goal, []
 

@@ -1,0 +1,89 @@
+"""What acting is told, what it looks back on, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfplan.decide import Sampling, State
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Doubt = Sequence[str]
+
+
+@dataclass(frozen=True)
+class ImitationConfig(Sampling):
+    """How a policy looks back and acts.
+
+    Attributes:
+        memory: steps of history shown, the present included; 0: as many as the model was trained to see.
+        chunk: env steps executed for each decision, a multiple of the model's stride; 0: two tokens.
+        stream: decide every `stride` env steps with one network call, down a ramp of levels (`chunk` is not used).
+        ramp: tokens of the future on that ramp; fewer follow the present more closely.
+        steps: network calls for each token, not streaming.
+        doubt: level at which tokens of a doubtful sensor enter; 1 leaves them out, 0 believes them.
+        guidance: nats per unit of the policy's `cost`; 0 does without.
+        temperature: standard deviation of the noise that decisions begin with: 1 draws from what was learned, 0 gives
+            the same answer to the same readings, about the mean.
+    """
+
+    memory: int = 2
+    chunk: int = 0
+    stream: bool = False
+    ramp: int = 2
+    steps: int = 5
+    doubt: float = 1.0
+    guidance: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        super().__post_init__()
+        for name, low in (("memory", 0), ("chunk", 0), ("ramp", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"got {name}={getattr(self, name)}, expected {low} or more")
+        if not self.guidance >= 0:
+            raise ValueError(f"got guidance={self.guidance}, expected 0 or more nats per unit of cost")
+        if not 0 <= self.temperature <= 1:
+            raise ValueError(f"got temperature={self.temperature}, expected 0 (the mean) to 1 (a fair draw)")
+        if not 0 <= self.doubt <= 1:
+            raise ValueError(f"got doubt={self.doubt}, expected a level from 0 (believed) to 1 (left out)")
+
+
+@dataclass(frozen=True)
+class History:
+    """What B robots saw and did up to the present.
+
+    Attributes:
+        observations: (B, N, O) one per env step, the present last; in the units of the demonstrations.
+        doubtful: (B, N, G - 1) True where an observation token is not to be trusted.
+        done: (B, N - 1, A) the action executed after each observation but the last.
+    """
+
+    observations: Array
+    doubtful: Flags
+    done: Array
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an `Actor` answers.
+
+    Attributes:
+        actions: (B, M, A) the clean ones from the first free env step on, clipped to the limits.
+        raw: (B, M, A) before clipping.
+        calls: network calls that it took.
+        ramp: (B, T', D) half-noisy future of a streaming policy, for its next decision; None otherwise.
+        state: of the network, for the next decision; None where it keeps none.
+    """
+
+    actions: Array
+    raw: Array
+    calls: int
+    ramp: Tensor | None = field(default=None, repr=False)
+    state: State | None = field(default=None, repr=False)
