@@ -137,7 +137,7 @@ def build(
         start = partial(RemoteWorker, asked)
     else:
         loaded = load_policy(policy, config, device)
-        if worker == "process" and policy is loaded:
+        if worker == "process" and not isinstance(policy, (str, os.PathLike)):
             raise ValueError("worker='process' loads the policy itself; give its name or folder")
         spec, decide = loaded.spec, make_decide(loaded, mapping, None, monitor, worker == "thread", show)
         start = partial(ThreadWorker, decide)
