@@ -17,7 +17,7 @@ from dfplan import envs, rollout
 from dfplan.data import Episodes
 from dfplan.models import load
 from dfplan.planner import PlannerConfig
-from dfplan.policies import Imitation, ImitationConfig, receding
+from dfplan.policies import Imitation, ImitationConfig, receding, search
 from dfplan.show import plot
 from dfplan.tools.progress import progress
 from dfplan.train import Levels
@@ -30,14 +30,16 @@ PUBLISHED = {
     "HorizonFlow (2026 preprint)": ((137.5, 154.8, 205.2), (145.1, 170.5, 216.5)),
 }
 EXPERT = "D4RL's controller, new path each episode"
+SEARCH = "search on the map, same tracker (ceiling)"
 MAZES = ("umaze", "medium", "large")
 
 
 def scores(maze: str, episodes: int, seed: int) -> list[dict[str, Any]]:
-    """Evaluate D4RL's controller and a shipped model, fixed and random goals; nothing for 0 episodes."""
+    """Evaluate D4RL's controller, the search and a shipped model, fixed and random goals; nothing for 0 episodes."""
     task, rows = f"maze2d-{maze}", []
     actors: dict[str, Any] = {
         EXPERT: envs.WaypointExpert(maze),
+        SEARCH: search(load(task), envs.GridPaths(maze)),
         "dfplan": receding(load(task)),
     }
     for goal in ("fixed", "random") if episodes else ():
@@ -55,7 +57,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     for i, goal in enumerate(("fixed", "random")):
         for name, values in PUBLISHED.items():
             lines.append(f"| {name} | {goal} | " + " | ".join(f"{v:.1f}" for v in values[i]) + " |")
-        for method in (EXPERT, "dfplan"):
+        for method in (EXPERT, SEARCH, "dfplan"):
             ours = {r["task"]: r for r in rows if r["goal"] == goal and r["method"] == method}
             cells = [_cell(ours.get(f"maze2d-{maze}")) for maze in MAZES]
             name = f"**{method}**" if method == "dfplan" else f"{method}, run here"

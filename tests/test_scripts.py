@@ -50,7 +50,7 @@ def test_table_of_scores_has_a_row_for_each_method():
         "success": 1,
     }
     lines = benchmark.table([row]).splitlines()
-    assert len(lines) == 2 + 2 * (len(benchmark.PUBLISHED) + 2)
+    assert len(lines) == 2 + 2 * (len(benchmark.PUBLISHED) + 3)
     assert any(
         line.startswith("| **dfplan** | fixed | - | - | 1.0 ± 0.1 (100.0 % reach) |") for line in lines
     )
