@@ -17,7 +17,7 @@ LAYERS = (  # from the bottom up; what stands in one row does not know each othe
     "nets",
     "denoiser known",
     "sampling guidance train",
-    "decide",
+    "decide imitate",
     "plan",
     "planner",
     "models",
