@@ -87,6 +87,31 @@ def test_whatever_is_set_arrives_as_it_was_set(values):
     assert parse("--set", *(f"{key}={json.dumps(value)}" for key, value in values.items())) == want
 
 
+@dataclass(frozen=True)
+class More(Inner):
+    """Inside, and more.
+
+    Attributes:
+        size: how very large.
+        deep: how deep.
+    """
+
+    size: int = 2
+    deep: float = 0.0
+
+
+def test_what_is_inherited_is_explained_too(capsys):
+    with pytest.raises(SystemExit):
+        tyro.cli(options(More), args=["--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for option in (
+        "--size INT how very large. (default: 2)",
+        "--deep FLOAT how deep.",
+        "whether it hurries.",
+    ):
+        assert option in shown, shown
+
+
 def test_options_read_as_they_do_everywhere():
     words = ["--rate", "2", "--inner.size", "3", "--goal", "1", "-2.5", "--inner.fast"]
     assert parse(*words) == {"rate": 2.0, "goal": (1.0, -2.5), "inner": {"size": 3, "fast": True}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -12,11 +12,7 @@ from dfplan.cli.common import CPU, FLAT, Compute, app, at_least, report
 from dfplan.cli.settings import given, options
 from dfplan.planner import Planner, PlannerConfig
 
-_PLANNING = options(PlannerConfig)
-if TYPE_CHECKING:
-    Planning: TypeAlias = Any
-else:
-    Planning = _PLANNING
+PLANNING = tyro.conf.arg(constructor=options(PlannerConfig))
 
 
 @dataclass(frozen=True)
@@ -34,18 +30,19 @@ class Question:
     seed: int = 0
 
 
-QUESTION, AS_TRAINED = Question(), _PLANNING()
+QUESTION = Question()
 
 
 @app.command(name="plan")
 def plan(
     task: tyro.conf.Positional[str] = "maze2d-large",
+    *,
     checkpoint: str | None = None,
     question: Annotated[Question, FLAT] = QUESTION,
     out: Path = Path("."),
     json: Path | None = None,
     compute: Annotated[Compute, FLAT] = CPU,
-    planner: Planning = AS_TRAINED,
+    planner: Annotated[Any, PLANNING],
 ) -> None:
     """Plan once, act it out, and draw both.
 

@@ -50,7 +50,9 @@ def options(cls: type[Any]) -> type[Any]:
             default = "" if field.default is dataclasses.MISSING else f"(default: {field.default})"
             made.append((field.name, _option(hint, default), dataclasses.field(default=None)))
     out = dataclasses.make_dataclass(cls.__name__, made, frozen=True)
-    out.__doc__ = cls.__doc__
+    told = [c.__doc__ or "" for c in reversed(cls.__mro__) if dataclasses.is_dataclass(c)]
+    attributes = "".join(text.partition("Attributes:\n")[2].rstrip() + "\n" for text in told)
+    out.__doc__ = f"{told[-1].partition('Attributes:')[0]}Attributes:\n{attributes}"
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,13 +15,8 @@ from dfplan.tools.errors import one_of
 from dfplan.train.config import TrainConfig, from_dict, may_resume, read_values, to_dict
 from dfplan.train.imitate import Layout, complete
 
-_SETTINGS, _LAYOUT = options(TrainConfig), options(Layout)
-if TYPE_CHECKING:
-    Settings: TypeAlias = Any
-    Tokens: TypeAlias = Any
-else:
-    Settings, Tokens = _SETTINGS, _LAYOUT
-NO_SETTINGS, NO_LAYOUT = _SETTINGS(), _LAYOUT()
+SETTINGS = tyro.conf.arg(name="", constructor=options(TrainConfig))
+LAYOUT = tyro.conf.arg(name="", constructor=options(Layout))
 
 
 @dataclass(frozen=True)
@@ -56,8 +51,8 @@ def train(
     resume: bool = False,
     export: Path | None = None,
     compute: Annotated[Compute, FLAT] = CPU,
-    layout: Annotated[Tokens, FLAT] = NO_LAYOUT,
-    settings: Annotated[Settings, FLAT] = NO_SETTINGS,
+    layout: Annotated[Any, LAYOUT],
+    settings: Annotated[Any, SETTINGS],
 ) -> None:
     """Train a model; stop it any time and go on with --resume.
 

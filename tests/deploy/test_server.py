@@ -341,7 +341,7 @@ def test_after_the_login_a_wrong_seal_ends_the_connection(process):
     "change, message",
     [
         ({"config": {"steps": 10**9}}, "this server allows 500"), ({"config": {"stream": True}}, "stream=False"),
-        ({"config": {"schedule": "pyramid", "uncertainty": float("nan")}}, "network calls"),
+        ({"config": {"schedule": "pyramid", "uncertainty": float("nan")}}, "uncertainty=nan"),
         ({"config": {"schedule": "antigravity:fly"}}, "no module is imported"),
         ({"config": {"stepz": 1}}, "did you mean 'step'"), ({"config": {"steps": "5"}}, "expected int"),
         ({"config": {"chunk": 3}}, "multiple"), ({"show": "dirty"}, "one of clean, noised"), ({"timeout": -1.0}, "timeout"),
