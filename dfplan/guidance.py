@@ -102,6 +102,8 @@ def written(text: str) -> Cost:
             raise ValueError(f"got cost '{text}', expected such as obstacle(center={{'x': 3}}, radius=0.4)")
         weight, name, inside = term.groups()
         make = named("cost", name, COSTS)
+        if not callable(make):
+            raise ValueError(f"got cost '{name}', which cannot be called; expected a function that makes a cost")
         try:
             call = ast.parse(f"f({inside or ''})", mode="eval").body
             assert isinstance(call, ast.Call)

@@ -29,8 +29,8 @@ def names(json: bool = False) -> None:
 
 
 def everything() -> dict[str, list[str]]:
-    """Kind -> names; costs and policies are named as one's own are."""
-    from dfplan import envs, models, sampling, schedules
+    """Kind -> names."""
+    from dfplan import envs, guidance, models, sampling, schedules
     from dfplan.data.formats.registry import FORMATS
     from dfplan.train.config import NETWORKS
 
@@ -42,7 +42,7 @@ def everything() -> dict[str, list[str]]:
         "formats": list(FORMATS),
         "schedules": list(schedules.SCHEDULES),
         "step rules": list(sampling.STEPS),
-        "costs": ["dfplan.envs.arm.keep_clear:keep_clear"],
+        "costs": [*guidance.COSTS, "dfplan.envs.arm.keep_clear:keep_clear"],
         "networks": list(NETWORKS),
         "policies": ["random", "search"],
     }

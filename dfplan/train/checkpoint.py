@@ -216,7 +216,7 @@ def read_settings(folder: Path, meta: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ValueError: naming the file and the key that does not fit.
     """
-    return from_dict(TrainConfig, {**meta["train"], "act": meta.get("act", {})}, f"{folder}/config.json")
+    return from_dict(TrainConfig, {"act": meta.get("act", {}), **meta["train"]}, f"{folder}/config.json")
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -67,8 +67,8 @@ def test_they_come_back_with_the_checkpoint(tmp_path):
         ({"schedule": f"{HERE}:togther"}, "did you mean 'together'"),
         ({"schedule": "ful"}, "did you mean 'full'"),
         ({"step": "dimm"}, "did you mean 'ddim'"),
-        ({"cost": "keep_off"}, "expected module:Name"),
-        ({"cost": f"{HERE}:NOT_A_FUNCTION"}, "expected module:Name of a function"),
+        ({"cost": "keep_off"}, "expected one of goal"),
+        ({"cost": f"{HERE}:NOT_A_FUNCTION"}, "expected a function that makes a cost"),
         ({"cost": "no_such_module:cost"}, "cannot be imported"),
     ],
 )
