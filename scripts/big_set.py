@@ -5,7 +5,6 @@ python scripts/big_set.py --gigabytes 10 --format npz      # or hdf5; --folder: 
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 import time
@@ -69,51 +68,44 @@ def main(
 ) -> None:
     """Measure."""
     peak: dict[str, int] = {}
-    done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.02):
+        while True:
             for key, value in memory().items():
                 peak[key] = max(peak.get(key, 0), value)
+            time.sleep(0.02)
 
-    report = {}
+    def stage(name: str, since: float) -> float:
+        print(f"{name}: {time.perf_counter() - since:.1f} s, now {memory()} MB, peak {peak} MB", flush=True)
+        return time.perf_counter()
+
     with tempfile.TemporaryDirectory(dir=folder) as place:
         path = Path(place) / f"big.{format}"
-        write(path, max(int(gigabytes * 1e9 / 4 / (OBS + ACT) / EPISODE), 1))
-        report["GB on disk"] = round(path.stat().st_size / 1e9, 2)
-        threading.Thread(target=watch, daemon=True).start()
         begin = time.perf_counter()
-
-        def stage(name: str) -> None:
-            nonlocal begin
-            report[name] = {
-                "s": round(time.perf_counter() - begin, 1),
-                "MB": memory(),
-                "peak MB so far": dict(peak),
-            }
-            begin = time.perf_counter()
-
-        stage("before")
+        write(path, max(int(gigabytes * 1e9 / 4 / (OBS + ACT) / EPISODE), 1))
+        threading.Thread(target=watch, daemon=True).start()
+        begin = stage(f"written, {path.stat().st_size / 1e9:.2f} GB", begin)
         episodes = load(path, dt=0.02)
-        stage("read")
-        inspect(episodes)
-        stage("inspected")
-        channels = [Channel(f"o{i}", index=i) for i in range(OBS)] + [
-            Channel(f"a{i}", "", "actions", i) for i in range(ACT)
-        ]
-        names = [channel.name for channel in channels]
+        begin = stage("read", begin)
+        names = [f"o{i}" for i in range(OBS)] + [f"a{i}" for i in range(ACT)]
         spec = TrajectorySpec(
-            channels=tuple(channels), tokens=(Token("state", tuple(names[:OBS])), Token("action", tuple(names[OBS:]))),
-            dt=0.02, stride=1, observation_size=OBS, action_size=ACT,
-        )  # fmt: skip
-        config = TrainConfig(
-            spec, horizon=16, steps=steps, batch=64, goal_token="", model=ModelConfig(width=32, layers=1)
+            channels=tuple(
+                Channel(name, "", "observations", i) if i < OBS else Channel(name, "", "actions", i - OBS)
+                for i, name in enumerate(names)
+            ),
+            tokens=(Token("state", tuple(names[:OBS])), Token("action", tuple(names[OBS:]))),
+            dt=0.02,
+            stride=1,
+            observation_size=OBS,
+            action_size=ACT,
         )
+        model = ModelConfig(width=32, layers=1)
+        config = TrainConfig(spec, horizon=16, steps=steps, batch=64, goal_token="", model=model)
         for _ in Trainer(config, episodes, Path(place) / "run").run():
             pass
-        stage("trained")
-        done.set()
-    print(json.dumps(report, indent=1))
+        begin = stage("trained", begin)
+        inspect(episodes)
+        stage("inspected", begin)
 
 
 if __name__ == "__main__":

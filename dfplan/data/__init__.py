@@ -7,6 +7,7 @@ from dfplan.data.formats.lerobot.read import read_lerobot
 from dfplan.data.formats.lerobot.write import write_lerobot
 from dfplan.data.formats.minari import read_minari
 from dfplan.data.formats.npz import read_npy, read_npz, write_npz
+from dfplan.data.formats.registry import Format
 from dfplan.data.formats.robomimic.read import read_robomimic
 from dfplan.data.formats.robomimic.write import write_robomimic
 from dfplan.data.formats.zarr.read import read_zarr
@@ -19,6 +20,7 @@ from dfplan.data.windows import Batch, Windows
 __all__ = [
     "Batch",
     "Episodes",
+    "Format",
     "Found",
     "Report",
     "Windows",

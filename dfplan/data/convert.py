@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dfplan.data.files import refuse_existing
-from dfplan.data.formats.registry import FORMATS, detect, format_of, options_of
+from dfplan.data.formats.registry import detect, format_named, format_of, options_of
 from dfplan.data.load import load, locate
 from dfplan.tools.errors import one_of
 
@@ -24,8 +24,8 @@ def convert(
         source: a path or name, as `load` takes it.
         target: file or folder to write; never overwritten.
         format: `robomimic`, `lerobot`, `zarr` or `npz`. Default: by the ending of `target`'s name (`.hdf5`,
-            `.zarr`, `.zarr.zip`, `.npz`, none for a LeRobot folder).
-        options: of the source's reader, e.g. `obs=`, `dt=`, and of the target's writer, e.g. `rescale=`.
+            `.zarr`, `.zarr.zip`, `.npz`, none for a LeRobot folder). `module:Name`: a `Format` of your own.
+        options: of `load` and the source's reader, e.g. `read_as=`, `obs=`, `dt=`, and of the target's writer, e.g. `rescale=`.
 
     Returns:
         sentences on what was not carried over or was changed.
@@ -36,10 +36,11 @@ def convert(
         ValueError: an unknown format or option, or contents that the source's reader or target's writer refuse.
     """
     target = Path(target).expanduser()
-    writer = FORMATS[format_of(target, format)].write
+    writer = format_named(format_of(target, format)).write
     assert writer is not None
     refuse_existing(target)
-    reading, writing = options_of(FORMATS[detect(locate(source)[0])].read), options_of(writer)
+    reader = format_named(detect(locate(source)[0], options.get("read_as"))).read
+    reading, writing = (*options_of(reader), "read_as"), options_of(writer, 2)
     for option in options:
         one_of("option", option, [*reading, *writing])
     episodes = load(source, **{key: value for key, value in options.items() if key in reading})

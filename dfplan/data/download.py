@@ -11,7 +11,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfplan.data.formats.hdf5 import is_hdf5
+from dfplan.data.files import begins
+from dfplan.data.formats.hdf5 import SIGNATURE
 
 _BLOCK = 1 << 18
 
@@ -135,7 +136,7 @@ def _write(response: http.client.HTTPResponse, part: Path, have: int, total: int
 
 def _check(url: str, part: Path, sha256: str | None) -> None:
     """Delete and refuse a whole part that is not the file it should be."""
-    if not is_hdf5(part):
+    if not begins(part, SIGNATURE):
         _discard(part)
         raise OSError(f"{url}: the server sent something that is not HDF5 (a login or error page?)")
     if sha256 is None:

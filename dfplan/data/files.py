@@ -55,6 +55,26 @@ ZIP_DAMAGE = (
 """What zipfile raises for a damaged archive: the directory, entries and their data differ."""
 
 
+def zip_names(path: Path) -> list[str]:
+    """Names in a zip; none where `path` is not one.
+
+    Raises:
+        ValueError: it is cut short or damaged.
+    """
+    if not begins(path, b"PK"):
+        return []
+    with open_zip(path) as file:
+        return file.namelist()
+
+
+def begins(path: Path, signature: bytes) -> bool:
+    """True for a file that starts with `signature`."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(signature)) == signature
+
+
 def open_zip(path: Path) -> zipfile.ZipFile:
     """Open a zip for reading.
 

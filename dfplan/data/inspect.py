@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats.registry import FORMATS, detect, options_of, read_as
+from dfplan.data.formats.registry import detect, format_named, options_of, read_as
 from dfplan.data.get import Generator
 from dfplan.data.inspect_checks import GUESSES, PROBLEMS, columns_of, left_out
 from dfplan.data.load import locate
@@ -118,7 +118,7 @@ def inspect(
     Args:
         source: a path or name, as `load` takes it, or episodes.
         generators: as in `load`.
-        options: of the format's reader.
+        options: of `load` and the format's reader.
 
     Returns:
         the report.
@@ -133,10 +133,10 @@ def inspect(
     path, name = locate(source, generators)
     text = str(name or path)
     try:
-        form = detect(path)
+        form = detect(path, options.pop("read_as", None))
     except ValueError as error:
         return Report(text, "none", "", "", None, (), (), (str(error),), (), ())
-    if "allow_nan" in options_of(FORMATS[form].read):
+    if "allow_nan" in options_of(format_named(form).read):
         options.setdefault("allow_nan", True)
     timed, problems = True, []
     try:

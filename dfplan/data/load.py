@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats.registry import FORMATS, detect, read_as
+from dfplan.data.formats import registry
 from dfplan.data.get import Generator, get
 from dfplan.data.sources import D4RL_URLS
 
@@ -18,6 +18,7 @@ def load(
     *,
     dt: float | None = None,
     generators: Mapping[str, Generator] | None = None,
+    read_as: str | None = None,
     **options: Any,
 ) -> Episodes:
     """Read episodes from a file or folder of any format, a D4RL name or a Minari id.
@@ -29,6 +30,7 @@ def load(
         path_or_name: e.g. `runs/mine.hdf5`, `pusht.zarr.zip`, `maze2d-large-v1` or `D4RL/pointmaze/large-v2`.
         dt: seconds between env steps, where the data set does not say and its task is not known.
         generators: what can make a named set that is neither here nor downloadable; see `get`.
+        read_as: name of the format, or `module:Name` of a `Format` of your own.
         options: of the format's reader, e.g. `obs=`, `action=`, `mask=`; see `read_robomimic` and the others.
 
     Returns:
@@ -40,10 +42,10 @@ def load(
     """
     options |= {} if dt is None else {"dt": dt}
     path, name = locate(path_or_name, generators)
-    form = detect(path)
+    form = registry.detect(path, read_as)
     if name is not None and "name" not in options:
         options["name"] = name
-    return read_as(form, path, options)
+    return registry.read_as(form, path, options)
 
 
 def locate(
@@ -58,7 +60,7 @@ def locate(
     text = os.fspath(path_or_name)
     path = Path(text).expanduser()
     looks_like_path = isinstance(path_or_name, Path) or text.startswith((".", "~", os.sep))
-    endings = tuple(ending for form in FORMATS.values() for ending in form.suffixes) + (
+    endings = tuple(ending for form in registry.FORMATS.values() for ending in form.suffixes) + (
         ".npy",
         ".pickle",
         ".pkl",

@@ -11,13 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats.hdf5 import children, damaged, find, open_hdf5, read_column, read_flags, read_numbers
+from dfplan.data.formats.hdf5 import (
+    children,
+    damaged,
+    find,
+    hdf5_names,
+    open_hdf5,
+    read_column,
+    read_flags,
+    read_numbers,
+)
 from dfplan.data.sources import UnknownTimeStep, d4rl_name, time_step
 
 if TYPE_CHECKING:
     import h5py
 
 _FLAGS = ("timeouts", "terminals")
+
+
+def is_d4rl(path: Path) -> bool:
+    """True for an HDF5 file with `observations` at its top."""
+    return "observations" in hdf5_names(path)
 
 
 def read_d4rl(

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.data.files import begins
 from dfplan.data.rows import bad_rows, map_rows
 
 if TYPE_CHECKING:
     import h5py
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ROWS = 1 << 16
 _DEFLATE, _PAGE = 1100, 4096  # deflate shrinks at most 1,032 times
 _LINKS = 16
@@ -23,10 +24,16 @@ _DAMAGE = (OSError, RuntimeError, KeyError)
 """What h5py raises for a damaged file: reads, handles and link look-ups differ."""
 
 
-def is_hdf5(path: Path) -> bool:
-    """True if the file starts with HDF5's signature."""
-    with path.open("rb") as file:
-        return file.read(len(_SIGNATURE)) == _SIGNATURE
+def hdf5_names(path: Path) -> list[str]:
+    """Names at the top of an HDF5 file; none where `path` is not one.
+
+    Raises:
+        ValueError: it is cut short or damaged.
+    """
+    if not begins(path, SIGNATURE):
+        return []
+    with open_hdf5(path) as file:
+        return children(path, file)
 
 
 @contextmanager
@@ -43,7 +50,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"{path}: is a folder, expected an HDF5 file")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty, expected HDF5; fetch it again")
-    if not is_hdf5(path):
+    if not begins(path, SIGNATURE):
         raise ValueError(f"{path}: not an HDF5 file (its first bytes are not HDF5's signature)")
     import h5py
 

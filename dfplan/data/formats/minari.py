@@ -17,6 +17,7 @@ from dfplan.data.episodes import Episodes
 from dfplan.data.formats.hdf5 import (
     children,
     find,
+    hdf5_names,
     open_hdf5,
     read_column,
     read_flags,
@@ -40,6 +41,14 @@ class _Leaf(NamedTuple):
     target: str
     column: int
     width: int
+
+
+def is_minari(path: Path) -> bool:
+    """True for the folder of a Minari set, or its HDF5 file."""
+    marks = (f"data/{_FILE}", _FILE, "data/metadata.json")
+    return any((path / mark).is_file() for mark in marks) or any(
+        name.startswith("episode_") for name in hdf5_names(path)
+    )
 
 
 def minari_cache() -> Path:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import Arrays, Raw, assemble, carry, numeric, require_carried, require_ends
 from dfplan.data.episodes import Episodes
-from dfplan.data.files import ZIP_DAMAGE, new_file, open_zip, read_json, require_path
+from dfplan.data.files import ZIP_DAMAGE, begins, new_file, open_zip, read_json, require_path, zip_names
 from dfplan.data.rows import map_rows
 from dfplan.data.sources import time_step
 from dfplan.tools.errors import one_of
@@ -23,6 +23,16 @@ from dfplan.tools.errors import one_of
 _RESERVED = ("episode_ends", "dt", "names", "dfplan")
 _DEFLATE, _PAGE, _BLOCK = 1100, 4096, 1 << 22  # deflate shrinks at most 1,032 times
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def is_npz(path: Path) -> bool:
+    """True for a zip with arrays; the `.zarray` of a zarr store is none."""
+    return any(name.endswith(".npy") for name in zip_names(path))
+
+
+def is_npy(path: Path) -> bool:
+    """True for a file with a single array."""
+    return begins(path, b"\x93NUMPY")
 
 
 def read_npz(

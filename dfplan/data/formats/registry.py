@@ -3,45 +3,54 @@
 from __future__ import annotations
 
 import inspect as signatures
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dfplan.data.episodes import Episodes
-from dfplan.data.files import open_zip
-from dfplan.data.formats.d4rl import read_d4rl
-from dfplan.data.formats.hdf5 import children, is_hdf5, open_hdf5
-from dfplan.data.formats.lerobot.read import read_lerobot
+from dfplan.data.files import zip_names
+from dfplan.data.formats.d4rl import is_d4rl, read_d4rl
+from dfplan.data.formats.hdf5 import hdf5_names
+from dfplan.data.formats.lerobot.read import is_lerobot, read_lerobot
 from dfplan.data.formats.lerobot.write import write_lerobot
-from dfplan.data.formats.minari import minari_file, read_minari
-from dfplan.data.formats.npz import read_npy, read_npz, write_npz
-from dfplan.data.formats.robomimic.read import read_robomimic
+from dfplan.data.formats.minari import is_minari, read_minari
+from dfplan.data.formats.npz import is_npy, is_npz, read_npy, read_npz, write_npz
+from dfplan.data.formats.robomimic.read import is_robomimic, read_robomimic
 from dfplan.data.formats.robomimic.write import write_robomimic
-from dfplan.data.formats.zarr.read import read_zarr
+from dfplan.data.formats.zarr.read import is_zarr, read_zarr
 from dfplan.data.formats.zarr.write import write_zarr
 from dfplan.tools.errors import one_of
+from dfplan.tools.named import named
 
 Writer = Callable[..., tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Format:
-    """What reads a format, what writes it if anything does, and the endings of its names."""
+    """A format; one of your own is used by the name `module:Name` of such an object.
 
+    Attributes:
+        recognise: path -> whether what is there is in this format; quick, and True for no other format's files.
+        read: `read(path, *, ...)` gives `Episodes`; its keywords are the options that `load` passes on.
+        write: `write(episodes, path, *, ...)` gives sentences on what was lost; None: it is not written.
+        suffixes: endings of names that mean this format where one is written.
+    """
+
+    recognise: Callable[[Path], bool]
     read: Callable[..., Episodes]
     write: Writer | None = None
     suffixes: tuple[str, ...] = ()
 
 
 FORMATS: Mapping[str, Format] = {
-    "d4rl": Format(read_d4rl),
-    "minari": Format(read_minari),
-    "robomimic": Format(read_robomimic, write_robomimic, (".hdf5", ".h5")),
-    "lerobot": Format(read_lerobot, write_lerobot),
-    "zarr": Format(read_zarr, write_zarr, (".zarr", ".zarr.zip")),
-    "npz": Format(read_npz, write_npz, (".npz",)),
-    "npy": Format(read_npy),
+    "d4rl": Format(is_d4rl, read_d4rl),
+    "minari": Format(is_minari, read_minari),
+    "robomimic": Format(is_robomimic, read_robomimic, write_robomimic, (".hdf5", ".h5")),
+    "lerobot": Format(is_lerobot, read_lerobot, write_lerobot),
+    "zarr": Format(is_zarr, read_zarr, write_zarr, (".zarr", ".zarr.zip")),
+    "npz": Format(is_npz, read_npz, write_npz, (".npz",)),
+    "npy": Format(is_npy, read_npy),
 }
 _PICKLE = (
     "a Python pickle, which can run code and is never loaded; open it where you trust it and save plain arrays: "
@@ -53,84 +62,71 @@ _TELL = (
 )
 
 
-def detect(path: Path) -> str:
+def format_named(name: str) -> Format:
+    """A format by its name, or by `module:Name` of a `Format`.
+
+    Raises:
+        ValueError: there is none; the message has the nearest.
+    """
+    form = named("format", name, FORMATS)
+    if not isinstance(form, Format):
+        raise ValueError(
+            f"got format '{name}', which is {form!r:.80}, expected an object of dfplan.data.Format"
+        )
+    return form
+
+
+def detect(path: Path, name: str | None = None) -> str:
     """Name of the format that `path` is in, by what it holds.
+
+    Args:
+        path: what is read.
+        name: the format that it shall be in, perhaps one of a user's; None: any of ours.
 
     Raises:
         FileNotFoundError: there is nothing.
-        ValueError: it is none that is read; says what it is, and what to do.
+        ValueError: it is none that is read, or not the one named; says what it is, and what to do.
     """
+    forms = FORMATS if name is None else {name: format_named(name)}
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: no such file or folder; check the path, or fetch a set with dfplan.data.get"
         )
+    for key, form in forms.items():
+        if form.recognise(path):
+            return key
+    if name is not None:
+        raise ValueError(
+            f"{path}: not in the format '{name}', which does not recognise it; leave read_as= out"
+        )
+    raise ValueError(f"{path}: {_described(path)}")
+
+
+def _described(path: Path) -> str:
+    """What there is that is in none of our formats."""
     if path.is_dir():
-        return _detect_folder(path)
+        inside = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))[:8]
+        return f"a folder that holds {inside}, {_TELL}; pass one of its files or folders"
     with path.open("rb") as file:
         head = file.read(8)
-    if is_hdf5(path):
-        return _detect_hdf5(path)
-    if head.startswith(b"\x93NUMPY"):
-        return "npy"
-    if head.startswith(b"PK"):
-        return _detect_zip(path)
-    if (head[:1] == b"\x80" and head[1:2] <= b"\x05") or path.suffix in (".pkl", ".pickle"):
-        raise ValueError(f"{path}: {_PICKLE}")
-    if head.startswith(b"PAR1"):
-        raise ValueError(
-            f"{path}: a single parquet file; pass the folder of the LeRobot data set that it belongs to"
+    if names := hdf5_names(path):
+        return (
+            f"holds {names[:8]}, expected D4RL's layout (observations, actions, ...), Minari's (episode_0, ...) "
+            "or robomimic's (data/demo_0, ...); other formats are not read"
         )
-    what = "is empty" if not head else f"begins with {head!r}"
-    raise ValueError(f"{path}: {what}, {_TELL}")
+    if names := zip_names(path):
+        torch = any(name.endswith("data.pkl") for name in names)
+        return f"a PyTorch file, {_PICKLE}" if torch else f"a zip that holds {names[:8]}, {_TELL}"
+    if (head[:1] == b"\x80" and head[1:2] <= b"\x05") or path.suffix in (".pkl", ".pickle"):
+        return _PICKLE
+    if head.startswith(b"PAR1"):
+        return "a single parquet file; pass the folder of the LeRobot data set that it belongs to"
+    return f"{'is empty' if not head else f'begins with {head!r}'}, {_TELL}"
 
 
-def _detect_folder(path: Path) -> str:
-    """Format of a folder."""
-    if (path / "meta" / "info.json").is_file():
-        return "lerobot"
-    marks = (".zgroup", "zarr.json", "meta/episode_ends/.zarray")
-    if any((path / mark).is_file() for mark in marks):
-        return "zarr"
-    minari = ("data/main_data.hdf5", "main_data.hdf5", "data/metadata.json")
-    if any((path / mark).is_file() for mark in minari):
-        return "minari"
-    names = sorted(item.name for item in path.iterdir())
-    inside = [name for name in names if not name.startswith(".")][:8]
-    raise ValueError(f"{path}: a folder that holds {inside}, {_TELL}; pass one of its files or folders")
-
-
-def _detect_hdf5(path: Path) -> str:
-    """Format of an HDF5 file."""
-    with open_hdf5(path) as file:
-        names = children(path, file)
-    if "observations" in names:
-        return "d4rl"
-    if any(name.startswith("episode_") for name in names):
-        return "minari"
-    if "data" in names:
-        return "robomimic"
-    raise ValueError(
-        f"{path}: holds {names[:8]}, expected D4RL's layout (observations, actions, ...), Minari's (episode_0, ...) "
-        "or robomimic's (data/demo_0, ...); other formats are not read"
-    )
-
-
-def _detect_zip(path: Path) -> str:
-    """Format of a zip."""
-    with open_zip(path) as file:
-        names = file.namelist()
-    if any(name.endswith(".zarray") or name.endswith("zarr.json") for name in names):
-        return "zarr"
-    if any(name.endswith(".npy") for name in names):
-        return "npz"
-    if any(name.endswith("data.pkl") for name in names):
-        raise ValueError(f"{path}: a PyTorch file, {_PICKLE}")
-    raise ValueError(f"{path}: a zip that holds {names[:8]}, {_TELL}")
-
-
-def options_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the options that a reader or writer takes."""
-    return tuple(signatures.signature(function).parameters)[1 if "write" not in function.__name__ else 2 :]
+def options_of(function: Callable[..., Any], given: int = 1) -> tuple[str, ...]:
+    """Names of the options that a reader takes, or behind two `given` arguments a writer."""
+    return tuple(signatures.signature(function).parameters)[given:]
 
 
 def read_as(name: str, path: Path, options: Mapping[str, Any]) -> Episodes:
@@ -139,11 +135,10 @@ def read_as(name: str, path: Path, options: Mapping[str, Any]) -> Episodes:
     Raises:
         ValueError: the reader has no such option; the message has the nearest.
     """
-    reader = FORMATS[name].read
+    reader = format_named(name).read
     for option in options:
         one_of(f"option for a {name} file", option, options_of(reader))
-    source = minari_file(path) if name == "minari" else path
-    return reader(source, **options)
+    return reader(path, **options)
 
 
 def format_of(target: Path, name: str | None) -> str:
@@ -152,15 +147,19 @@ def format_of(target: Path, name: str | None) -> str:
     Raises:
         ValueError: it is not one that is written; the message has the nearest.
     """
-    writers = [key for key, form in FORMATS.items() if form.write]
+    writers = {key: form for key, form in FORMATS.items() if form.write}
     if name is not None:
-        return one_of("format", name, writers)
-    for key in writers:
-        if FORMATS[key].suffixes and target.name.endswith(FORMATS[key].suffixes):
+        if ":" not in name:
+            return one_of("format", name, writers)
+        if format_named(name).write is None:
+            raise ValueError(f"got format '{name}', which has no write=; choose one of {', '.join(writers)}")
+        return name
+    for key, form in writers.items():
+        if form.suffixes and target.name.endswith(form.suffixes):
             return key
     if target.suffix == "":
         return "lerobot"
-    endings: Sequence[str] = [s for key in writers for s in FORMATS[key].suffixes]
+    endings = [suffix for form in writers.values() for suffix in form.suffixes]
     raise ValueError(
         f"{target}: the ending tells no format, expected one of {', '.join(endings)}, none for a LeRobot folder, or format="
     )

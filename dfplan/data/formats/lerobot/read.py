@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from dfplan.data.assemble import Arrays, Raw, assemble, is_image
 from dfplan.data.episodes import Episodes
 from dfplan.data.files import require_path
-from dfplan.data.formats.lerobot.meta import Feature, Meta, read_meta
+from dfplan.data.formats.lerobot.meta import INFO, Feature, Meta, read_meta
 from dfplan.data.formats.lerobot.parquet import open_parquet, read_columns
 from dfplan.tools.errors import one_of
 
 INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 ARRAYS = {"next.reward": "rewards", "next.done": "terminals"}
 _TOLERANCE = 1e-4
+
+
+def is_lerobot(path: Path) -> bool:
+    """True for a folder with `meta/info.json`."""
+    return (path / INFO).is_file()
 
 
 def read_lerobot(

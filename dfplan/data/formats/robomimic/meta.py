@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import require_carried
 from dfplan.data.files import read_json
-from dfplan.data.formats.hdf5 import children, damaged, find, open_hdf5
+from dfplan.data.formats.hdf5 import children, damaged, find
 from dfplan.data.sources import time_step
 from dfplan.tools.errors import one_of
 
@@ -50,13 +50,6 @@ class Meta:
     env: Mapping[str, Any]
     name: str
     carried: Mapping[str, Any]
-
-
-def is_robomimic(path: Path) -> bool:
-    """True for an HDF5 file with demonstrations below a group `data`."""
-    with open_hdf5(path) as file:
-        data = find(path, file, "data")
-        return hasattr(data, "keys") and any(re.search(r"\d$", name) for name in children(path, data))
 
 
 def read_meta(path: Path, file: h5py.File, mask: str | None, partial: bool) -> Meta:

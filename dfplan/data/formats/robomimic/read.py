@@ -15,6 +15,7 @@ from dfplan.data.episodes import Episodes
 from dfplan.data.formats.hdf5 import (
     children,
     find,
+    hdf5_names,
     mapped,
     open_hdf5,
     read_into,
@@ -27,6 +28,11 @@ from dfplan.tools.errors import one_of
 _STRICT = ("actions", "rewards", "dones", "states")
 _DIMS = (1, 2, 3)
 _DEPTH = 2  # a damaged link can lead back to where it is
+
+
+def is_robomimic(path: Path) -> bool:
+    """True for an HDF5 file with a group `data`."""
+    return "data" in hdf5_names(path)
 
 
 def read_robomimic(

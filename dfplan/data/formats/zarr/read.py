@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import Arrays, Raw, assemble, is_image, require_carried, require_ends
 from dfplan.data.episodes import Episodes
-from dfplan.data.files import ZIP_DAMAGE, open_zip, read_json, require_path
+from dfplan.data.files import ZIP_DAMAGE, open_zip, read_json, require_path, zip_names
 from dfplan.data.sources import time_step
 from dfplan.tools.errors import one_of, optional_import
 
 ENDS = "meta/episode_ends"
 _HEADERS = (".zarray", "zarr.json")
 _SPARE = 1 << 30
+
+
+def is_zarr(path: Path) -> bool:
+    """True for a folder or a zip that holds a zarr group."""
+    marks = (".zgroup", "zarr.json", f"{ENDS}/.zarray")
+    return any((path / mark).is_file() for mark in marks) or any(
+        name.endswith(_HEADERS) for name in zip_names(path)
+    )
 
 
 def read_zarr(
