@@ -128,7 +128,7 @@ def past(window: Window, seen: Array, done: Array | None = None) -> Known:
     known = np.zeros((count, spec.group_size), bool)
     for g, token in enumerate(spec.tokens):
         source, columns = spec.channel(token.channels[0]).source, window.columns(token)
-        part = np.zeros((batch, count, spec.stack, len(columns)), np.float32)
+        part: NDArray[np.float32] = np.zeros((batch, count, spec.stack, len(columns)), np.float32)
         if source == "observations":
             part, known[:, g] = seen[..., columns].astype(np.float32), True
         elif source == "actions" and done is not None:

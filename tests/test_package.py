@@ -108,7 +108,10 @@ def test_training_and_importing_need_torch_and_numpy_alone(installed):
 
 
 def test_mapping_filter_and_simulated_robots_need_no_torch():
-    look = "import sys, dfplan.deploy as d, dfplan.envs as e; d.load_mapping, d.SafetyFilter, d.DryRun, e.SimArm; print('torch' in sys.modules)"
+    look = (
+        "import sys, dfplan.deploy as d, dfplan.envs as e; d.load_mapping, d.SafetyFilter, d.DryRun, e.SimArm; "
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
 

@@ -94,7 +94,7 @@ def plan_figure(
     if target is not None:
         mark(axes, target, "goal")
     bar = figure.colorbar(line, cax=axes.inset_axes((1 + 0.12 / (scale * wide), 0, 0.18 / (scale * wide), 1)))
-    bar.outline.set_visible(False)
+    bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(colors="#555a62", labelsize=9, length=3)
     bar.set_label("time in the plan (s)", color=INK, fontsize=10)
     handles, names = axes.get_legend_handles_labels()
@@ -234,7 +234,7 @@ def _level_bar(figure: Figure, image: AxesImage, row: Any) -> None:
     bar.ax.set_yticklabels(["clean", "noise"])
     bar.set_label("level", color=INK, fontsize=10, labelpad=-18)
     bar.ax.tick_params(colors="#555a62", labelsize=9, length=0)
-    bar.outline.set_visible(False)
+    bar.outline.set_visible(False)  # type: ignore[operator]
 
 
 def _some(name: str, given: Mapping[str, object]) -> None:

@@ -136,7 +136,7 @@ class Driver:
         if not motion.steps:
             return
         times = np.arange(min(since, until), until + _FINE, _FINE)
-        far = [float(np.square(motion.at(t)[0] - state.position).sum()) for t in times]
+        far = [float(np.square(motion.at(t)[0] - state.position).sum()) for t in times.tolist()]
         time = float(times[int(np.argmin(far))])
         speed = motion.at(time)[1]
         share = float(speed @ state.velocity) / max(float(speed @ speed), 1e-12)

@@ -157,7 +157,7 @@ class RosTransport:
             velocity = np.zeros_like(velocity)
         stop = Stop(velocity, np.zeros_like(velocity), limits.acceleration[columns], limits.jerk[columns])
         expire, seconds = self.mapping.loop.expire, max(0.02, float(stop.seconds.max()))
-        times = np.linspace(0.0, seconds, _POINTS + 1)[1:]
+        times = np.linspace(0.0, seconds, _POINTS + 1, dtype=np.float64)[1:]
         times = np.append(times, expire) if seconds < expire else times
         moved, speeds, _ = stop.at(times)
         speeds[-1] = 0.0

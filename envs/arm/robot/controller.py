@@ -252,7 +252,7 @@ class TrajectoryController:
         """Replace the curve by the quickest stop within the limits of acceleration and jerk."""
         position, velocity = self._curve.at(now)
         stop = Stop(velocity, np.zeros_like(velocity), self.limits.acceleration, self.limits.jerk)
-        times = np.linspace(0.0, max(0.01, float(stop.seconds.max())), 21)
+        times = np.linspace(0.0, max(0.01, float(stop.seconds.max())), 21, dtype=np.float64)
         moved, speeds, _ = stop.at(times)
         rows = np.clip(position + moved, self.limits.lower, self.limits.upper)
         self._curve = Curve(now + times, rows, speeds)

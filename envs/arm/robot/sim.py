@@ -98,7 +98,7 @@ class SimArm:
         physics = self.env.physics
         self._origin, self._steps = self.clock.now(), 0
         self._target = np.append(physics.q, physics.opening)
-        self._speed = np.zeros(8)
+        self._speed: Array = np.zeros(8)
         self._motion: JointTrajectory | None = None
         self._seen, self._lasted, self.success, self.rejected = observation, 0, False, 0
         self._stamp, self._started = 0.0, False
