@@ -53,7 +53,7 @@ class Outcome:
         steps: env steps.
         score: D4RL's normalised score as a fraction; None where there is no reference.
         collided: whether the robot touched what it must not; None where not told.
-        calls: network calls, those that were made for several robots together counting for each.
+        calls: network calls; of robots side by side as many for each: those made together, or the mean.
         clipped: fraction of the policy's action numbers clipped, or None.
         seconds: wall time of each decision, divided by the number of robots it was made for.
         observations: (H+1, O).
@@ -70,7 +70,7 @@ class Outcome:
     steps: int
     score: float | None
     collided: bool | None
-    calls: int
+    calls: float
     clipped: float | None
     seconds: tuple[float, ...] = field(repr=False, compare=False)
     observations: Array = field(repr=False, compare=False)
@@ -107,7 +107,7 @@ class _Course:
         said = self.info.get("success", self.info.get("is_success"))
         return None if said is None else bool(said)
 
-    def outcome(self, calls: int, clipped: float | None, seconds: tuple[float, ...]) -> Outcome:
+    def outcome(self, calls: float, clipped: float | None, seconds: tuple[float, ...]) -> Outcome:
         """The record."""
         info, ever, now = self.info, self.first is not None, self.success()
         first, success = self.first, None if now is None else ever

@@ -124,9 +124,9 @@ class Receding:
         return [robot.tracker for robot in self._robots]
 
     @property
-    def calls(self) -> int:
-        """Network calls since `reset`, a robot."""
-        return sum(plan.network_calls for plan in self.plans) // len(self._robots)
+    def calls(self) -> float:
+        """Network calls since `reset` for each robot, on average."""
+        return sum(plan.network_calls for plan in self.plans) / len(self._robots)
 
     def act(self, observation: ArrayLike) -> NDArray[np.float32]:
         """Observation (2 A,) or (B, 2 A) -> action (A,) or (B, A) in [-1, 1]."""
