@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,16 @@ def blocks(array: NDArray[np.generic]) -> Iterator[tuple[int, NDArray[np.generic
     for begin in range(0, len(array), rows):
         block = np.asarray(array[begin : begin + rows])
         yield begin, block.reshape(len(block), -1)
+        release(array)
+
+
+def release(array: NDArray[np.generic]) -> None:
+    """Give back the memory of what was read of a mapped file; it is read again where it is needed."""
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def bad_rows(array: NDArray[np.generic]) -> NDArray[np.int64]:

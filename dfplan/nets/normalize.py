@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dfplan.data.episodes import Episodes
+from dfplan.data.rows import release
 from dfplan.spec import TrajectorySpec
 
 
@@ -55,6 +56,7 @@ class Normalizer(nn.Module):
                 m2 += (rows - rows.mean(0)).square().sum(0) + delta.square() * count * n / (count + n)
                 mu += delta * n / (count + n)
                 count += n
+                release(array)
             std = (m2 / count).sqrt()
             std = torch.where(std > 1e-6 * (1 + mu.abs()), std, torch.ones_like(std))
             width = len(columns) * spec.stack

@@ -1,5 +1,7 @@
 """Large arrays are mapped where their file allows it: the same numbers, the same refusals, little memory."""
 
+import pathlib
+import re
 import tracemalloc
 
 import h5py
@@ -175,3 +177,16 @@ def test_a_large_set_is_looked_at_in_a_fraction_of_its_size(tmp_path, name):
         assert tracemalloc.get_traced_memory()[1] < 48 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_pass_gives_back_what_it_read(tmp_path):
+    """Of 64 MiB that are read through, little stays resident."""
+    status = pathlib.Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("no /proc here to tell resident pages of files")
+    np.save(tmp_path / "a.npy", np.ones((1 << 22, 4), np.float32))
+    before = int(re.search(r"RssFile:\s+(\d+)", status.read_text())[1])
+    got = read_npy(tmp_path / "a.npy", dt=0.1)
+    got.summary()
+    assert mapped(got.arrays["observations"]) and got.steps == 1 << 22
+    assert int(re.search(r"RssFile:\s+(\d+)", status.read_text())[1]) - before < 48 << 10
