@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -170,7 +171,12 @@ class Decider:
         part = known.part
         if part is not None and part.any():
             denoise = _answering(denoise, part.to(self.device), known.values.to(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=sampling.precision == "bf16"):
+        half = (
+            torch.autocast(self.device.type, torch.bfloat16)
+            if sampling.precision == "bf16"
+            else nullcontext()
+        )
+        with half:
             x0 = sample(
                 denoise, self.schedule, matrix, x.to(self.device), known=replace(known, part=None).to(self.device),
                 step=named("step rule", sampling.step, STEPS), noise=noise, callback=callback,

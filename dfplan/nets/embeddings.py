@@ -1,11 +1,18 @@
-"""Embeddings of a noise level."""
+"""Embeddings of a noise level, and the precision that networks share."""
 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+
+
+def exactly(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast: the last layer answers in its own precision, also on devices that have none."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 class LevelEmbedding(nn.Module):

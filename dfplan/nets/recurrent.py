@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfplan.nets.embeddings import LevelEmbedding
+from dfplan.nets.embeddings import LevelEmbedding, exactly
 
 
 class Recurrent(nn.Module):
@@ -48,7 +47,7 @@ class Recurrent(nn.Module):
         h = inputs + hidden
         for mlp in self.mlps:
             h = h + mlp(h)
-        with torch.autocast(x.device.type, enabled=False):
+        with exactly(x.device):
             return self.head(h.to(self.head.weight.dtype)), hidden[:, keep - 1] if keep else state
 
     def cut(self, state: Tensor, tokens: int, of: int) -> Tensor | None:

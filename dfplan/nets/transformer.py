@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfplan.nets.embeddings import LevelEmbedding
+from dfplan.nets.embeddings import LevelEmbedding, exactly
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -110,7 +110,7 @@ class Transformer(nn.Module):
             h, cache = block(h, None if state is None else state[i])
             caches.append(cache)
         h = self.norm(h)
-        with torch.autocast(x.device.type, enabled=False):
+        with exactly(x.device):
             out = self.head(h.to(self.head.weight.dtype))
         return out, self.cut(caches, before + keep, before + x.shape[1])
 
