@@ -249,6 +249,16 @@ def test_neighbours_do_not_matter_to_the_model_that_ships():
     np.testing.assert_allclose(together[1].observations, alone.observations, atol=1e-4)
 
 
+def test_neighbours_do_not_matter_to_a_planner():
+    import dfplan
+
+    policy = receding(dfplan.load("maze2d-umaze", dfplan.PlannerConfig(steps=2, candidates=2)), every=10)
+    make = maze(goal="random", max_episode_steps=25)
+    together, (alone,) = run(make, policy, [3, 4, 5]), run(make, policy, [4])
+    np.testing.assert_allclose(together[1].observations, alone.observations, atol=1e-3)
+    assert not np.allclose(together[0].observations, alone.observations, atol=0.1)
+
+
 def test_several_processes_give_the_same_in_the_order_of_the_seeds():
     job = Job("maze", maze(max_episode_steps=8), _script)
     (one, first), (two, again) = evaluate(job, range(4, 9)), evaluate(job, range(4, 9), workers=2)
