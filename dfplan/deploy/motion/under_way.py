@@ -15,16 +15,13 @@ Array = NDArray[np.float64]
 _SMALL = 0.05
 """Share of acceleration x tick^2: a deviation that the cubic of one tick takes back at 2 to 3 x the acceleration limit."""
 _SLOW = 0.05  # share of the speed limit: below it a joint says nothing about its lag
-_SLACK, _GAIN, _MANY = (
-    0.05,
-    0.15,
-    4.0,
-)  # s of lag that is not known at first; weight of a new reading; mean errors
+_SLACK, _MANY = 0.05, 4.0  # s of lag that is not known at first; mean errors that are not unusual
+_EARLY, _QUICK, _SLOWLY = 60, 0.15, 0.002
+"""Readings of a moving joint that are learned from quickly; weight of a new one then, and later."""
+_LEAST = 1e-4  # s of lag
 _CLEARLY = 0.5  # an older message must fit so much better than the newest
-_KEPT, _REFUTED = (
-    8,
-    4,
-)  # courses that are remembered; of those that a reading has refuted, which may still arrive
+_KEPT, _SEARCHED, _REFUTED = 8, 50, 4
+"""Courses that are remembered; where none of them explains a reading; of those that are refuted and may still arrive."""
 _SAME = 1e-6  # ticks
 _QUIET = 2.5  # intervals between readings after which the next one is missed
 
@@ -53,6 +50,7 @@ class UnderWay:
         held = ~np.isfinite(limits.scale)  # a gripper is stopped by what it holds
         self._small = np.where(held, np.inf, _SMALL * limits.acceleration * dt**2)
         self._noise, self._lag, self._slack = limits.zeros(), limits.zeros(), limits.zeros() + _SLACK
+        self._moved = limits.zeros()
         self._every, self._age, self._seen = max(1.0, interval / dt), 0.0, -np.inf
         self.clear()
 
@@ -124,9 +122,11 @@ class UnderWay:
             lost |= found is not None and found is not newest
             self._now[i] = self._courses[-1] if found is None else self._follow(found, later, group)
         if lost:
-            self._courses = [c for c in self._courses[:-_REFUTED] if c in self._now] + self._courses[-_REFUTED:]
+            self._courses = [c for c in self._courses[:-_REFUTED] if c in self._now] + self._courses[
+                -_REFUTED:
+            ]
         else:
-            self._courses = self._courses[-_KEPT:]
+            self._courses = self._courses[-(_SEARCHED if self.doubt else _KEPT) :]
             self._learn(position - told.position, told.velocity)
 
     def _follow(self, found: Course, later: list[Course], group: NDArray[np.int_]) -> Course:
@@ -139,16 +139,12 @@ class UnderWay:
 
     def _compare(self, tick: float, position: Array) -> list[tuple[Course, Setpoint, Array]]:
         """Courses, newest first, with the setpoint at a tick and how far off (J,) it is in units of what is usual."""
-        rows, unsure = (
-            [],
-            self._small + self._push * self._lag**2 / 2,
-        )  # what a lag that changes speed may hide
+        rows = []
         for course in reversed(self._courses):
             if course.begin > tick + _SAME:
                 continue  # nothing of it shows yet
             told = course.state(tick)
-            usual = unsure + _MANY * (self._noise + self._slack * np.abs(told.velocity))
-            off = np.abs(position - told.position + self._lag * told.velocity) / usual
+            off = np.abs(position - told.position + self._lag * told.velocity) / self._usual(told.velocity)
             rows.append((course, told, off))
             if (off <= 1).all():
                 break
@@ -161,11 +157,25 @@ class UnderWay:
             return rows[0][0]
         return next((course for course, off in rows[1:] if off <= min(1.0, _CLEARLY * rows[0][1])), None)
 
+    def _usual(self, velocity: Array) -> Array:
+        """(J,) how far off a joint may be at a velocity, its lag set aside: what changes of speed hide, and errors."""
+        return (
+            self._small + self._push * self._lag**2 + _MANY * (self._noise + self._slack * np.abs(velocity))
+        )
+
     def _learn(self, error: Array, velocity: Array) -> None:
-        """Lag, and the errors that are left of it, of joints that move; errors alone of those that do not."""
-        moves = np.abs(velocity) > self._slow
+        """Lag, of joints that move, and the errors that are left of it.
+
+        After the first readings slowly, and from none more than from a few usual errors: a loss must not pass for a lag.
+        """
+        early, moves = self._moved < _EARLY, np.abs(velocity) > self._slow
+        gain = np.where(early, _QUICK, _SLOWLY)
+        slack = np.where(early, np.inf, _MANY * self._slack + _LEAST)
+        noise = np.where(early, np.inf, _MANY * self._noise + self._small)
         speed = np.where(moves, velocity, 1.0)
-        self._lag += _GAIN * np.where(moves, -error / speed - self._lag, 0.0)
+        self._lag += gain * np.where(moves, np.clip(-error / speed - self._lag, -slack, slack), 0.0)
         left = np.abs(error + self._lag * velocity)
-        self._slack += _GAIN * np.where(moves, left / np.abs(speed) - self._slack, 0.0)
-        self._noise += _GAIN * np.where(moves, 0.0, np.abs(error) - self._noise)
+        seconds = np.minimum(left / np.abs(speed), slack)
+        self._slack += gain * np.where(moves, seconds - self._slack, 0.0)
+        self._noise += gain * (np.minimum(left, noise) - self._noise)
+        self._moved += moves

@@ -196,7 +196,7 @@ class Transport(Protocol):
         ...
 
     def send(self, trajectory: JointTrajectory) -> bool:
-        """Replace the motion under way; False if it was not handed over.
+        """Replace the motion under way; False if it was not handed over: the one before is then taken to go on.
 
         Never queues: what cannot be handed over at once is dropped, and what has expired is not handed over.
         """
