@@ -103,7 +103,9 @@ def written(text: str) -> Cost:
         weight, name, inside = term.groups()
         make = named("cost", name, COSTS)
         if not callable(make):
-            raise ValueError(f"got cost '{name}', which cannot be called; expected a function that makes a cost")
+            raise ValueError(
+                f"got cost '{name}', which cannot be called; expected a function that makes a cost"
+            )
         try:
             call = ast.parse(f"f({inside or ''})", mode="eval").body
             assert isinstance(call, ast.Call)
@@ -166,9 +168,7 @@ def guide(
         noise: draws (B, T, D) standard normal for a future; None: from torch's own generator.
     """
     if futures < 1 or not scale >= 0:
-        raise ValueError(
-            f"got futures={futures}, scale={scale}; expected at least 1 future and a scale of 0 or more"
-        )
+        raise ValueError(f"got futures={futures}, scale={scale}; expected futures >= 1 and scale >= 0")
 
     def score(x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -180,10 +180,7 @@ def guide(
 
     def guided(x: Tensor, level: Tensor) -> Tensor:
         alpha, sigma = schedule.alpha(level)[..., None], schedule.sigma(level)[..., None]
-        if futures == 1:
-            x0, gradient = score(x, level)
-        else:
-            x0, gradient = average(x, level)
+        x0, gradient = score(x, level) if futures == 1 else average(x, level)
         return x0 - scale * sigma.square() / alpha * gradient
 
     def average(x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:

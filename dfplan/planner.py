@@ -142,18 +142,8 @@ class Planner:
         q = self.asks.question(history, goal, returns, cost, horizon, count, arrivals, history_level)
         self.asks.start(warm, elapsed, len(q.past))
         if cost is None and self.config.futures > 1:
-            raise ValueError(
-                f"got futures={self.config.futures} without a cost, which would change nothing; give a cost, or futures=1"
-            )
-        if generators is None:
-            if seeds is None:
-                seeds = torch.randint(2**31, (len(q.past),)).tolist()
-            numbers: list[int | None] = [int(s) for s in seeds]
-            generators = [generator_of(s) for s in numbers]
-        else:
-            numbers = [None] * len(generators)
-        if len(generators) != len(q.past):
-            raise ValueError(f"got {len(generators)} seeds for {len(q.past)} starts, expected one for each")
+            raise ValueError(f"got futures={self.config.futures} without a cost: give a cost, or futures=1")
+        numbers, generators = _drawn(seeds, generators, len(q.past))
         shape = (q.count, q.steps * self.spec.group_size, self.spec.width)
         noise = noise_of(generators, *shape, device=self.decider.device)
         found, (matrix, x) = self._known(q), self._start(q, warm, elapsed, noise)
@@ -283,3 +273,18 @@ class Planner:
         place = observations[..., self.place]
         away = np.linalg.norm(place - goal[:, None], axis=-1) > self.config.within
         return np.where(away.any(1), steps - np.argmax(away[:, ::-1], 1), 0).astype(np.int64)
+
+
+def _drawn(
+    seeds: Sequence[int] | None, generators: Sequence[torch.Generator] | None, starts: int
+) -> tuple[list[int | None], Sequence[torch.Generator]]:
+    """A seed, or None, and a generator for each start."""
+    numbers: list[int | None]
+    if generators is None:
+        numbers = [int(s) for s in (torch.randint(2**31, (starts,)).tolist() if seeds is None else seeds)]
+        generators = [generator_of(s) for s in numbers]
+    else:
+        numbers = [None] * len(generators)
+    if len(generators) != starts:
+        raise ValueError(f"got {len(generators)} seeds for {starts} starts, expected one for each")
+    return numbers, generators

@@ -188,7 +188,7 @@ def test_works_under_no_grad_and_leaves_parameters_alone():
 
 @pytest.mark.parametrize("bad", [{"futures": 0}, {"scale": -1.0}, {"scale": float("nan")}])
 def test_guide_refuses(bad):
-    with pytest.raises(ValueError, match="at least 1 future and a scale of 0 or more"):
+    with pytest.raises(ValueError, match="expected futures >= 1 and scale >= 0"):
         guided(Gaussian(), bowl, **bad)
 
 
