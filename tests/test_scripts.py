@@ -18,7 +18,7 @@ def beside(monkeypatch):
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda p: p.stem)
 def test_script_starts(script, monkeypatch):
     monkeypatch.setattr(sys, "argv", [script.name, "--help"])
-    if script.stem == "deploy_numbers":  # functions alone
+    if "argparse" not in script.read_text():  # nothing to ask it: that it can be imported is all
         runpy.run_path(str(script))
         return
     with pytest.raises(SystemExit) as end:
