@@ -7,6 +7,7 @@ shares of the limits of speed and acceleration, beside what may be.
 """
 
 import argparse
+import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,7 @@ def main():
     parser.add_argument("--count", type=int, default=140, help="drives, all kinds together")
     parser.add_argument("--seed", type=int, default=0, help="of the first drive")
     args = parser.parse_args()
+    logging.getLogger("dfplan.deploy").setLevel(logging.CRITICAL)  # each trouble would be told
     kinds = list(executed.LIMITS)
     rows, ends = {kind: [] for kind in kinds}, {kind: Counter() for kind in kinds}
     for i in range(args.count):

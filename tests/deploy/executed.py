@@ -4,7 +4,6 @@ The controller drops the points of a message whose time has passed, and goes by 
 first one still to come (`splice`), or goes on as before until that one's time (`replace`). It checks no limit.
 """
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,6 @@ from dfplan.deploy.robot.body import body
 from dfplan.deploy.robot.transport import Reading
 from dfplan.tools.clock import FakeClock
 
-logging.getLogger("dfplan.deploy").setLevel(logging.CRITICAL)
 
 STEP = 0.001
 """s between two setpoints of the controller."""
@@ -233,7 +231,9 @@ def troubles(kind, rng):
 def random_drive(kind, seed):
     """One drive with trouble of a kind; the shares that were carried out, and the loop."""
     rng = np.random.default_rng([seed, list(LIMITS).index(kind)])
-    way = WAYS[seed // 2 % 2] if LIMITS[kind][1] <= 2 else WAYS[0]  # `replace` leaps over what nobody has noticed yet
+    way = (
+        WAYS[seed // 2 % 2] if LIMITS[kind][1] <= 2 else WAYS[0]
+    )  # `replace` leaps over what nobody has noticed yet
     settings = {"jerk": JERKS[seed % 2], "way": way, "apart": kind == "one controller's"}
     made, arm = drive(troubles(kind, rng), phase=rng.uniform(0, 0.5), **settings)
     return shares(made, arm), made
