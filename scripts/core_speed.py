@@ -51,7 +51,9 @@ def main() -> None:
             planner.plan(start, seed=i)
 
     one, many = medians(one_by_one, lambda: planner.plan_batch(starts, seeds=range(32)), turns=7)
-    print(f"large maze, 1 candidate: {one / 32:.1f} ms a plan, {many / 32:.1f} ms in a batch of 32: {one / many:.2f} x")
+    print(
+        f"large maze, 1 candidate: {one / 32:.1f} ms a plan, {many / 32:.1f} ms in a batch of 32: {one / many:.2f} x"
+    )
     model = causal(170)
     actor = Actor(model, ImitationConfig(memory=0, chunk=1, steps=5))
     noise = noise_of([generator_of(0)], 1, 340, model.config.spec.width, device=torch.device("cpu"))

@@ -17,7 +17,6 @@ from dfplan.deploy.robot.body import body
 from dfplan.deploy.robot.transport import Reading
 from dfplan.tools.clock import FakeClock
 
-
 STEP = 0.001
 """s between two setpoints of the controller."""
 JERKS = (300, 3000)
