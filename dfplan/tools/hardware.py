@@ -1,8 +1,9 @@
-"""What a number was measured on."""
+"""What a number is measured on, and what it can do."""
 
 from __future__ import annotations
 
 import platform
+import time
 from pathlib import Path
 
 import torch
@@ -21,3 +22,17 @@ def hardware() -> str:
         name = models[0] if models else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{name}, {torch.get_num_threads()} thread(s){gpu}, torch {torch.__version__}"
+
+
+def bf16_cost(device: str) -> float:
+    """How many times longer a matrix product takes in bf16 than in fp32: far above 1 on processors without it."""
+    spent = []
+    for kind in (torch.float32, torch.bfloat16):
+        a = torch.ones(192, 192, device=device, dtype=kind)
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            float((a @ a)[0, 0])
+            times.append(time.perf_counter() - began)
+        spent.append(min(times))
+    return spent[1] / spent[0]
