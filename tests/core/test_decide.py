@@ -8,13 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfplan import guidance
 from dfplan.act import Actor, History, ImitationConfig
 from dfplan.data import Episodes
 from dfplan.decide import Decider, Sampling, generator_of, noise_of
 from dfplan.known import Known
 from dfplan.nets.normalize import Normalizer
+from dfplan.planner import Planner, PlannerConfig
 from dfplan.sampling import STEPS, sample
+from dfplan.spec import Channel, Token, TrajectorySpec
 from dfplan.train.checkpoint import Checkpoint
+from dfplan.train.config import ModelConfig, TrainConfig
 from dfplan.train.imitate import imitation_config
 
 HORIZON, CPU = 9, torch.device("cpu")
@@ -138,3 +142,28 @@ def test_guidance_wants_fp32():
     x = torch.randn(known.values.shape)
     with pytest.raises(ValueError, match="gradients need fp32"):
         Decider(made).run(known, config.matrix(HORIZON), x, config, denoise=made.denoiser)
+
+
+def test_returns_are_a_known_token_and_rewards_are_read():
+    spec = TrajectorySpec(
+        (Channel("x", index=0), Channel("y", index=1), Channel("r", source="rewards"), Channel("g", source="returns")),
+        (Token("position", ("x", "y")), Token("reward", ("r",)), Token("return", ("g",))),
+        0.1, 1, 1, 2, 2,
+    )  # fmt: skip
+    config = TrainConfig(spec, 6, model=ModelConfig(width=16, layers=1, heads=2))
+    torch.manual_seed(0)
+    denoiser = config.model.build(spec, 6).eval().requires_grad_(False)
+    made = Checkpoint(config, denoiser, Normalizer(torch.ones(3, 2), torch.full((3, 2), 2.0)), {})
+    planner = Planner(made)
+    plan = planner.plan([0.0, 0.5], returns=3.0, seed=0)
+    assert plan.rewards.shape == (6, 1) and plan.observations.shape == (6, 2)
+    back = planner.decider.physical(plan.tokens).view(6, 3, 2)
+    assert torch.allclose(back[:, 2, 0], torch.tensor(3.0), atol=1e-5)
+    assert np.allclose(back[:, 1, 0], plan.rewards[:, 0], atol=1e-5)
+    other = planner.plan([0.0, 0.5], returns=-3.0, seed=0)
+    assert np.abs(other.observations - plan.observations).max() > 1e-4
+    cost = guidance.written("returns(reward='r')")
+    guided = Planner(made, PlannerConfig(guidance=1.0)).plan([0.0, 0.5], cost=cost, seed=0)
+    assert np.isfinite(guided.costs).all() and guided.costs[0] == pytest.approx(
+        -guided.rewards.sum(), abs=1e-4
+    )
