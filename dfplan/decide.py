@@ -20,7 +20,7 @@ from dfplan.known import Known, Window
 from dfplan.sampling import STEPS, Callback, sample
 from dfplan.schedules import ScheduleMatrix
 from dfplan.tools.errors import one_of
-from dfplan.tools.named import named
+from dfplan.tools.named import named, trusted
 from dfplan.tools.serialize import from_dict
 from dfplan.train.checkpoint import Checkpoint
 
@@ -56,6 +56,9 @@ class Sampling:
         named("step rule", self.step, STEPS)
         one_of("precision", self.precision, PRECISIONS)
         self.own_cost()
+        for name, value in vars(self).items():
+            if type(getattr(type(self), name, None)) is int and type(value) is not int:
+                raise ValueError(f"got {name}={value!r}, expected a whole number")
         if self.steps < 1:
             raise ValueError(f"got steps={self.steps}, expected 1 or more")
         if not 0 <= self.uncertainty < float("inf"):
@@ -107,7 +110,14 @@ S = TypeVar("S", bound=Sampling)
 
 
 def asked(cls: type[S], model: Checkpoint, use: str, **settings: Any) -> S:
-    """How a checkpoint says that it acts best as a `planner` or a `policy`, some of it changed by `settings`."""
+    """How a checkpoint says that it acts best as a `planner` or a `policy`, some of it changed by `settings`.
+
+    Raises:
+        ValueError: where the checkpoint names code that it cannot be trusted with, before any of it runs.
+    """
+    for key, value in model.act.get(use, {}).items():
+        if key not in settings and isinstance(value, str):
+            trusted(key, value)
     return from_dict(cls, {**model.act.get(use, {}), **settings}, use)
 
 

@@ -83,7 +83,9 @@ COSTS: dict[str, Callable[..., Cost]] = {
     "returns": returns,
 }
 
-_TERM = re.compile(r"\s*(?:([\d.eE]+)\s*\*\s*)?([\w.]+(?::[\w.]+)?)\s*(?:\(([^()]*)\))?\s*")
+_TERM = re.compile(
+    r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?([\w.]+(?::[\w.]+)?)\s*(?:\(([^()]*)\))?\s*"
+)
 
 
 def written(text: str) -> Cost:
@@ -111,7 +113,7 @@ def written(text: str) -> Cost:
             assert isinstance(call, ast.Call)
             given = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
             parts.append((float(weight or 1), make(*map(ast.literal_eval, call.args), **given)))
-        except (SyntaxError, ValueError, TypeError) as error:
+        except (SyntaxError, ValueError, TypeError, AttributeError, KeyError) as error:
             known = ", ".join(inspect.signature(make).parameters)
             raise ValueError(
                 f"got cost '{term.group().strip()}' ({error}), expected parameters as literals: {name}({known})"
@@ -133,7 +135,17 @@ def evaluate(
     inside = (
         torch.ones_like(frames, dtype=torch.bool) if mask is None else mask.repeat_interleave(spec.stack, 1)
     )
-    return cost(channels, inside)
+    try:
+        value = cost(channels, inside)
+    except KeyError as error:
+        raise ValueError(
+            f"the cost asks for channel {error}, expected one of {', '.join(channels)}"
+        ) from error
+    if not isinstance(value, Tensor) or value.shape != (len(x0),):
+        raise ValueError(
+            f"got a cost of {value!r:.60}, expected a tensor ({len(x0)},), one number a trajectory"
+        )
+    return value
 
 
 def guide(

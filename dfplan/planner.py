@@ -141,8 +141,7 @@ class Planner:
         count = self.config.candidates if candidates is None else candidates
         q = self.asks.question(history, goal, returns, cost, horizon, count, arrivals, history_level)
         self.asks.start(warm, elapsed, len(q.past))
-        if cost is None and self.config.futures > 1:
-            raise ValueError(f"got futures={self.config.futures} without a cost: give a cost, or futures=1")
+        self._useful(cost, q.count)
         numbers, generators = _drawn(seeds, generators, len(q.past))
         shape = (q.count, q.steps * self.spec.group_size, self.spec.width)
         noise = noise_of(generators, *shape, device=self.decider.device)
@@ -164,6 +163,13 @@ class Planner:
             replace(p, seed=s, seconds=seconds, network_calls=calls)
             for p, s in zip(plans, numbers, strict=True)
         ]
+
+    def _useful(self, cost: Cost | None, count: int) -> None:
+        """Refuse what would change nothing."""
+        if cost is not None and not self.config.guidance and count == 1:
+            raise ValueError("got a cost with guidance=0 and one candidate, which would change nothing")
+        if cost is None and self.config.futures > 1:
+            raise ValueError(f"got futures={self.config.futures} without a cost: give a cost, or futures=1")
 
     def _known(self, q: Question) -> Known:
         """Of (B * K, T) tokens: history, goal, returns."""

@@ -76,7 +76,7 @@ class Imitation:
             goal: (C,) or (B, C) values of the model's goal token; None: its own, if it has one. A model without a
                 goal token does not use it: its demonstrations carry their own.
         """
-        seeds = [seed] if seed is None or isinstance(seed, int) else list(seed)
+        seeds = [seed] if seed is None or isinstance(seed, (int, np.integer)) else list(seed)
         self.generators = [generator_of(s) for s in seeds]
         config, past = self.model.config, (self.memory - 1) * self.spec.stride
         self.goal = None if not config.goal_token else config.goal if goal is None else goal
@@ -116,7 +116,7 @@ class Imitation:
         """
         single = self._observe(observation, doubtful, executed)
         if not self._queue:
-            self._queue.extend(self._decide())
+            self._queue.extend(self._decided())
         self._said = self._queue.popleft()
         return (self._said[0] if single else self._said).astype(np.float32)
 
@@ -133,7 +133,7 @@ class Imitation:
         """
         single = self._observe(observation, doubtful, executed)
         self._queue.clear()
-        chunk = self._decide()
+        chunk = self._decided()
         self._said = chunk[0]
         out = np.stack(chunk, -2).astype(np.float32)
         return out[0] if single else out
@@ -142,6 +142,8 @@ class Imitation:
         self, observation: ArrayLike, doubtful: Doubt | Sequence[Doubt], executed: ArrayLike | None
     ) -> bool:
         now = np.asarray(observation, np.float64)
+        if isinstance(doubtful, str):
+            raise ValueError(f"got doubtful='{doubtful}', expected a list of names, such as ['{doubtful}']")
         single, batch, size = now.ndim == 1, len(self.generators), self.spec.observation_size
         now = now[None] if single else now
         if now.shape != (batch, size):
@@ -150,15 +152,21 @@ class Imitation:
                 + (f" or ({batch}, {size})" if batch > 1 else "; for several robots reset with a seed each")
             )
         each: Any = [doubtful] * batch if single or not doubtful else doubtful
+        if len(each) != batch or any(isinstance(row, str) for row in each):
+            raise ValueError(
+                f"got doubtful={doubtful!r}, expected a list of names for each of {batch} robots"
+            )
         doubt = self.actor.flags(each)
-        trusted = np.ones((batch, size), bool)
-        for g, token in enumerate(self.spec.tokens[:-1]):
-            trusted[:, [self.spec.channel(c).index for c in token.channels]] = ~doubt[:, g, None]
+        trusted = self.actor.trusted(doubt)
         if not np.isfinite(now[trusted]).all():
             raise ValueError(
                 "got an observation with NaN or infinity; check the sensors, or name the token in `doubtful`"
             )
         self._carried_out(executed, batch)
+        if (
+            self.config.doubt == 1 and self._seen
+        ):  # left out: what is relative to it is told from where it was
+            now = np.where(trusted, now, self._seen[-1])
         self._seen.append(np.where(np.isfinite(now), now, 0.0))
         self._doubts.append(doubt)
         return single
@@ -184,6 +192,18 @@ class Imitation:
             self._queue.clear()
             self._ramp = None
         self._done.append(done)
+
+    def _decided(self) -> list[Array]:
+        """`_decide`; where it fails, the observation that it was for is forgotten."""
+        try:
+            return self._decide()
+        except Exception:
+            self._seen.pop()
+            self._doubts.pop()
+            if self._done:
+                self._done.pop()
+            self._said = None
+            raise
 
     def _decide(self) -> list[Array]:
         """The next actions: as many (B, A) arrays as are executed before the next decision."""

@@ -90,7 +90,7 @@ class Receding:
             seed: of the plans; a list for B robots.
             goal: (G,) for all, or (B, G).
         """
-        seeds = [seed] if seed is None or isinstance(seed, int) else list(seed)
+        seeds = [seed] if seed is None or isinstance(seed, (int, np.integer)) else list(seed)
         chosen = self._default_goal if goal is None else np.asarray(goal, np.float64)
         if chosen is None and not self._costly and self.planner.goal is not None:
             chosen = np.asarray(self.planner.goal, np.float64)
@@ -98,6 +98,12 @@ class Receding:
             raise ValueError(
                 "no goal: the planner has none of its own; pass goal=... here or to receding(), or a cost"
             )
+        if not seeds or (chosen is not None and chosen.shape[:-1] not in ((), (len(seeds),))):
+            raise ValueError(
+                f"got {len(seeds)} seeds and goal {goal}, expected a seed and a goal for each robot"
+            )
+        if chosen is not None and chosen.ndim == 0:
+            raise ValueError(f"got goal {goal}, expected its coordinates, such as (1.0, 2.0)")
         goals = (
             [None] * len(seeds)
             if chosen is None

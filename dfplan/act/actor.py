@@ -119,6 +119,14 @@ class Actor:
                 row[self._shown_by[one_of("token or sensor", str(name), self._shown_by)]] = True
         return out
 
+    def trusted(self, flags: Flags) -> Flags:
+        """Flags (..., G - 1) of tokens -> (..., O) True at columns that no doubtful token shows."""
+        out = np.ones((*flags.shape[:-1], self.spec.observation_size), bool)
+        for g, token in enumerate(self.spec.tokens[:-1]):
+            columns = [c.index for c in map(self.spec.channel, token.channels) if c.source == "observations"]
+            out[..., columns] = ~flags[..., g, None]
+        return out
+
     def past(self, observed: int) -> int:
         """Steps of history that `observed` env steps make."""
         return min(self.memory, 1 + (observed - 1) // self.stride)
@@ -169,6 +177,8 @@ class Actor:
             ValueError: for so many committed actions that nothing is left to decide.
             FloatingPointError: where the network gives a NaN.
         """
+        if committed is not None and self.config.stream:
+            raise ValueError("got committed actions for a streaming policy; they need stream=False")
         present = history.observations[:, -1]
         number = 0 if committed is None else committed.shape[1]
         if number >= self.ahead:

@@ -55,6 +55,17 @@ class ImitationConfig(Sampling):
             raise ValueError(f"got doubt={self.doubt}, expected a level from 0 (believed) to 1 (left out)")
 
 
+def carried(rows: Array, trusted: Flags) -> Array:
+    """(N, O) readings in which what is not trusted is the last that was: relative channels are told from there.
+
+    Before the first trusted one it is the reading itself, or 0 where that is no number.
+    """
+    out = np.where(np.isfinite(rows), rows, 0.0)
+    for n in range(1, len(out)):
+        out[n] = np.where(trusted[n], out[n], out[n - 1])
+    return out
+
+
 @dataclass(frozen=True)
 class History:
     """What B robots saw and did up to the present.

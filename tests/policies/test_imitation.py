@@ -230,3 +230,36 @@ def test_executed_actions_that_cannot_be_are_refused(model, executed):
     policy.reset(0)
     with pytest.raises(ValueError, match="first observation"):
         policy.act(np.zeros(3), executed=np.zeros(2))
+
+
+def test_a_sensor_that_is_left_out_moves_nothing_that_is_told_relative_to_it():
+    policy = Imitation.load("arm-pick", ImitationConfig(memory=1, chunk=4, temperature=0.0))
+    rows = [envs.make("arm-pick", action="ee").reset(seed=s)[0] for s in (1, 2)]
+    hand = [policy.spec.channel(c).index for c in policy.spec.tokens[0].channels]
+
+    def second(reading):
+        policy.reset(0)
+        policy.act(rows[0])
+        bad = rows[1].copy()
+        bad[hand] = reading
+        return policy.predict(bad, [policy.spec.tokens[0].name])
+
+    np.testing.assert_array_equal(second(0.3), second(5.0))
+    np.testing.assert_array_equal(second(0.3), second(np.nan))
+
+
+def test_a_decision_that_fails_is_forgotten(model):
+    policy = Imitation(model, ImitationConfig(memory=0, temperature=0.0))
+    policy.reset(np.int64(0))
+    rows = demos().arrays["observations"]
+    real, policy.actor.decide = (
+        policy.actor.decide,
+        lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("bad")),
+    )
+    with pytest.raises(FloatingPointError):
+        policy.act(rows[0])
+    policy.actor.decide = real
+    expected = play(Imitation(model, ImitationConfig(memory=0, temperature=0.0)), rows[:3])
+    np.testing.assert_array_equal(np.stack([policy.act(o) for o in rows[:3]]), expected)
+    with pytest.raises(ValueError, match="expected a list of names"):
+        policy.act(rows[3], "lamp")

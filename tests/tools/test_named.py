@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dfplan.tools.named import named
+from dfplan.tools.named import named, trusted
 
 KNOWN = {"npz": 1, "zarr": 2}
 
@@ -39,3 +39,19 @@ def test_a_module_that_fails_says_so_itself(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ZeroDivisionError):
         named("format", "broken_format:Name", KNOWN)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["os:system('x')", "dfplan.decide:sys.exit", "subprocess:run(['x'])", "mine:cost(margin=1)", "os:getcwd"],
+)
+def test_a_checkpoint_names_no_code_of_python(text):
+    with pytest.raises(ValueError, match="the checkpoint asks for cost="):
+        trusted("cost", text)
+
+
+@pytest.mark.parametrize(
+    "text", ["goal(target={'x': 1})", "dfplan.envs.arm.keep_clear:keep_clear(margin=0.1)", "mine:cost", "2 * mine:cost()", "full"]
+)  # fmt: skip
+def test_a_checkpoint_names_ours_and_the_users_own(text):
+    trusted("cost", text)

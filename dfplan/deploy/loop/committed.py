@@ -55,15 +55,15 @@ class History:
         size = actor.spec.observation_size
         if seen.shape != (len(flags), size):
             raise ValueError(f"got observations of shape {seen.shape}, expected ({len(flags)}, {size})")
-        trusted = np.ones(seen.shape, bool)
-        for g, token in enumerate(actor.spec.tokens[:-1]):
-            trusted[:, [actor.spec.channel(c).index for c in token.channels]] = ~flags[:, g, None]
+        trusted = actor.trusted(flags)
         if not np.isfinite(seen[trusted]).all():
             raise ValueError(
                 "got an observation with NaN or infinity; check the sensors, or name the token in `doubtful`"
             )
         done = np.asarray(self.done, np.float64).reshape(-1, actor.spec.action_size)
-        return act.History(np.where(np.isfinite(seen), seen, 0.0)[None], flags[None], done[None])
+        left_out = actor.config.doubt == 1
+        rows = act.carried(seen, trusted) if left_out else np.where(np.isfinite(seen), seen, 0.0)
+        return act.History(rows[None], flags[None], done[None])
 
 
 class CommittedPolicy:
