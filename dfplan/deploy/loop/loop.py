@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 
 _LONGEST = 0.5
 """s that the loop may be held up, or nothing be carried out, before a person must arm again."""
+_LATE = 0.3  # of a tick
 _NEAREST = 0.4
 """ticks: a setpoint that is due sooner is left out; a controller would have no time to get there smoothly."""
 
@@ -183,7 +184,8 @@ class Loop:
     def _compare(self, now: float, measured: Measured) -> None:
         """See what the arm carries out, and whether it is where that leads."""
         tick = (now - self._begun) / self.dt
-        self.plan.under_way.see(tick - measured.age / self.dt, measured.position, tick)
+        if abs(tick - round(tick)) < _LATE:  # of a late tick it is not known which setpoint its reading belongs to
+            self.plan.under_way.see(tick - measured.age / self.dt, measured.position, tick)
         if self.plan.setpoints and self.machine.state == RUNNING and self._run == self.machine.run:
             off = np.abs(self.plan.setpoints[0].position - measured.position) / self.body.limits.scale
             if (off > self.mapping.safety.following).any():
