@@ -142,7 +142,9 @@ def build(
         spec, decide = loaded.spec, make_decide(loaded, mapping, None, monitor, worker == "thread", show)
         start = partial(ThreadWorker, decide)
         if worker == "process":
-            start = partial(ProcessWorker, partial(make_decide, policy, mapping, config, monitor, True, show, device))
+            start = partial(
+                ProcessWorker, partial(make_decide, policy, mapping, config, monitor, True, show, device)
+            )
     tokens = tokens_of(mapping, spec)
     for name in hold_on:
         one_of("token", name, [t.name for t in spec.tokens[:-1]])

@@ -22,7 +22,10 @@ from dfplan.tools.errors import one_of
 
 _RESERVED = ("episode_ends", "dt", "names", "dfplan")
 _DEFLATE, _PAGE, _BLOCK = 1100, 4096, 1 << 22  # deflate shrinks at most 1,032 times
-_HEADERS: dict[Any, Any] = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_HEADERS: dict[Any, Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def is_npz(path: Path) -> bool:

@@ -184,7 +184,9 @@ class Loop:
     def _compare(self, now: float, measured: Measured) -> None:
         """See what the arm carries out, and whether it is where that leads."""
         tick = (now - self._begun) / self.dt
-        if abs(tick - round(tick)) < _LATE:  # of a late tick it is not known which setpoint its reading belongs to
+        if (
+            abs(tick - round(tick)) < _LATE
+        ):  # of a late tick it is not known which setpoint its reading belongs to
             self.plan.under_way.see(tick - measured.age / self.dt, measured.position, tick)
         if self.plan.setpoints and self.machine.state == RUNNING and self._run == self.machine.run:
             off = np.abs(self.plan.setpoints[0].position - measured.position) / self.body.limits.scale

@@ -44,7 +44,9 @@ class Session:
         wire.check(hello, config=dict, show=str, monitor=(dict, type(None)), timeout=float)
         for key, value in hello["config"].items():
             if ":" in str(value):  # it would be imported here
-                raise ValueError(f"got {key}={value!r}, expected one of the server's own; no module is imported for it")
+                raise ValueError(
+                    f"got {key}={value!r}, expected one of the server's own; no module is imported for it"
+                )
         config = from_dict(ImitationConfig, ACT | hello["config"], "config")
         _check_calls(config, model.config.horizon, limits.calls)
         self._timeout = hello["timeout"]  # s that the robot waits for an answer
