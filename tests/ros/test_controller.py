@@ -160,7 +160,7 @@ def test_messages():
         ros.message_type("joint_state", "sensor_msgs/JointStates")
     assert ros.message_type("pose", "geometry_msgs/Pose") == "geometry_msgs/msg/Pose"
     trajectory = JointTrajectory(NAMES, [0.1], [[1, 2]], [[0, 0]], NOW, NOW)
-    assert b'"positions": [1.0, 2.0]' in as_json(ros.trajectory_fields(trajectory))
+    assert '"positions": [1.0, 2.0]' in as_json(ros.trajectory_fields(trajectory))
     status = Status("HOLD", "why", NOW, refusals={"jump": 2}, ages={"joints": 0.01})
     fields = ros.status_fields("dfplan", status, {"transport: expired": 1})
     values = ros.diagnostics_values(fields, "dfplan: control loop")

@@ -1,16 +1,17 @@
-"""rosbridge, for ROS 1 robots, containers and other machines: the same behaviour over a WebSocket (roslibpy).
+"""rosbridge, for ROS 1 robots, containers and other machines: the same behaviour over a WebSocket.
 
-roslibpy keeps what is published without a connection and sends it all when the connection is back. So nothing is
-published through it: each message is written in the reactor's thread, on the connection that was there when it was
-handed over, if it has not expired and if the connection still moves; else it is dropped. A connection that leaves
-bytes unacknowledged for too long is cut, so that no kernel queue delivers them later.
+Nothing is ever queued: a message is written on the connection that is there when it is handed over, if it has not
+expired and if the connection still moves; else it is dropped.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,9 +19,10 @@ from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.ros.bus import Heard, Publish, Trigger
 from dfplan.deploy.ros.messages import CLOCK, FOLLOW, TRIGGER, seconds, take
 from dfplan.deploy.ros.transport import RosTransport
-from dfplan.deploy.ros.wire import Wire, as_json, outspoken, ros1_fields, run_in_reactor, start_reactor
+from dfplan.deploy.ros.wire import Wire, as_json, ros1_fields
 from dfplan.tools.errors import optional_import
 
+_LOG = logging.getLogger(__name__)
 _RETRY = 0.2, 1.0
 """First and longest wait before connecting again, s."""
 
@@ -29,15 +31,9 @@ class RosbridgeBus:
     """A client of a rosbridge server. Declares everything again each time the connection is made."""
 
     def __init__(
-        self,
-        node: str,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 9090,
-        ros1: bool = False,
-        use_sim_time: bool = False,
-        stall: float = 0.2,
-    ) -> None:
+        self, node: str, *, host: str = "127.0.0.1", port: int = 9090, ros1: bool = False,
+        use_sim_time: bool = False, stall: float = 0.2,
+    ) -> None:  # fmt: skip
         """Prepare; connects in `open`.
 
         Args:
@@ -49,17 +45,16 @@ class RosbridgeBus:
             stall: cut a connection that leaves bytes unacknowledged for so long, s.
 
         Raises:
-            ImportError: roslibpy is not installed.
+            ImportError: websockets is not installed.
         """
-        self._transports = optional_import("roslibpy.comm", "ros")
-        self._node, self._host, self._port, self._ros1 = node, host, port, ros1
-        self._stall, self._sim = stall, use_sim_time
-        self._factory: Any = None
+        self._errors = (OSError, optional_import("websockets.exceptions", "ros").WebSocketException)
+        self._node, self._where, self._ros1, self._sim = node, (host, port, stall), ros1, use_sim_time
         self._wire: Wire | None = None
         self._setup: list[dict[str, Any]] = []
-        self._listen: list[tuple[str, Callable[[Any], None]]] = []
-        self._connections, self._clock, self._closed = 0, math.nan, False
+        self._topics: defaultdict[str, list[Heard]] = defaultdict(list)
+        self._services: dict[str, Trigger] = {}
         self._goals: dict[str, tuple[str, Callable[[bool, str], None]]] = {}
+        self._connections, self._clock, self._closed = 0, math.nan, threading.Event()
         self._lock = threading.Lock()
         if use_sim_time:
             self.subscribe("/clock", CLOCK, self._tick)
@@ -88,20 +83,13 @@ class RosbridgeBus:
         request = {"op": "subscribe", "topic": name, "type": self._type(message), "queue_length": 1}
         # A little less than the time between two messages, or jitter would cost every other one.
         self._setup.append({**request, "throttle_rate": int(800 / rate) if rate else 0})
-        self._listen.append((name, lambda fields: heard(fields, time.perf_counter())))
+        self._topics[name].append(heard)
 
     def serve(self, name: str, handler: Trigger) -> None:
         """Declare a Trigger service."""
         service = self._name(name)
         self._setup.append({"op": "advertise_service", "service": service, "type": self._type(TRIGGER)})
-
-        def answer(request: Any) -> None:
-            success, text = handler()
-            reply = {"op": "service_response", "service": service, "result": True}
-            values = {"success": success, "message": text}
-            self._write({**reply, "id": request.get("id"), "values": values}, math.inf)
-
-        self._listen.append((service, answer))
+        self._services[service] = handler
 
     def follow(self, action: str, goal: Mapping[str, Any], done: Callable[[bool, str], None]) -> bool:
         """Send a goal through a ROS 2 server; ROS 1 servers know no actions."""
@@ -109,26 +97,10 @@ class RosbridgeBus:
             done(False, "actions need a connected rosbridge server of ROS 2")
             return False
         number = f"goal:{action}:{time.monotonic_ns()}"
-        args = self._fields({"trajectory": goal})
-        request = {
-            "op": "send_action_goal",
-            "id": number,
-            "action": action,
-            "action_type": FOLLOW,
-            "args": args,
-        }
-
-        def finished(result: Any) -> None:
-            with self._lock:
-                known = self._goals.pop(number, None)
-            if known is not None:
-                status = result.get("status", 0)
-                done(getattr(status, "value", status) == 4, str(result.get("values", "")))
-
+        request = {"op": "send_action_goal", "id": number, "action": action, "action_type": FOLLOW}
         with self._lock:
             self._goals[number] = action, done
-        wire, expires = self._wire, self.now() + self._stall
-        return wire is not None and wire.ask(request, finished, lambda: not self.now() <= expires)
+        return self._write({**request, "args": {"trajectory": goal}}, self.now() + self._where[2])
 
     def cancel(self) -> None:
         """Cancel all goals that were sent."""
@@ -138,32 +110,13 @@ class RosbridgeBus:
             self._write({"op": "cancel_action_goal", "id": number, "action": action}, math.inf)
 
     def open(self) -> None:
-        """Start to connect, and to connect again whenever the connection is lost.
-
-        Not by `roslibpy.Ros`, which connects before anybody listens: the reactor's thread may be the faster one.
-        """
-        kind = self._transports.select_factory("twisted")
-        self._factory = factory = kind(kind.create_url(self._host, self._port))
-        factory.protocol = outspoken(kind.protocol, self._transports.RosBridgeException)
-        factory.initialDelay = factory.delay = _RETRY[0]
-        factory.maxDelay, factory.factor = _RETRY[1], 1.5
-        factory.setProtocolOptions(
-            utf8validateIncoming=False,
-            openHandshakeTimeout=2,
-            closeHandshakeTimeout=0.5,
-            tcpNoDelay=True,
-        )
-        for name, call in self._listen:
-            factory.on(name, call)
-        factory.on("ready", self._ready)
-        factory.on("close", self._lost)
-        start_reactor()
-        factory.connect()
+        """Start to connect, and to connect again whenever the connection is lost."""
+        threading.Thread(target=self._run, name="rosbridge", daemon=True).start()
 
     def connected(self) -> bool:
         """The WebSocket is open and moves. No proof that ROS behind it lives: look at the readings' age."""
         wire = self._wire
-        return not self._closed and wire is not None and wire.open()
+        return not self._closed.is_set() and wire is not None and wire.open
 
     def connection(self) -> int:
         """How often the connection was made."""
@@ -175,45 +128,79 @@ class RosbridgeBus:
 
     def close(self) -> None:
         """Disconnect, and stop to connect again."""
-        if self._closed:
-            return
-        self._closed = True
-        wire, factory = self._wire, self._factory
-        if factory is None:
-            return
+        self._closed.set()
+        wire = self._wire
         if wire is not None:
-            wire.leave()
-        run_in_reactor(factory.stopTrying)
+            wire.connection.close()
 
-    def _ready(self, protocol: Any) -> None:
-        """In the reactor's thread: a new connection."""
-        if self._closed:
-            protocol.sendClose()
-            return
-        wire = Wire(protocol, self._stall)
-        for request in self._setup:
-            wire.write(as_json(request), self._never)
-        self._connections += 1
-        self._wire = wire
-        self._factory.once("close", wire.end)
+    def _run(self) -> None:
+        """Connect again and again, soon after a connection that was there and more rarely after none."""
+        wait = 0.0
+        while not self._closed.wait(wait):
+            before = self._connections
+            try:
+                self._talk()
+            except self._errors as error:
+                _LOG.info("rosbridge at %s:%d: %s", *self._where[:2], error)
+            wait = _RETRY[0] if self._connections > before or not wait else min(1.5 * wait, _RETRY[1])
 
-    def _lost(self, _: Any) -> None:
-        self._wire = None
+    def _talk(self) -> None:
+        """One connection, from its beginning to its end."""
+        wire = Wire(*self._where)
+        with wire.connection as connection:
+            for request in self._setup:
+                wire.write(as_json(request))
+            self._connections += 1
+            self._wire = wire
+            try:
+                for text in () if self._closed.is_set() else connection:
+                    self._heard(text, time.perf_counter())
+            finally:
+                wire.open, self._wire = False, None
+                with self._lock:
+                    goals, self._goals = self._goals, {}
+                for _, done in goals.values():
+                    done(False, "the connection was lost")
+
+    def _heard(self, text: str, received: float) -> None:
+        """Take a message; what it has no use for, such as what the server says of itself, is logged."""
+        try:
+            message = json.loads(text)
+            kind = message["op"]
+            if kind == "publish":
+                for heard in self._topics.get(message["topic"], ()):
+                    heard(message["msg"], received)
+            elif kind == "call_service" and message["service"] in self._services:
+                self._answer(message)
+            elif kind == "action_result":
+                self._finished(message)
+            elif kind != "action_feedback":
+                _LOG.warning("rosbridge says %s", text)
+        except Exception:  # one message must not end the thread that hears the robot
+            _LOG.exception("in a message of rosbridge")
+
+    def _answer(self, request: Mapping[str, Any]) -> None:
+        success, text = self._services[request["service"]]()
+        reply = {
+            "op": "service_response",
+            "service": request["service"],
+            "id": request.get("id"),
+            "result": True,
+        }
+        self._write({**reply, "values": {"success": success, "message": text}}, math.inf)
+
+    def _finished(self, result: Mapping[str, Any]) -> None:
         with self._lock:
-            goals, self._goals = self._goals, {}
-        for _action, done in goals.values():
-            done(False, "the connection was lost")
-
-    @staticmethod
-    def _never() -> bool:
-        return False
+            known = self._goals.pop(result["id"], None)
+        if known is not None:  # action_msgs/GoalStatus STATUS_SUCCEEDED
+            known[1](result.get("status") == 4, str(result.get("values", "")))
 
     def _write(self, request: Mapping[str, Any], expires: float) -> bool:
-        """Hand over to the connection that is there now; expired, it is dropped there."""
-        wire = self._wire
-        if self._closed or wire is None or not wire.open() or self.now() > expires:
+        """Write on the connection that is there now, unless it is too late; the clock is read last."""
+        wire, payload = self._wire, as_json(request)
+        if self._closed.is_set() or wire is None or not self.now() <= expires:
             return False
-        return wire.post(as_json(request), lambda: not self.now() <= expires)
+        return wire.write(payload)
 
     def _name(self, topic: str) -> str:
         return f"/{self._node}/{topic[2:]}" if topic.startswith("~/") else topic
@@ -229,14 +216,9 @@ class RosbridgeBus:
 
 
 def rosbridge_transport(
-    mapping: RobotMapping,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 9090,
-    ros1: bool = False,
-    node: str = "dfplan",
-    use_sim_time: bool = False,
-) -> RosTransport:
+    mapping: RobotMapping, *, host: str = "127.0.0.1", port: int = 9090, ros1: bool = False,
+    node: str = "dfplan", use_sim_time: bool = False,
+) -> RosTransport:  # fmt: skip
     """A connection to a robot behind a rosbridge server.
 
     Args:
@@ -248,7 +230,7 @@ def rosbridge_transport(
         use_sim_time: take the time from /clock.
 
     Raises:
-        ImportError: roslibpy is not installed.
+        ImportError: websockets is not installed.
     """
     stall = min(0.2, 2 * mapping.loop.expire)
     bus = RosbridgeBus(node, host=host, port=port, ros1=ros1, use_sim_time=use_sim_time, stall=stall)
