@@ -21,7 +21,7 @@ from dfplan.deploy import (
 from dfplan.deploy.robot.body import body
 from dfplan.deploy.robot.mapping import parse
 from dfplan.deploy.robot.observe import Assembler
-from dfplan.deploy.robot.panda import HOME
+from dfplan.deploy.robot.panda import DH, FLANGE, HAND_YAW, HOME, TCP
 from dfplan.deploy.robot.tables import Joint, Robot
 from dfplan.deploy.robot.transport import Reading, reading
 from dfplan.deploy.robot.urdf import Chain, read_urdf
@@ -91,16 +91,42 @@ def test_urdf_limits_and_kinematics(tmp_path):
         read_urdf(file)
 
 
-def test_inverse_kinematics_of_a_chain_meets_the_pose():
-    robot = body(Robot((*(Joint(f"q{i}") for i in range(7)), Joint("g", "m", grips=True)), model="panda"))
-    generic = type(robot)(robot.limits, robot.unit, None, robot.pose, rest=np.append(HOME, 0.08))
+def panda_as_urdf() -> str:
+    """The built-in arm by its own numbers, with meshes that are not there."""
+    rows = [(a, -d * np.sin(alpha), d * np.cos(alpha), alpha) for a, d, alpha in DH]
+    parts = [
+        f"""<link name="l{i}"><visual><geometry><mesh filename="package://gone.dae"/></geometry></visual></link>
+        <joint name="q{i + 1}" type="revolute"><parent link="l{i}"/><child link="l{i + 1}"/><axis xyz="0 0 1"/>
+        <origin xyz="{x} {y} {z}" rpy="{roll} 0 0"/><limit lower="-2" upper="2" velocity="1"/></joint>"""
+        for i, (x, y, z, roll) in enumerate(rows)
+    ]
+    return f"""<robot name="panda">{"".join(parts)}<joint name="tool" type="fixed"><parent link="l7"/>
+        <child link="tip"/><origin xyz="0 0 {FLANGE + TCP}" rpy="0 0 {HAND_YAW}"/></joint></robot>"""
+
+
+def test_a_urdf_of_the_built_in_arm_is_that_arm(tmp_path):
+    file = tmp_path / "panda.urdf"
+    file.write_text(panda_as_urdf())
+    joints = tuple(Joint(f"q{i + 1}", acceleration=9, jerk=900) for i in range(7))
+    gripper = Joint("g", "m", 0, 0.08, 0.2, 9, 900, grips=True)
+    built_in = body(Robot((*joints, gripper), model="panda"))
+    chain = Chain(read_urdf(file), "l0", "tip", [*(j.name for j in joints), "g"])
+    generic = type(built_in)(
+        built_in.limits, built_in.unit, None, chain.pose, chain.look, np.append(HOME, 0.08)
+    )
     q = np.array([0.1, -0.2, 0.1, -2.0, 0.1, 2.0, 0.5, 0.04])
-    position, rotation = robot.pose(q)
-    for made in (robot, generic):
+    for mine, theirs in zip(built_in.look(q), generic.look(q), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-12)
+    rows = np.stack([q, 0.5 * q])[None]
+    for mine, theirs in zip(built_in.pose(rows), generic.pose(rows), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-12)
+    position, rotation = built_in.pose(q)
+    for made in (built_in, generic):
         found, met = made.inverse(q + 0.1 * np.array([1, -1, 1, 1, -1, 1, 1, 0]), position, rotation)
-        assert (
-            met and np.abs(robot.pose(found)[0] - position).max() < 1e-3 and found[7] == 0.04
-        )  # a joint that does not move the tool is left alone
+        assert met and np.abs(built_in.forward(found) - position).max() < 1e-3
+        assert found[7] == 0.04  # a joint that does not move the tool is left alone
+    with pytest.raises(ValueError, match="not above"):
+        Chain(read_urdf(file), "nowhere", "tip", [])
 
 
 def test_observations_are_matched_by_name_with_ages():

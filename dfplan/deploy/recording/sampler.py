@@ -211,7 +211,5 @@ class Sampler:
         policy, names = self.mapping.policy, self.body.limits.names
         if policy.action == "joints":
             return targets[[names.index(n) for n in policy.action_joints or names]]
-        assert self.body.pose is not None
-        position, rotation = self.body.pose(targets)
         rest = targets[[names.index(n) for n in policy.action_joints]]
-        return np.concatenate([position, rotation[:, 0], rotation[:, 1], rest])
+        return np.concatenate([self.body.tool(targets), rest])

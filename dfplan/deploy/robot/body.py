@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.deploy.robot import panda
-from dfplan.deploy.robot.inverse import Look, Pose, by_differences, solve
+from dfplan.deploy.robot.inverse import Look, Pose, solve
 from dfplan.deploy.robot.limits import JointLimits
+from dfplan.deploy.robot.rotations import rot6d
 from dfplan.deploy.robot.tables import UNITS, Joint, Robot
-from dfplan.deploy.robot.urdf import Chain, UrdfJoint, read_urdf
+from dfplan.deploy.robot.urdf import Chain, read_urdf
 from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
+K = TypeVar("K")
 _KEYS = ("lower", "upper", "velocity", "acceleration", "jerk")
 _MARGIN = 0.02
 
@@ -28,7 +31,7 @@ class Body:
         unit: (J,) factor from the robot's units to rad or m.
         home: (J,) rad or m, or None.
         pose: of the tool, or None where neither URDF nor model is given.
-        look: pose and Jacobian of the tool, or None: by differences of `pose`.
+        look: pose and Jacobian of the tool, or None as `pose`.
         rest: (J,) posture that joints are drawn to where there is freedom, or None.
     """
 
@@ -41,19 +44,23 @@ class Body:
 
     def forward(self, q: Array) -> Array:
         """Joints (..., J) -> position of the tool (..., 3), m."""
-        return self._pose()(q)[0]
+        return _given(self.pose)(q)[0]
 
-    def _pose(self) -> Pose:
-        if self.pose is None:
-            raise ValueError(
-                "the mapping has no kinematics; give robot.urdf with base and tip, or robot.model"
-            )
-        return self.pose
+    def tool(self, q: Array) -> Array:
+        """Joints (J,) -> the tool's position (m) and the first two columns of its rotation, (9,)."""
+        position, rotation = _given(self.pose)(q)
+        return np.concatenate([position, rot6d(rotation)])
 
     def inverse(self, q: Array, position: Array, rotation: Array) -> tuple[Array, bool]:
         """Joints (J,) within the limits that bring the tool to a pose, and whether it is met: see `inverse.solve`."""
-        look = self.look or by_differences(self._pose())
-        return solve(look, q, position, rotation, self.rest, self.limits.low, self.limits.high)
+        low, high = self.limits.low, self.limits.high
+        return solve(_given(self.look), q, position, rotation, self.rest, low, high)
+
+
+def _given(kinematics: K | None) -> K:
+    if kinematics is None:
+        raise ValueError("the mapping has no kinematics; give robot.urdf with base and tip, or robot.model")
+    return kinematics
 
 
 def body(robot: Robot) -> Body:
@@ -69,9 +76,11 @@ def body(robot: Robot) -> Body:
         given, pose, look = _panda(robot)
     elif robot.urdf:
         joints = read_urdf(robot.urdf)
-        given = {j.name: _urdf_limits(joints, j.name) for j in robot.joints}
-        names = [j.name for j in robot.joints]
-        pose = Chain(joints, robot.base, robot.tip, names).pose if robot.tip else None
+        names = [one_of("joint in the URDF", j.name, joints) for j in robot.joints]
+        given = {name: {key: getattr(joints[name], key) for key in _KEYS[:3]} for name in names}
+        if robot.tip:
+            chain = Chain(joints, robot.base, robot.tip, names)
+            pose, look = chain.pose, chain.look
     unit = np.array([UNITS[j.unit] for j in robot.joints])
     limits = _limits(robot.joints, given, unit)
     home = limits.check(np.array(robot.home) * unit, "home") if robot.home else None
@@ -102,21 +111,17 @@ def _limits(joints: tuple[Joint, ...], given: dict[str, dict[str, float]], unit:
     )
 
 
-def _urdf_limits(joints: dict[str, UrdfJoint], name: str) -> dict[str, float]:
-    joint = joints[one_of("joint in the URDF", name, joints)]
-    return {"lower": joint.lower, "upper": joint.upper, "velocity": joint.velocity}
-
-
 def _panda(robot: Robot) -> tuple[dict[str, dict[str, float]], Pose, Look]:
     """Limits and kinematics of the built-in arm: its seven joints come first, a sliding one may follow."""
     turning = [j.name for j in robot.joints if j.unit in ("rad", "deg")]
-    if len(turning) != 7 or [j.name for j in robot.joints[:7]] != turning:
+    if len(turning) != 7 or any(j.name not in turning for j in robot.joints[:7]):
         raise ValueError(f"model panda: got turning joints {turning}, expected seven, before any sliding one")
     sliding = len(robot.joints) - 7
-    values = {
-        key: [*getattr(panda.LIMITS, key), *sliding * [getattr(panda.GRIPPER, key)[0]]] for key in _KEYS
+    owners = [(panda.LIMITS, i) for i in range(7)] + sliding * [(panda.GRIPPER, 0)]
+    given = {
+        joint.name: {key: float(getattr(owner, key)[i]) for key in _KEYS}
+        for joint, (owner, i) in zip(robot.joints, owners, strict=True)
     }
-    given = {j.name: {key: float(row[i]) for key, row in values.items()} for i, j in enumerate(robot.joints)}
 
     def look(q: Array) -> tuple[Array, Array, Array]:
         position, rotation, jac = panda.look(q[:7])

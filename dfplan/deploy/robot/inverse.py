@@ -67,14 +67,3 @@ def solve(
             break
     at, turned, _ = look(q)
     return q, bool(np.linalg.norm(at - position) < 1e-3) and angle_between(turned, rotation) < 1e-2
-
-
-def by_differences(pose: Pose) -> Look:
-    """`Look` of an arm of which only the pose is known."""
-
-    def look(q: Array) -> tuple[Array, Array, Array]:
-        at, turned = pose(np.concatenate([q[None], q + 1e-5 * np.eye(len(q))]))
-        turns = np.stack([rotation_vector(turned[1 + k] @ turned[0].T) for k in range(len(q))], 1)
-        return at[0], turned[0], np.concatenate([(at[1:] - at[0]).T, turns]) / 1e-5
-
-    return look

@@ -1,31 +1,41 @@
-"""Joint limits and forward kinematics from a URDF file, with nothing but the standard library and numpy."""
+"""A URDF file: joint limits from its text, kinematics by MuJoCo."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import mujoco
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
-_KINDS = ("revolute", "continuous", "prismatic", "fixed")
+_KINDS = {
+    "revolute": mujoco.mjtJoint.mjJNT_HINGE, "continuous": mujoco.mjtJoint.mjJNT_HINGE,
+    "prismatic": mujoco.mjtJoint.mjJNT_SLIDE, "fixed": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class UrdfJoint:
-    """One joint: its kind, links, pose in the parent (4, 4), axis (3,), and limits in rad or m, NaN where not given."""
+    """One joint: its kind, links, place in the parent (m; rad about fixed x, y, z), axis, and limits.
+
+    Limits are in rad or m, infinite of a continuous joint, NaN where not given.
+    """
 
     name: str
     kind: str
     parent: str
     child: str
-    origin: Array
+    xyz: Array
+    rpy: Array
     axis: Array
     lower: float
     upper: float
@@ -57,46 +67,29 @@ def read_urdf(path: str | os.PathLike[str]) -> dict[str, UrdfJoint]:
 
 
 def _joint(element: ElementTree.Element) -> UrdfJoint:
-    kind, limit = str(element.get("type")), element.find("limit")
-    origin, axis = element.find("origin"), element.find("axis")
-    parent, child = element.find("parent"), element.find("child")
-    if parent is None or child is None:
+    parts = {part.tag: part.attrib for part in element}
+    if "parent" not in parts or "child" not in parts:
         raise ValueError(f"joint '{element.get('name')}' has no parent or no child")
-    pose = np.eye(4)
-    if origin is not None:
-        pose[:3, 3] = _numbers(origin.get("xyz", "0 0 0"))
-        pose[:3, :3] = _rpy(*_numbers(origin.get("rpy", "0 0 0")))
-    values = {} if limit is None else limit.attrib
+    kind, place, limit = str(element.get("type")), parts.get("origin", {}), parts.get("limit", {})
     free = np.inf if kind == "continuous" else np.nan
-    along = _numbers("1 0 0" if axis is None else axis.get("xyz", "1 0 0"))
     return UrdfJoint(
-        str(element.get("name")), kind, str(parent.get("link")), str(child.get("link")), pose,
-        along / max(float(np.linalg.norm(along)), 1e-12),
-        float(values.get("lower", -free)), float(values.get("upper", free)), float(values.get("velocity", np.nan)),
+        str(element.get("name")), kind, str(parts["parent"].get("link")), str(parts["child"].get("link")),
+        _numbers(place, "xyz", "0 0 0"), _numbers(place, "rpy", "0 0 0"),
+        _numbers(parts.get("axis", {}), "xyz", "1 0 0"),
+        float(limit.get("lower", -free)), float(limit.get("upper", free)), float(limit.get("velocity", np.nan)),
     )  # fmt: skip
 
 
-def _numbers(text: str) -> Array:
+def _numbers(attributes: Mapping[str, str], key: str, default: str) -> Array:
+    text = attributes.get(key, default)
     row = np.array([float(part) for part in text.split()])
     if row.shape != (3,):
         raise ValueError(f"got '{text}', expected three numbers")
     return row
 
 
-def _rpy(roll: float, pitch: float, yaw: float) -> Array:
-    """Rotation about fixed x, then y, then z (3, 3)."""
-    (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
-    return np.array(
-        [
-            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-            [-sp, cp * sr, cp * cr],
-        ]
-    )
-
-
 class Chain:
-    """Forward kinematics from a base link to a tip, for joints in the mapping's order."""
+    """Kinematics from a base link to a tip, for J joints in the mapping's order; for any thread."""
 
     def __init__(self, joints: dict[str, UrdfJoint], base: str, tip: str, names: Sequence[str]) -> None:
         """Follow the tree from `tip` up to `base`; joints that are not in `names` stay at 0.
@@ -105,36 +98,42 @@ class Chain:
             ValueError: for an unknown link, or where `base` is not above `tip`.
         """
         above = {joint.child: joint for joint in joints.values()}
-        link = one_of("tip link", tip, above)
-        self._steps: list[tuple[UrdfJoint, int]] = []
+        link, steps = one_of("tip link", tip, above), list[UrdfJoint]()
         while link != base:
             if link not in above:
                 raise ValueError(f"got base '{base}', which is not above '{tip}'; the chain ends at '{link}'")
-            joint = above[link]
-            self._steps.append((joint, names.index(joint.name) if joint.name in names else -1))
-            link = joint.parent
-        self._steps.reverse()
+            steps.append(above[link])
+            link = above[link].parent
+        spec: Any = mujoco.MjSpec()
+        body, turn = spec.worldbody, np.zeros(4)
+        self._columns: list[int] = []
+        for step in reversed(steps):
+            mujoco.mju_euler2Quat(turn, step.rpy, "XYZ")
+            body = body.add_body(pos=step.xyz, quat=turn, mass=1.0, inertia=np.ones(3), explicitinertial=True)
+            if step.name in names and _KINDS[step.kind] is not None:
+                body.add_joint(type=_KINDS[step.kind], axis=step.axis)
+                self._columns.append(names.index(step.name))
+        self._model, self._tip, self._own = spec.compile(), len(steps), threading.local()
+
+    def look(self, q: ArrayLike) -> tuple[Array, Array, Array]:
+        """Joints (J,) -> position (3,) m, rotation (3, 3) and Jacobian (6, J) of the tip in the base."""
+        q = np.asarray(q, np.float64)
+        if not hasattr(self._own, "data"):
+            self._own.data = mujoco.MjData(self._model)
+        data, moving = self._own.data, np.zeros((6, len(self._columns)))
+        data.qpos[:] = q[self._columns]
+        mujoco.mj_kinematics(self._model, data)
+        mujoco.mj_comPos(self._model, data)
+        mujoco.mj_jacBody(self._model, data, moving[:3], moving[3:], self._tip)
+        jac = np.zeros((6, len(q)))
+        jac[:, self._columns] = moving
+        return data.xpos[self._tip].copy(), data.xmat[self._tip].reshape(3, 3).copy(), jac
 
     def pose(self, q: Array) -> tuple[Array, Array]:
         """Joints (..., J) -> position (..., 3) m and rotation (..., 3, 3) of the tip in the base."""
         q = np.asarray(q, np.float64)
-        rotation = np.broadcast_to(np.eye(3), (*q.shape[:-1], 3, 3))
-        position = np.zeros((*q.shape[:-1], 3))
-        for joint, column in self._steps:
-            position = position + rotation @ joint.origin[:3, 3]
-            rotation = rotation @ joint.origin[:3, :3]
-            if column < 0 or joint.kind == "fixed":
-                continue
-            if joint.kind == "prismatic":
-                position = position + (rotation @ joint.axis) * q[..., column, None]
-            else:
-                rotation = rotation @ _turn(joint.axis, q[..., column])
-        return position, rotation
-
-
-def _turn(axis: Array, angle: Array) -> Array:
-    """Rotation about a unit axis: angles (...,) -> (..., 3, 3) (Rodrigues)."""
-    x, y, z = axis.tolist()
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    s, c = np.sin(angle)[..., None, None], np.cos(angle)[..., None, None]
-    return np.eye(3) + s * cross + (1 - c) * (cross @ cross)
+        rows = q.reshape(-1, q.shape[-1])
+        position, rotation = np.empty((len(rows), 3)), np.empty((len(rows), 3, 3))
+        for i, row in enumerate(rows):
+            position[i], rotation[i], _ = self.look(row)
+        return position.reshape(*q.shape[:-1], 3), rotation.reshape(*q.shape[:-1], 3, 3)

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.deploy.robot.inverse import Pose
+from dfplan.deploy.robot.inverse import Look
 from dfplan.deploy.robot.transport import JointTrajectory
 from dfplan.deploy.ros import messages as ros
 
 Array = NDArray[np.float64]
 _LOG = logging.getLogger(__name__)
-_STEP = 0.01
 
 
 class Stream:
@@ -49,12 +48,12 @@ def position_fields(part: JointTrajectory, since: float, unit: Array) -> dict[st
     return ros.array_fields(part.at(since)[0] / unit)
 
 
-def twist_of(pose: Pose, part: JointTrajectory, since: float, now: float, frame: str) -> dict[str, Any]:
+def twist_of(look: Look, part: JointTrajectory, since: float, now: float, frame: str) -> dict[str, Any]:
     """The tool's velocity due `since` s after the trajectory's stamp, in the base frame.
 
     Args:
-        pose: joints (..., J) -> position (..., 3) m, rotation (..., 3, 3).
-        part: all joints, in the order that `pose` takes.
+        look: the arm.
+        part: all joints, in the order that `look` takes.
         since: s.
         now: stamp of the message, s.
         frame: name of the base frame.
@@ -62,8 +61,5 @@ def twist_of(pose: Pose, part: JointTrajectory, since: float, now: float, frame:
     q, qd = part.at(since)
     if not part.times[0] <= since < part.times[-1]:
         qd = np.zeros_like(qd)
-    position, rotation = pose(np.stack([q - 0.5 * _STEP * qd, q + 0.5 * _STEP * qd]))
-    turned = rotation[1] @ rotation[0].T  # small, so its skew part is the rotation vector
-    skew = 0.5 * (turned - turned.T)
-    angular = np.array([skew[2, 1], skew[0, 2], skew[1, 0]]) / _STEP
-    return ros.twist_fields((position[1] - position[0]) / _STEP, angular, now, frame)
+    velocity = look(q)[2] @ qd
+    return ros.twist_fields(velocity[:3], velocity[3:], now, frame)

@@ -242,8 +242,8 @@ class RosTransport:
             if command.kind == "position":
                 fields = position_fields(active.select(command.joints), since, unit)
             else:
-                assert self._body.pose is not None
-                fields = twist_of(self._body.pose, active.select(self._body.limits.names), since, now, base)
+                assert self._body.look is not None
+                fields = twist_of(self._body.look, active.select(self._body.limits.names), since, now, base)
             publish(fields, now + 1.0 / self.mapping.loop.rate)
 
         return tick
