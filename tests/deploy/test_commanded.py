@@ -170,6 +170,8 @@ def test_on_ros_it_listens_to_sources_and_commands_and_declares_nothing():
     assert made.info["episodes"][0]["commanded"] == ["a", "b"]
     off = made.arrays["actions"][:, 0] - 0.4 * np.sin(0.15 + 0.05 * np.arange(20))
     np.testing.assert_allclose(off, 0.1, atol=0.01)  # the setpoint is a tick behind
-    assert not transport.send(JointTrajectory(("a", "b"), [0.1], [[0, 0]], [[0, 0]], 0.0, 1e9))
+    still, said = JointTrajectory(("a", "b"), [0.1], [[0, 0]], [[0, 0]], 0.0, 1e9), []
+    assert not transport.send(still) and not transport.follow(still, lambda *row: said.append(row))
+    assert said and not said[0][0]
     transport.hold()
     transport.publish_status(Status("HOLD", "", 0.0))

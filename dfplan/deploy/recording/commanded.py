@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,6 @@ from dfplan.deploy.robot.observe import Measured
 from dfplan.deploy.robot.tables import Command
 from dfplan.deploy.robot.transport import JointTrajectory, Transport
 from dfplan.deploy.ros import messages as ros
-from dfplan.deploy.ros.bus import Bus, Heard, Publish, Trigger
 from dfplan.deploy.ros.transport import RosTransport
 
 Array = NDArray[np.float64]
@@ -146,56 +145,6 @@ def _path(names: tuple[str, ...], times: Array, rows: Array, speeds: Array, stam
     return JointTrajectory(names, times + 1.0, rows, speeds, stamp - 1.0, np.inf)
 
 
-class ListeningBus:
-    """A bus that only listens: nothing is advertised, served or written, so a recorder cannot move an arm."""
-
-    def __init__(self, bus: Bus) -> None:
-        """Listen on `bus`, which is not yet open."""
-        self.bus = bus
-
-    def advertise(
-        self, topic: str, message: str, *, latched: bool = False, lifespan: float = 0.0, command: bool = False
-    ) -> Publish:
-        """Declare nothing."""
-        return lambda fields, expires: False
-
-    def subscribe(
-        self, topic: str, message: str, heard: Heard, *, latched: bool = False, rate: float = 0.0
-    ) -> None:
-        """Declare a topic that is read."""
-        self.bus.subscribe(topic, message, heard, latched=latched, rate=rate)
-
-    def serve(self, name: str, handler: Trigger) -> None:
-        """Declare nothing."""
-
-    def follow(self, action: str, goal: Mapping[str, Any], done: Callable[[bool, str], None]) -> bool:
-        """Send nothing."""
-        return False
-
-    def cancel(self) -> None:
-        """There is nothing to cancel."""
-
-    def open(self) -> None:
-        """Connect."""
-        self.bus.open()
-
-    def connected(self) -> bool:
-        """Whether the bus is."""
-        return self.bus.connected()
-
-    def connection(self) -> int:
-        """How often a connection was made."""
-        return self.bus.connection()
-
-    def now(self) -> float:
-        """The ROS clock, s."""
-        return self.bus.now()
-
-    def close(self) -> None:
-        """Disconnect."""
-        self.bus.close()
-
-
 def listen(transport: Transport, mapping: RobotMapping) -> Commands:
     """Only listen from now on, and also to what the mapping's controllers are told; call it before `connect`.
 
@@ -204,13 +153,11 @@ def listen(transport: Transport, mapping: RobotMapping) -> Commands:
         mapping: of the robot.
     """
     heard: deque[Said] = deque(maxlen=1000)
+
+    def hear(command: Command, message: Any, received: float) -> None:
+        heard.append((command, message, transport.now()))
+
     if isinstance(transport, RosTransport):
-        transport.bus = ListeningBus(transport.bus)
-
-        def hear(command: Command, message: Any, received: float) -> None:
-            heard.append((command, message, transport.now()))
-
-        for command in mapping.commands:
-            if command.kind in MESSAGES:
-                transport.bus.subscribe(command.topic, MESSAGES[command.kind], partial(hear, command))
+        told = [c for c in mapping.commands if c.kind in MESSAGES]
+        transport.listen((c.topic, MESSAGES[c.kind], partial(hear, c)) for c in told)
     return lambda: [heard.popleft() for _ in range(len(heard))]

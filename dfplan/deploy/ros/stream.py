@@ -9,13 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfplan.deploy.robot.inverse import Look
 from dfplan.deploy.robot.transport import JointTrajectory
 from dfplan.deploy.ros import messages as ros
 
-Array = NDArray[np.float64]
 _LOG = logging.getLogger(__name__)
 
 
@@ -41,11 +39,6 @@ class Stream:
             except Exception:  # the next setpoint must come whatever happened to this one
                 _LOG.exception("streaming a setpoint")
             due = max(due + self._period, time.perf_counter())
-
-
-def position_fields(part: JointTrajectory, since: float, unit: Array) -> dict[str, Any]:
-    """The positions due `since` s after the trajectory's stamp, in the controller's order and units."""
-    return ros.array_fields(part.at(since)[0] / unit)
 
 
 def twist_of(look: Look, part: JointTrajectory, since: float, now: float, frame: str) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfplan.deploy.motion.profile import Stop
 from dfplan.deploy.robot.body import body
@@ -17,9 +19,10 @@ from dfplan.deploy.robot.mapping import Mapping
 from dfplan.deploy.robot.tables import Command, Source
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
 from dfplan.deploy.ros import messages as ros
-from dfplan.deploy.ros.bus import Bus, Publish
-from dfplan.deploy.ros.stream import Stream, position_fields, twist_of
+from dfplan.deploy.ros.bus import Bus, Heard, Publish
+from dfplan.deploy.ros.stream import Stream, twist_of
 
+Array = NDArray[np.float64]
 _LOG = logging.getLogger(__name__)
 _POINTS = 12
 _REPEAT = 0.3
@@ -50,7 +53,6 @@ class RosTransport:
         self.mapping, self.bus, self.node = mapping, bus, node
         self.counts: Counter[str] = Counter()
         self._ros1, self._body = ros1, body(mapping.robot)
-        self._unit = dict(zip(self._body.limits.names, self._body.unit, strict=True))
         self._types = {s.name: ros.message_type(s.kind, s.message) for s in mapping.sources}
         if any(c.kind == "twist" for c in mapping.commands) and self._body.pose is None:
             raise ValueError(
@@ -62,13 +64,21 @@ class RosTransport:
         self._publishers: dict[str, Publish] = {}
         self._status: Publish = lambda fields, expires: False
         self._streams: list[Stream] = []
-        self._lock, self._closed = threading.Lock(), False
+        self._lock, self._closed, self._listening = threading.Lock(), False, False
+
+    def listen(self, topics: Iterable[tuple[str, str, Heard]]) -> None:
+        """Only listen from now on, to these topics too (name, message, handler): an arm cannot be moved by this."""
+        self._listening = True
+        for topic, message, heard in topics:
+            self.bus.subscribe(topic, message, heard)
 
     def connect(self, handlers: Handlers) -> None:
         """Declare everything and open the bus."""
         for source in self.mapping.sources:
             kind = self._types[source.name]
             self.bus.subscribe(source.topic, kind, self._heard(source), rate=source.rate)
+        if self._listening:
+            return self.bus.open()
         expire = self.mapping.loop.expire
         kinds = {"trajectory": ros.JOINT_TRAJECTORY, "position": ros.ARRAY, "twist": ros.TWIST}
         for command in self.mapping.commands:
@@ -101,8 +111,8 @@ class RosTransport:
 
     def send(self, trajectory: JointTrajectory) -> bool:
         """Hand a trajectory to every controller; False, and a hold, if one of them does not get it."""
-        if not self.connected():
-            return self._refuse("not connected")
+        if self._listening or not self.connected():
+            return self._refuse("only listening" if self._listening else "not connected")
         if self.now() > trajectory.expires:
             return self._refuse("expired")
         with self._lock:
@@ -121,12 +131,17 @@ class RosTransport:
         """Publish a trajectory; positions and twists are taken from `_active` by their own thread."""
         if command.kind != "trajectory":
             return True
-        part = trajectory.select(command.joints)
-        unit = np.array([self._unit[name] for name in part.names])
-        rows = JointTrajectory(
-            part.names, part.times, part.positions / unit, part.velocities / unit, part.stamp, part.expires
-        )
-        return self._publishers[command.topic](ros.trajectory_fields(rows), trajectory.expires)
+        return self._publishers[command.topic](self._fields(command, trajectory), trajectory.expires)
+
+    def _fields(self, command: Command, trajectory: JointTrajectory) -> dict[str, Any]:
+        """The message for one controller: its joints, in their units."""
+        part, unit = trajectory.select(command.joints), self._units(command)
+        rows = replace(part, positions=part.positions / unit, velocities=part.velocities / unit)
+        return ros.trajectory_fields(rows)
+
+    def _units(self, command: Command) -> Array:
+        limits, unit = self._body.limits, self._body.unit
+        return unit[[limits.names.index(name) for name in command.joints]]
 
     def hold(self) -> None:
         """Cancel goals and stop: within the joints' limits from where the last trajectory is now."""
@@ -180,22 +195,11 @@ class RosTransport:
         """
         started = []
         for command in self.mapping.commands:
-            if not command.action:
-                done(False, f"command '{command.topic}' has no action in the mapping")
+            if self._listening or not command.action:
+                why = "has no action in the mapping" if not command.action else "is only listened to"
+                done(False, f"command '{command.topic}' {why}")
                 return False
-            part = trajectory.select(command.joints)
-            unit = np.array([self._unit[name] for name in part.names])
-            fields = ros.trajectory_fields(
-                JointTrajectory(
-                    part.names,
-                    part.times,
-                    part.positions / unit,
-                    part.velocities / unit,
-                    part.stamp,
-                    part.expires,
-                )
-            )
-            started.append(self.bus.follow(command.action, fields, done))
+            started.append(self.bus.follow(command.action, self._fields(command, trajectory), done))
         return all(started)
 
     def close(self) -> None:
@@ -232,7 +236,7 @@ class RosTransport:
     def _streamed(self, command: Command) -> Callable[[], None]:
         """What the thread of a position or twist command does at each of its ticks."""
         publish, base = self._publishers[command.topic], self.mapping.robot.base
-        unit = np.array([self._unit[name] for name in command.joints])
+        unit = self._units(command)
 
         def tick() -> None:
             active, now = self._active, self.now()
@@ -240,7 +244,7 @@ class RosTransport:
                 return
             since = now - active.stamp
             if command.kind == "position":
-                fields = position_fields(active.select(command.joints), since, unit)
+                fields = ros.array_fields(active.select(command.joints).at(since)[0] / unit)
             else:
                 assert self._body.look is not None
                 fields = twist_of(self._body.look, active.select(self._body.limits.names), since, now, base)
