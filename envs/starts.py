@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.data.formats import hdf5
+from dfplan.data.formats.hdf5 import open_hdf5
 
 Array = NDArray[np.float64]
 _NAMES = ("start_state", "goal_pos")
@@ -70,6 +70,6 @@ def _read_arrays(path: Path) -> dict[str, Array]:
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return {k: np.asarray(file[k], np.float64) for k in _NAMES if k in file}
-    with hdf5.open_hdf5(path) as file:
-        found = {k: hdf5.find(path, file, k) for k in _NAMES}
-        return {k: np.asarray(item, np.float64) for k, item in found.items() if item is not None}
+    with open_hdf5(path) as file:
+        found = {k: file.find(k) for k in _NAMES}
+        return {k: np.asarray(node.item, np.float64) for k, node in found.items() if node is not None}

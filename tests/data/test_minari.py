@@ -152,27 +152,27 @@ def nan_row():
 
 BAD = {
     "no episodes": ({}, r"holds \[\], expected Minari's groups episode_0"),
-    "no observations": ({0: {**episode(3), "observations": None}}, "no 'observations' in /episode_0"),
-    "no actions": ({0: {**episode(3), "actions": None}}, "no 'actions' in /episode_0"),
-    "no rewards": ({0: episode(3), 1: {**episode(2), "rewards": None}}, "no 'rewards' in /episode_1"),
-    "no terminations": ({0: {**episode(3), "terminations": None}}, "no 'terminations' in /episode_0"),
+    "no observations": ({0: {**episode(3), "observations": None}}, "no 'observations' in episode_0"),
+    "no actions": ({0: {**episode(3), "actions": None}}, "no 'actions' in episode_0"),
+    "no rewards": ({0: episode(3), 1: {**episode(2), "rewards": None}}, "no 'rewards' in episode_1"),
+    "no terminations": ({0: {**episode(3), "terminations": None}}, "no 'terminations' in episode_0"),
     "as many observations as actions": (
         {0: episode(3, np.zeros((3, 3)))},
-        r"'/episode_0/observations' has shape \(3, 3\), expected 4 rows of 3",
+        r"'episode_0/observations' has shape \(3, 3\), expected 4 rows of 3",
     ),
     "another width": (
         {0: episode(3), 1: episode(2, np.zeros((3, 5)))},
-        r"'/episode_1/observations' has shape \(3, 5\)",
+        r"'episode_1/observations' has shape \(3, 5\)",
     ),
     "an entry is missing": (
         {0: episode(3, goal_observation(3)), 1: episode(2)},
-        "no 'observations/observation' in /episode_1",
+        "no 'observations/observation' in episode_1",
     ),
-    "nan": ({0: episode(3), 1: episode(3, nan_row())}, "'/episode_1/observations' row 2 is .*nan"),
-    "images": ({0: episode(3, np.zeros((4, 8, 8, 3), np.uint8))}, "'/episode_0/observations' has shape"),
+    "nan": ({0: episode(3), 1: episode(3, nan_row())}, "'episode_1/observations' row 2 is .*nan"),
+    "images": ({0: episode(3, np.zeros((4, 8, 8, 3), np.uint8))}, "'episode_0/observations' has shape"),
     "text": ({0: episode(3, np.full(4, b"go"))}, "dtype .S2, expected numbers"),
-    "empty episode": ({0: episode(3), 1: episode(0)}, "'/episode_1/actions' has 0 rows"),
-    "fewer rewards": ({0: episode(3, rewards=np.ones(2))}, "'/episode_0/rewards' has 2 rows, expected 3"),
+    "empty episode": ({0: episode(3), 1: episode(0)}, "'episode_1/actions' has 0 rows"),
+    "fewer rewards": ({0: episode(3, rewards=np.ones(2))}, "'episode_0/rewards' has 2 rows, expected 3"),
     "odd flags": ({0: episode(3, terminations=np.array([0, 3, 1]))}, "terminations' row 1 is 3.0"),
     "an episode that is an array": ({0: episode(3)}, "no 'actions' in"),
 }

@@ -5,26 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats.hdf5 import (
-    children,
-    damaged,
-    find,
-    hdf5_names,
-    open_hdf5,
-    read_column,
-    read_flags,
-    read_numbers,
-)
+from dfplan.data.formats.hdf5 import DAMAGE, Node, hdf5_names, open_hdf5
 from dfplan.data.sources import UnknownTimeStep, d4rl_name, time_step
-
-if TYPE_CHECKING:
-    import h5py
 
 _FLAGS = ("timeouts", "terminals")
 
@@ -65,9 +52,6 @@ def read_d4rl(
         episode_steps: cut longer segments every so many env steps; needed where the flags mark no end.
         also: keys of more arrays to keep, e.g. `("infos/qpos",)`.
 
-    Returns:
-        the episodes.
-
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not readable as D4RL; the message names the file, key and first bad row.
@@ -78,21 +62,18 @@ def read_d4rl(
     if unknown:
         raise ValueError(f"{path}: got cuts {tuple(cuts)}, expected names out of {_FLAGS}")
     with open_hdf5(path) as file:
-        arrays = _read_arrays(path, file, also)
+        arrays = _read_arrays(file, also)
         steps = len(arrays["observations"])
-        flags = {
-            key: read_flags(path, item, key, steps)
-            for key in _FLAGS
-            if (item := find(path, file, key)) is not None
-        }
-        step = _time_step(path, file, name) if dt is None else dt
+        found = {key: file.find(key) for key in _FLAGS}
+        flags = {key: node.flags(steps) for key, node in found.items() if node is not None}
+        step = _time_step(file, name) if dt is None else dt
     if "terminals" in flags:
         arrays["terminals"] = flags["terminals"]
     chosen = {key: flags[key] for key in cuts if key in flags}
     if episode_steps is None and not any(flag.any() for flag in chosen.values()):
-        found = ", ".join(f"'{key}' never True" for key in chosen) or f"none of {tuple(cuts)} in the file"
+        marks = ", ".join(f"'{key}' never True" for key in chosen) or f"none of {tuple(cuts)} in the file"
         raise ValueError(
-            f"{path}: nothing marks where segments end ({found}); pass episode_steps=, the task's time limit "
+            f"{path}: nothing marks where segments end ({marks}); pass episode_steps=, the task's time limit "
             f"(or {steps} to read the file as one episode)"
         )
     cut = np.logical_or.reduce([np.zeros(steps, np.bool_), *chosen.values()])
@@ -122,36 +103,32 @@ def segment_ends(cut: NDArray[np.bool_], episode_steps: int | None = None) -> ND
     return np.unique(np.concatenate([ends, *limits])).astype(np.int64)
 
 
-def _read_arrays(path: Path, file: h5py.File, also: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+def _read_arrays(file: Node, also: Sequence[str]) -> dict[str, NDArray[np.generic]]:
     """Everything but the flags; `observations` and `actions` must be there, and every key of `also`."""
-    found = {key: find(path, file, key) for key in ("observations", "actions", *also)}
-    missing = [key for key, item in found.items() if item is None]
+    found = {key: file.find(key) for key in ("observations", "actions", "rewards", "infos/goal", *also)}
+    missing = [key for key in ("observations", "actions", *also) if found[key] is None]
     if missing:
         raise ValueError(
-            f"{path}: no '{missing[0]}' in the file, which holds {children(path, file)}; expected D4RL's "
+            f"{file.path}: no '{missing[0]}' in the file, which holds {file.names()}; expected D4RL's "
             "layout: observations, actions, rewards, terminals, timeouts, infos/..."
         )
     arrays: dict[str, NDArray[np.generic]] = {}
-    arrays["observations"] = read_numbers(path, found["observations"], "observations", dims=(2,))
-    steps = len(arrays["observations"])
-    arrays["actions"] = read_numbers(path, found["actions"], "actions", dims=(2,), rows=steps)
-    rewards = find(path, file, "rewards")
-    if rewards is not None:
-        arrays["rewards"] = read_column(path, rewards, "rewards", steps)
-    for key in ("infos/goal", *also):
-        item = find(path, file, key)
-        if item is not None and key not in arrays:
-            arrays[key] = read_numbers(path, item, key, rows=steps)
+    steps = None
+    for key, node in found.items():
+        if node is not None:
+            dims = (2,) if key in ("observations", "actions") else (1, 2)
+            arrays[key] = node.column(steps) if key == "rewards" else node.numbers(dims, steps)
+            steps = len(arrays["observations"])
     return arrays
 
 
-def _time_step(path: Path, file: h5py.File, name: str) -> float:
+def _time_step(file: Node, name: str) -> float:
     """Seconds between env steps: the file's own word, else the task's."""
     try:
-        stated = file.attrs.get("dt")
-        step = time_step(name) or time_step(path.stem) if stated is None else float(stated)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise damaged(path, "attribute 'dt' (seconds)", error) from error
+        stated = file.item.attrs.get("dt")
+        step = time_step(name) or time_step(file.path.stem) if stated is None else float(stated)
+    except (*DAMAGE, TypeError, ValueError) as error:
+        raise file.damaged(error, "attribute 'dt' (seconds)") from error
     if step is None:
-        raise UnknownTimeStep(path, name)
+        raise UnknownTimeStep(file.path, name)
     return step

@@ -8,39 +8,17 @@ import re
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats.hdf5 import (
-    children,
-    find,
-    hdf5_names,
-    open_hdf5,
-    read_column,
-    read_flags,
-    read_into,
-    require_array,
-)
+from dfplan.data.formats.hdf5 import Node, hdf5_names, open_hdf5
 from dfplan.data.sources import UnknownTimeStep, time_step
-
-if TYPE_CHECKING:
-    import h5py
 
 _FILE = "main_data.hdf5"
 _DEPTH = 16
 _GOALS = ("achieved_goal", "desired_goal")
-
-
-class _Leaf(NamedTuple):
-    """One array of an episode and where its columns go."""
-
-    key: str
-    target: str
-    column: int
-    width: int
 
 
 def is_minari(path: Path) -> bool:
@@ -121,21 +99,16 @@ def read_minari(
     if step is None:
         raise UnknownTimeStep(path, name)
     with open_hdf5(path) as file:
-        keys = _episode_keys(path, file)
-        first = find(path, file, keys[0])
-        leaves = _leaves(path, first, _roots(path, first, observation_keys))
-        ends = np.cumsum([_steps(path, find(path, file, key)) for key in keys], dtype=np.int64)
-        arrays = _allocate(leaves, int(ends[-1]))
-        outcomes = []
-        begin = 0
-        for key, end in zip(keys, ends.tolist(), strict=True):
-            episode = find(path, file, key)
-            rows = {target: array[begin:end] for target, array in arrays.items()}
-            _read_episode(path, episode, leaves, rows, end - begin)
-            outcomes.append(_read_outcomes(path, episode, end - begin))
-            begin = end
-    rewards, terminals = (np.concatenate(column) for column in zip(*outcomes, strict=True))
-    return Episodes({**arrays, "rewards": rewards, "terminals": terminals}, ends, step, name)
+        episodes = _episodes(file)
+        steps = [_need(e, _entries(e, "actions")[0]).array().shape[0] for e in episodes]
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for target, roots in _roots(episodes[0], observation_keys).items():
+            keys = [key for root in roots for key in _entries(episodes[0], root)]
+            arrays[target] = _stack(episodes, keys, steps, after=target != "actions")
+        each = list(zip(episodes, steps, strict=True))
+        arrays["rewards"] = np.concatenate([_need(e, "rewards").column(n) for e, n in each])
+        arrays["terminals"] = np.concatenate([_need(e, "terminations").flags(n) for e, n in each])
+    return Episodes(arrays, np.cumsum(steps, dtype=np.int64), step, name)
 
 
 def _dataset_id(path: Path) -> str:
@@ -157,109 +130,77 @@ def _dataset_id(path: Path) -> str:
     return folder.relative_to(cache).as_posix() if folder.is_relative_to(cache) else folder.name
 
 
-def _episode_keys(path: Path, file: h5py.File) -> list[str]:
+def _episodes(file: Node) -> list[Node]:
     """`episode_0`, `episode_1`, ... in the order of their numbers."""
-    names = children(path, file)
-    keys = [key for key in names if re.fullmatch(r"episode_\d+", key)]
+    keys = [key for key in file.names() if re.fullmatch(r"episode_\d+", key)]
     if not keys:
-        raise ValueError(f"{path}: holds {names[:8]}, expected Minari's groups episode_0, episode_1, ...")
-    return sorted(keys, key=lambda key: int(key.removeprefix("episode_")))
+        raise ValueError(
+            f"{file.path}: holds {file.names()[:8]}, expected Minari's groups episode_0, episode_1, ..."
+        )
+    return [_need(file, key) for key in sorted(keys, key=lambda key: int(key.removeprefix("episode_")))]
 
 
-def _roots(path: Path, episode: Any, chosen: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+def _need(node: Node, key: str) -> Node:
+    """What there is at `key`."""
+    found = node.find(key)
+    if found is None:
+        raise ValueError(
+            f"{node.path}: no '{key}' in {node.key}, expected Minari's layout; fetch the set again"
+        )
+    return found
+
+
+def _roots(episode: Node, chosen: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
     """Array to make -> the entries of an episode that become its columns."""
-    item = find(path, episode, "observations")
-    names = children(path, item) if hasattr(item, "keys") else []
+    names = _need(episode, "observations").names()
     goal_env = {"observation", *_GOALS} <= set(names)
     if chosen is None:
         used: tuple[str, ...] = ("observations/observation" if goal_env else "observations",)
     else:
-        missing = [key for key in chosen if find(path, episode, f"observations/{key}") is None]
-        if missing or not chosen:
+        used = tuple(f"observations/{key}" for key in chosen)
+        if not used or any(episode.find(key) is None for key in used):
             raise ValueError(
-                f"{path}: got observation_keys {tuple(chosen)}, expected some of "
+                f"{episode.path}: got observation_keys {tuple(chosen)}, expected some of "
                 f"{sorted(names) or 'nothing, as the observation is a plain array'}"
             )
-        used = tuple(f"observations/{key}" for key in chosen)
     goals = {goal: (f"observations/{goal}",) for goal in _GOALS} if goal_env else {}
     return {"observations": used, "actions": ("actions",), **goals}
 
 
-def _leaves(path: Path, episode: Any, roots: dict[str, tuple[str, ...]]) -> list[_Leaf]:
-    """Every array to read of an episode, with the columns it fills."""
-    leaves = []
-    for target, keys in roots.items():
-        column = 0
-        for key in (leaf for root in keys for leaf in _entries(path, episode, root)):
-            data = require_array(path, find(path, episode, key), f"{episode.name}/{key}", (1, 2), None)
-            width = 1 if data.ndim == 1 else int(data.shape[1])
-            leaves.append(_Leaf(key, target, column, width))
-            column += width
-    return leaves
-
-
-def _entries(path: Path, episode: Any, key: str) -> list[str]:
+def _entries(episode: Node, key: str) -> list[str]:
     """Keys of all arrays at or below `key`: dictionary entries by name, tuple entries by index."""
-    item = find(path, episode, key)
-    if item is None:
-        raise ValueError(
-            f"{path}: no '{key}' in {episode.name}, expected Minari's layout; fetch the set again"
-        )
-    if not hasattr(item, "keys"):
+    node = _need(episode, key)
+    if not node.is_group:
         return [key]
     if key.count("/") > _DEPTH:
         raise ValueError(
-            f"{path}: '{key}' in {episode.name} is groups in groups without end; fetch the set again"
+            f"{node.path}: '{key}' in {episode.key} is groups in groups without end; fetch the set again"
         )
-    names = sorted(children(path, item), key=lambda n: (len(n), n) if n.startswith("_index_") else (0, n))
-    return [entry for name in names for entry in _entries(path, episode, f"{key}/{name}")]
+    names = sorted(node.names(), key=lambda n: (len(n), n) if n.startswith("_index_") else (0, n))
+    return [entry for name in names for entry in _entries(episode, f"{key}/{name}")]
 
 
-def _allocate(leaves: list[_Leaf], steps: int) -> dict[str, NDArray[np.float32]]:
-    """Empty arrays for every env step of the set."""
-    return {
-        target: np.empty((steps, sum(leaf.width for leaf in leaves if leaf.target == target)), np.float32)
-        for target in dict.fromkeys(leaf.target for leaf in leaves)
-    }
+def _stack(
+    episodes: Sequence[Node], keys: Sequence[str], steps: Sequence[int], after: bool
+) -> NDArray[np.float32]:
+    """The arrays `keys` of all episodes as columns (N, C); `after` the last action one more row is dropped."""
+    widths = [_width(_need(episodes[0], key).array()) for key in keys]
+    out = np.empty((sum(steps), sum(widths)), np.float32)
+    begin = 0
+    for episode, count in zip(episodes, steps, strict=True):
+        column = 0
+        for key, width in zip(keys, widths, strict=True):
+            data = _need(episode, key).array()
+            if data.shape[0] != count + after or _width(data) != width:
+                raise ValueError(
+                    f"{data.path}: '{data.key}' has shape {data.shape}, expected {count + after} rows of {width} numbers: "
+                    "one row per action, one more for observations, and as many numbers as in the first episode"
+                )
+            data.read_into(out[begin : begin + count, column : column + width])
+            column += width
+        begin += count
+    return out
 
 
-def _read_episode(
-    path: Path, episode: Any, leaves: list[_Leaf], out: dict[str, NDArray[np.float32]], steps: int
-) -> None:
-    """Fill one episode's rows of every array."""
-    for leaf in leaves:
-        key = f"{episode.name}/{leaf.key}"
-        rows = steps if leaf.target == "actions" else steps + 1
-        data = require_array(path, _require(path, episode, leaf.key), key, (1, 2), None)
-        if data.shape[0] != rows or (1 if data.ndim == 1 else data.shape[1]) != leaf.width:
-            raise ValueError(
-                f"{path}: '{key}' has shape {data.shape}, expected {rows} rows of {leaf.width} numbers: one "
-                "row per action, one more for observations, and as many numbers as in the first episode"
-            )
-        columns = out[leaf.target][:, leaf.column : leaf.column + leaf.width]
-        read_into(path, data, key, columns, steps)
-
-
-def _read_outcomes(path: Path, episode: Any, steps: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(steps,) rewards and terminations of an episode."""
-    rewards = _require(path, episode, "rewards")
-    flags = _require(path, episode, "terminations")
-    return (
-        read_column(path, rewards, f"{episode.name}/rewards", steps),
-        read_flags(path, flags, f"{episode.name}/terminations", steps),
-    )
-
-
-def _require(path: Path, episode: Any, key: str) -> Any:
-    """What an episode holds at `key`."""
-    item = find(path, episode, key)
-    if item is None:
-        where = getattr(episode, "name", "episode")
-        raise ValueError(f"{path}: no '{key}' in {where}, expected Minari's layout; fetch the set again")
-    return item
-
-
-def _steps(path: Path, episode: Any) -> int:
-    """Number of env steps of an episode: the rows of its (first) action array."""
-    key = _entries(path, episode, "actions")[0]
-    return int(require_array(path, find(path, episode, key), f"{episode.name}/{key}", (1, 2), None).shape[0])
+def _width(data: Node) -> int:
+    return 1 if len(data.shape) == 1 else data.shape[1]

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import require_carried
 from dfplan.data.files import read_json
-from dfplan.data.formats.lerobot.parquet import open_parquet, read_rows
+from dfplan.data.formats.lerobot.parquet import read_table
 
 INFO = "meta/info.json"
 CARRIED = "meta/dfplan.json"
 _NUMERIC = re.compile(r"(u?int(8|16|32|64)|float(16|32|64)|bool)$")
-_INDEX = {"timestamp": "float32"} | dict.fromkeys(
+INDEX = {"timestamp": "float32"} | dict.fromkeys(
     ("frame_index", "episode_index", "index", "task_index"), "int64"
 )
+"""The five features that every data set has, and their types."""
 _PLACE = ("episode_index", "length", "tasks", "data/chunk_index", "data/file_index")
 
 
@@ -65,12 +66,7 @@ class Meta:
 
 
 def read_meta(root: Path) -> Meta:
-    """Read and check `meta/`.
-
-    Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: another version, or a field that is missing or contradicts another.
-    """
+    """Read and check `meta/`."""
     where = root / INFO
     if not where.is_file():
         raise FileNotFoundError(f"{where}: not there; expected the folder of a LeRobot data set")
@@ -84,49 +80,33 @@ def read_meta(root: Path) -> Meta:
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < float("inf"):
         raise ValueError(f"{where}: fps is {fps!r}, expected env steps per second, above 0; correct it")
     features = _features(where, raw["features"])
-    rows = _episodes_v3(root) if version == 3 else _episodes_v2(root)
+    rows = _episodes(root, version)
     _check_episodes(where, raw, rows)
-    tasks = _tasks_v3(root) if version == 3 else _tasks_v2(root)
-    info: dict[str, Any] = {
-        "format": "lerobot",
-        "version": raw["codebase_version"],
-        "fps": fps,
-        "tasks": tasks,
-    }
+    ends, files = np.cumsum([row["length"] for row in rows], dtype=np.int64), _files(where, raw, rows)
+    tasks = _tasks(root, version)
+    info = {"format": "lerobot", "version": raw["codebase_version"], "fps": fps, "tasks": tasks}
     info |= {key: raw[key] for key in ("robot_type", "splits") if raw.get(key)}
     info["episodes"] = [
         {"name": f"episode_{i:06d}", "tasks": list(row["tasks"])} for i, row in enumerate(rows)
     ]
-    carried = root / CARRIED
-    return Meta(
-        fps,
-        features,
-        np.cumsum([row["length"] for row in rows], dtype=np.int64),
-        _files(where, raw, rows),
-        tasks,
-        info,
-        require_carried(carried, read_json(carried, carried.read_bytes(), "the file"))
-        if carried.is_file()
-        else {},
-        {key: features[key].dtype if key in features else dtype for key, dtype in _INDEX.items()},
-    )
+    types = {key: features[key].dtype if key in features else dtype for key, dtype in INDEX.items()}
+    own, carried = root / CARRIED, {}
+    if own.is_file():
+        carried = require_carried(own, read_json(own, own.read_bytes(), "the file"))
+    return Meta(fps, features, ends, files, tasks, info, carried, types)
 
 
 def _version(where: Path, raw: Mapping[str, Any]) -> int:
     """3, or 2 for version 2.1."""
     text = str(raw.get("codebase_version"))
     found = re.match(r"v?(\d+)\.(\d+)", text)
-    version = (int(found[1]), int(found[2])) if found else None
-    if version is not None and version[0] == 3:
-        return 3
-    if version == (2, 1):
-        return 2
-    if version is not None and version < (2, 1):
-        raise ValueError(
-            f"{where}: codebase_version is '{text}', expected v2.1 or v3.0; convert it with LeRobot 0.3: "
-            "python -m lerobot.datasets.v21.convert_dataset_v20_to_v21 --repo-id=<id>"
-        )
-    raise ValueError(f"{where}: codebase_version is '{text}', expected v2.1 or v3.0; use a newer dfplan")
+    version = (int(found[1]), int(found[2])) if found else (9, 0)
+    if version[0] == 3 or version == (2, 1):
+        return version[0]
+    fix = "use a newer dfplan"
+    if version < (2, 1):
+        fix = "convert it with LeRobot 0.3: python -m lerobot.datasets.v21.convert_dataset_v20_to_v21 --repo-id=<id>"
+    raise ValueError(f"{where}: codebase_version is '{text}', expected v2.1 or v3.0; {fix}")
 
 
 def _features(where: Path, raw: Any) -> dict[str, Feature]:
@@ -160,28 +140,24 @@ def _flat(names: Any) -> list[str]:
     return [str(names)] if names is not None else []
 
 
-def _episodes_v3(root: Path) -> list[dict[str, Any]]:
+def _episodes(root: Path, version: int) -> list[dict[str, Any]]:
     """Rows of `meta/episodes`, sorted."""
-    files = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
-    if not files:
-        raise FileNotFoundError(
-            f"{root / 'meta' / 'episodes'}: holds no parquet file; copy the data set again, whole"
-        )
-    rows = [row for file in files for row in read_rows(file, _PLACE)]
-    return sorted(rows, key=lambda row: (row["episode_index"] is None, row["episode_index"]))
-
-
-def _episodes_v2(root: Path) -> list[dict[str, Any]]:
-    """Rows of `meta/episodes.jsonl`, sorted."""
     where = root / "meta" / "episodes.jsonl"
-    rows = _lines(where)
+    rows = _lines(where) if version == 2 else _episode_tables(root / "meta" / "episodes")
     for number, row in enumerate(rows):
-        if not isinstance(row.get("episode_index"), int) or "length" not in row:
+        if version == 2 and (not isinstance(row.get("episode_index"), int) or "length" not in row):
             raise ValueError(
                 f"{where}: line {number + 1} lacks episode_index or length; copy the data set again"
             )
         row.setdefault("tasks", [])
-    return sorted(rows, key=lambda row: int(row["episode_index"]))
+    return sorted(rows, key=lambda row: (row["episode_index"] is None, row["episode_index"]))
+
+
+def _episode_tables(folder: Path) -> list[dict[str, Any]]:
+    files = sorted(folder.glob("*/*.parquet"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: holds no parquet file; copy the data set again, whole")
+    return [row for file in files for row in read_table(file, _PLACE).to_pylist()]
 
 
 def _lines(where: Path) -> list[dict[str, Any]]:
@@ -232,29 +208,21 @@ def _files(where: Path, raw: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
     return list(sizes.items())
 
 
-def _tasks_v3(root: Path) -> list[str]:
-    """Texts of `meta/tasks.parquet`: the column that is not `task_index`, which pandas keeps as an index."""
-    where = root / "meta" / "tasks.parquet"
-    with open_parquet(where) as file:
-        text = [key for key in file.schema_arrow.names if key != "task_index"]
-    if not text:
-        raise ValueError(f"{where}: no column of task texts beside task_index; copy the data set again")
-    return _ordered(
-        where, [(row["task_index"], row[text[0]]) for row in read_rows(where, ["task_index", text[0]])]
-    )
-
-
-def _tasks_v2(root: Path) -> list[str]:
-    """Texts of `meta/tasks.jsonl`."""
-    where = root / "meta" / "tasks.jsonl"
-    return _ordered(where, [(row.get("task_index"), row.get("task")) for row in _lines(where)])
-
-
-def _ordered(where: Path, tasks: Sequence[tuple[Any, Any]]) -> list[str]:
+def _tasks(root: Path, version: int) -> list[str]:
     """Task texts by index."""
-    found = dict(tasks)
-    if sorted(found, key=str) != sorted(range(len(tasks)), key=str):
+    where = root / "meta" / ("tasks.parquet" if version == 3 else "tasks.jsonl")
+    rows: Any
+    if version == 2:
+        rows = _lines(where)
+        found = {row.get("task_index"): row.get("task") for row in rows}
+    else:
+        rows = read_table(where)
+        texts = [key for key in rows.column_names if key != "task_index"]  # pandas keeps them as an index
+        if not texts or "task_index" not in rows.column_names:
+            raise ValueError(f"{where}: no column of task texts beside task_index; copy the data set again")
+        found = dict(zip(rows["task_index"].to_pylist(), rows[texts[0]].to_pylist(), strict=True))
+    if sorted(found, key=str) != sorted(range(len(rows)), key=str):
         raise ValueError(
             f"{where}: task_index is {str(list(found))[:60]}, expected each from 0 on, once; repair it"
         )
-    return [str(found[i]) for i in range(len(tasks))]
+    return [str(found[i]) for i in range(len(rows))]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from dfplan.tools.errors import optional_import
 _NAMES = {"float": "float32", "double": "float64", "halffloat": "float16"}
 
 
-@contextmanager
-def open_parquet(path: Path) -> Iterator[Any]:
-    """Open a file as `pyarrow.parquet.ParquetFile`.
+def read_table(path: Path, keys: Sequence[str] | None = None, because: str = "") -> Any:
+    """A file as `pyarrow.Table`, with the columns `keys` (default all), all of which must be there.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it is cut short or damaged.
+        FileNotFoundError: the file is not there.
+        ValueError: it is cut short or damaged, or lacks a column; `because` says who asks for it.
         ImportError: pyarrow is not installed.
     """
     parquet = optional_import("pyarrow.parquet", "lerobot")
@@ -31,67 +29,37 @@ def open_parquet(path: Path) -> Iterator[Any]:
             f"{path}: not there, though the metadata name it; copy the data set again, whole"
         )
     try:
-        file = parquet.ParquetFile(path)
+        with parquet.ParquetFile(path) as file:
+            there = file.schema_arrow.names
+            missing = [key for key in keys or () if key not in there]
+            table = None if missing else file.read(columns=keys, use_threads=False)
     except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    with file:
-        yield file
-
-
-def read_columns(
-    path: Path, file: Any, columns: Mapping[str, tuple[str, Sequence[int]]]
-) -> dict[str, NDArray[np.generic]]:
-    """Columns as arrays (N, ...); shape (1,) gives (N,).
-
-    Args:
-        path: for messages.
-        file: from `open_parquet`.
-        columns: name -> numpy type and shape of a row.
-
-    Raises:
-        ValueError: a column is missing, of another type or length, holds nulls, or is damaged.
-    """
-    missing = [key for key in columns if key not in file.schema_arrow.names]
-    if missing:
         raise ValueError(
-            f"{path}: no column '{missing[0]}', which meta/info.json describes; it has {file.schema_arrow.names}"
-        )
-    try:
-        table = file.read(columns=list(columns), use_threads=False)
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    return {key: _column(path, key, table.column(key), *columns[key]) for key in columns}
+            f"{path}: not readable as parquet ({str(error)[:120]}), so it was not finished, or is cut short or damaged; "
+            "copy it again"
+        ) from error
+    if missing:
+        raise ValueError(f"{path}: no column '{missing[0]}'{because}; it has {there[:12]}")
+    return table
 
 
-def read_rows(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of a small file, with the columns `keys`, all of which must be there.
+def to_array(path: Path, key: str, column: Any, dtype: str, shape: Sequence[int]) -> NDArray[np.generic]:
+    """A column of rows of `shape` as an array (N, ...); shape (1,) gives (N,).
 
     Raises:
-        ValueError: a column is missing, or the file is damaged.
+        ValueError: it is of another type or shape than `meta/info.json` says, or has empty cells.
     """
-    with open_parquet(path) as file:
-        missing = [key for key in keys if key not in file.schema_arrow.names]
-        if missing:
-            raise ValueError(f"{path}: no column '{missing[0]}'; it has {file.schema_arrow.names[:12]}")
-        try:
-            rows: list[dict[str, Any]] = file.read(columns=list(keys), use_threads=False).to_pylist()
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
-    return rows
-
-
-def _column(path: Path, key: str, column: Any, dtype: str, shape: Sequence[int]) -> NDArray[np.generic]:
-    """One column, checked."""
     rows, values = len(column), column.combine_chunks()
-    sizes = [] if tuple(shape) == (1,) and not hasattr(values.type, "value_type") else list(shape)
+    sizes = [] if tuple(shape) == (1,) and not _nested(values) else list(shape)
     for axis, size in enumerate(sizes):
-        if not hasattr(values.type, "value_type"):
+        if not _nested(values):
             raise ValueError(
                 f"{path}: column '{key}' is {column.type}, expected rows of shape {tuple(shape)}"
             )
-        count = rows * math.prod(sizes[:axis])
         lists, values = values, values.flatten()
-        even = len(values) == count * size and (not hasattr(lists, "offsets") or _even(lists, size))
+        even = len(values) == rows * math.prod(sizes[: axis + 1])
+        if hasattr(lists, "offsets"):
+            even = even and bool((np.diff(lists.offsets.to_numpy()) == size).all())
         if lists.null_count or not even:
             raise ValueError(
                 f"{path}: column '{key}' has rows that are not of shape {tuple(shape)}, which meta/info.json says"
@@ -106,17 +74,8 @@ def _column(path: Path, key: str, column: Any, dtype: str, shape: Sequence[int])
             f"{path}: column '{key}' has {values.null_count} empty cells, expected numbers; fill them"
         )
     array = np.asarray(values.to_numpy(zero_copy_only=False)).astype(dtype, copy=False)
-    return array.reshape(rows, *(s for s in shape if tuple(shape) != (1,)))
+    return array.reshape(rows, *(() if tuple(shape) == (1,) else shape))
 
 
-def _even(lists: Any, size: int) -> bool:
-    """True if every list has `size` entries."""
-    return bool((np.diff(lists.offsets.to_numpy()) == size).all())
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    """The error for a file that pyarrow cannot read."""
-    return ValueError(
-        f"{path}: not readable as parquet ({str(error)[:120]}), so it was not finished, or is cut short or damaged; "
-        "copy it again"
-    )
+def _nested(values: Any) -> bool:
+    return hasattr(values.type, "value_type")

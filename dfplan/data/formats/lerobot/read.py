@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from dfplan.data.assemble import Arrays, Raw, assemble, is_image
 from dfplan.data.episodes import Episodes
 from dfplan.data.files import require_path
-from dfplan.data.formats.lerobot.meta import INFO, Feature, Meta, read_meta
-from dfplan.data.formats.lerobot.parquet import open_parquet, read_columns
+from dfplan.data.formats.lerobot.meta import INDEX, INFO, Feature, Meta, read_meta
+from dfplan.data.formats.lerobot.parquet import read_table, to_array
 from dfplan.tools.errors import one_of
 
-INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 ARRAYS = {"next.reward": "rewards", "next.done": "terminals"}
 _TOLERANCE = 1e-4
 
@@ -108,21 +107,21 @@ def _choose(
 
 def _read_data(path: Path, meta: Meta, numbers: dict[str, Feature]) -> tuple[Arrays, Arrays]:
     """Features (N, ...) and index columns (N,) of all data files."""
-    wanted = {**numbers, **{key: Feature(key, dtype, (1,), None) for key, dtype in meta.index_types.items()}}
-    blocks: list[Arrays] = []
-    for file, rows in meta.files:
-        with open_parquet(path / file) as parquet:
-            if parquet.metadata.num_rows != rows:
-                raise ValueError(
-                    f"{path / file}: has {parquet.metadata.num_rows} rows, the episodes that the metadata place in "
-                    f"it have {rows}; copy the data set again, whole"
-                )
-            blocks.append(
-                read_columns(path / file, parquet, {k: (f.dtype, f.shape) for k, f in wanted.items()})
+    wanted = {key: (feature.dtype, feature.shape) for key, feature in numbers.items()}
+    wanted |= {key: (dtype, (1,)) for key, dtype in meta.index_types.items()}
+    parts: dict[str, list[NDArray[np.generic]]] = {key: [] for key in wanted}
+    for name, rows in meta.files:
+        file = path / name
+        table = read_table(file, list(wanted), ", which meta/info.json describes")
+        if table.num_rows != rows:
+            raise ValueError(
+                f"{file}: has {table.num_rows} rows, the episodes that the metadata place in it have {rows}; copy the "
+                "data set again, whole"
             )
-    joined = {key: np.concatenate([block[key] for block in blocks]) for key in wanted}
-    features = {key: joined[key] for key in numbers}
-    return features, {key: joined[key] for key in meta.index_types}
+        for key, expected in wanted.items():
+            parts[key].append(to_array(file, key, table.column(key), *expected))
+    joined = {key: np.concatenate(blocks) for key, blocks in parts.items()}
+    return {key: joined[key] for key in numbers}, {key: joined[key] for key in meta.index_types}
 
 
 def _check_index(path: Path, meta: Meta, index: Arrays) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from dfplan.data.assemble import Arrays, Spans, carry, column_names, numeric, spans_of, take_columns
 from dfplan.data.episodes import Episodes
 from dfplan.data.files import new_file
+from dfplan.data.formats.lerobot.meta import CARRIED, INDEX, INFO
+from dfplan.data.formats.lerobot.read import ARRAYS
 from dfplan.tools.errors import optional_import
 
 _DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -21,7 +25,7 @@ _EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 _CHUNK, _FILE_MB, _VIDEO_MB = 1000, 100, 200
 _QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 _NATIVE = ("fps", "robot_type", "splits", "tasks")
-_KEYS = {"rewards": "next.reward", "terminals": "next.done", "actions": "action"}
+_KEYS = {name: key for key, name in ARRAYS.items()} | {"actions": "action"}
 
 
 def write_lerobot(
@@ -66,13 +70,14 @@ def write_lerobot(
         places = _write_data(part, episodes, columns, file_mb)
         _write_episodes(part, episodes, columns, places, tasks)
         _write_tasks(part, tasks)
-        described = {key: feature for key, (feature, _) in features.items()} | _index_features()
         _write_json(part / "meta" / "stats.json", {k: _stats(v) for k, v in columns.items()})
+        described = {key: feature for key, (feature, _) in features.items()}
+        described |= {key: {"dtype": dtype, "shape": [1], "names": None} for key, dtype in INDEX.items()}
         robot = robot_type or episodes.info.get("robot_type")
-        _write_json(part / "meta" / "info.json", _info(episodes, fps, described, len(tasks), robot))
+        _write_json(part / INFO, _info(episodes, fps, described, len(tasks), robot))
         own = carry(episodes, {key: name for name, key in renamed.items()}, _NATIVE)
         own |= {"obs": list(groups), "single": [k for k, rows in columns.items() if rows.shape[1:] == (1,)]}
-        _write_json(part / "meta" / "dfplan.json", own)
+        _write_json(part / CARRIED, own)
     return tuple(notes)
 
 
@@ -83,7 +88,7 @@ def _keys(episodes: Episodes, arrays: Arrays) -> tuple[dict[str, str], Spans]:
         groups = {"observation.state": [0, max(span[1] for span in groups.values())]}
     known = _KEYS if "terminals" in arrays else _KEYS | {"dones": "next.done"}
     renamed = {name: known.get(name, name.replace("/", ".")) for name in arrays if name != "observations"}
-    taken = [*renamed.values(), *groups, *_index_features()]
+    taken = [*renamed.values(), *groups, *INDEX]
     twice = [key for key in taken if taken.count(key) > 1]
     if twice:
         raise ValueError(
@@ -95,33 +100,20 @@ def _keys(episodes: Episodes, arrays: Arrays) -> tuple[dict[str, str], Spans]:
 def _features(
     episodes: Episodes, arrays: Arrays, renamed: Mapping[str, str], groups: Spans
 ) -> dict[str, tuple[dict[str, Any], NDArray[np.generic]]]:
-    """Feature -> its description and its rows (N, ...)."""
+    """Feature -> its description in `info.json` and its rows (N, ...)."""
     names = episodes.info.get("names", {})
     stated = names.get("observations") or column_names("state", arrays["observations"].shape)
-    out = {}
-    for key, (start, stop) in groups.items():
-        rows = take_columns(arrays["observations"], (start, stop))
-        out[key] = (_feature(rows, stated[start:stop]), rows)
+    rows = {key: take_columns(arrays["observations"], span) for key, span in groups.items()}
+    called = {key: stated[start:stop] for key, (start, stop) in groups.items()}
     for name, key in renamed.items():
-        out[key] = (
-            _feature(arrays[name], names.get(name) or column_names(name, arrays[name].shape)),
-            arrays[name],
-        )
+        rows[key] = arrays[name]
+        called[key] = names.get(name) or column_names(name, arrays[name].shape)
+    out = {}
+    for key, array in rows.items():
+        shape = list(array.shape[1:]) or [1]
+        titles = list(called[key]) if len(shape) == 1 else None
+        out[key] = ({"dtype": str(array.dtype), "shape": shape, "names": titles}, array)
     return out
-
-
-def _feature(rows: NDArray[np.generic], names: Sequence[str]) -> dict[str, Any]:
-    """A feature as `info.json` describes it."""
-    shape = list(rows.shape[1:]) or [1]
-    return {"dtype": str(rows.dtype), "shape": shape, "names": list(names) if len(shape) == 1 else None}
-
-
-def _index_features() -> dict[str, dict[str, Any]]:
-    """The five features that every data set has."""
-    types = {"timestamp": "float32"} | dict.fromkeys(
-        ("frame_index", "episode_index", "index", "task_index"), "int64"
-    )
-    return {key: {"dtype": dtype, "shape": [1], "names": None} for key, dtype in types.items()}
 
 
 def _index(episodes: Episodes, fps: float, task_index: NDArray[np.generic] | None) -> Arrays:
@@ -173,23 +165,19 @@ def _write_data(root: Path, episodes: Episodes, columns: Arrays, file_mb: int) -
     pa, parquet = (optional_import(name, "lerobot") for name in ("pyarrow", "pyarrow.parquet"))
     row_bytes = sum(array[:1].nbytes for array in columns.values())
     places: list[tuple[int, int]] = []
-    number, size, writer = -1, 0, None
-    try:
+    number, size = -1, math.inf
+    with ExitStack() as file:
         for begin, end in zip(episodes.starts.tolist(), episodes.ends.tolist(), strict=True):
             table = pa.table({key: _arrow(array[begin:end]) for key, array in columns.items()})
-            if writer is None or size + (end - begin) * row_bytes > file_mb * 2**20:
-                if writer is not None:
-                    writer.close()
+            if size + (end - begin) * row_bytes > file_mb * 2**20:
+                file.close()
                 number, size = number + 1, 0
-                file = root / _DATA.format(chunk_index=number // _CHUNK, file_index=number % _CHUNK)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                writer = parquet.ParquetWriter(file, table.schema, compression="snappy")
+                path = root / _DATA.format(chunk_index=number // _CHUNK, file_index=number % _CHUNK)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                writer = file.enter_context(parquet.ParquetWriter(path, table.schema, compression="snappy"))
             writer.write_table(table, row_group_size=end - begin)
             size += (end - begin) * row_bytes
             places.append((number // _CHUNK, number % _CHUNK))
-    finally:
-        if writer is not None:
-            writer.close()
     return places
 
 
@@ -242,29 +230,26 @@ def _write_tasks(root: Path, tasks: Sequence[str]) -> None:
     """Write `meta/tasks.parquet`, whose texts are the index of the pandas table that LeRobot reads."""
     pa, parquet = (optional_import(name, "lerobot") for name in ("pyarrow", "pyarrow.parquet"))
     index = "__index_level_0__"
-    text = {"pandas_type": "unicode", "numpy_type": "object"}
+
+    def column(
+        name: str | None, field: str | None, kind: str, numpy: str, more: Any = None
+    ) -> dict[str, Any]:
+        kinds = {"pandas_type": kind, "numpy_type": numpy, "metadata": more}
+        return {"name": name, "field_name": field, **kinds}
+
     pandas = {
         "index_columns": [index],
-        "column_indexes": [{"name": None, "field_name": None, **text, "metadata": {"encoding": "UTF-8"}}],
+        "column_indexes": [column(None, None, "unicode", "object", {"encoding": "UTF-8"})],
         "columns": [
-            {
-                "name": "task_index",
-                "field_name": "task_index",
-                "pandas_type": "int64",
-                "numpy_type": "int64",
-                "metadata": None,
-            },
-            {"name": None, "field_name": index, **text, "metadata": None},
+            column("task_index", "task_index", "int64", "int64"),
+            column(None, index, "unicode", "object"),
         ],
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.2.0",
     }
-    table = pa.table(
-        {"task_index": pa.array(range(len(tasks)), pa.int64()), index: pa.array(tasks, pa.string())}
-    )
-    parquet.write_table(
-        table.replace_schema_metadata({"pandas": json.dumps(pandas)}), root / "meta" / "tasks.parquet"
-    )
+    columns = {"task_index": pa.array(range(len(tasks)), pa.int64()), index: pa.array(tasks, pa.string())}
+    table = pa.table(columns).replace_schema_metadata({"pandas": json.dumps(pandas)})
+    parquet.write_table(table, root / "meta" / "tasks.parquet")
 
 
 def _write_json(path: Path, value: Any) -> None:

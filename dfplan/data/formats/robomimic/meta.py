@@ -5,20 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.data.assemble import require_carried
 from dfplan.data.files import read_json
-from dfplan.data.formats.hdf5 import children, damaged, find
+from dfplan.data.formats.hdf5 import DAMAGE, Node
 from dfplan.data.sources import time_step
 from dfplan.tools.errors import one_of
-
-if TYPE_CHECKING:
-    import h5py
 
 _OWN = ("total", "env_args", "dfplan")
 
@@ -28,7 +24,7 @@ class Demo:
     """A demonstration: its name (`demo_0`), HDF5 group, number of env steps, and attributes."""
 
     name: str
-    group: Any
+    group: Node
     steps: int
     attrs: Mapping[str, Any]
 
@@ -52,48 +48,35 @@ class Meta:
     carried: Mapping[str, Any]
 
 
-def read_meta(path: Path, file: h5py.File, mask: str | None, partial: bool) -> Meta:
-    """Read and check attributes, lengths and masks.
-
-    Raises:
-        ValueError: naming the file, the field, what it is and what it should be.
-    """
-    data = find(path, file, "data")
-    if not hasattr(data, "keys"):
-        raise ValueError(f"{path}: holds {children(path, file)[:8]}, expected robomimic's group 'data'")
-    attrs = _attributes(path, data)
-    demos = _demos(path, data)
+def read_meta(file: Node, mask: str | None, partial: bool) -> Meta:
+    """Read and check attributes, lengths and masks."""
+    path, data = file.path, file.find("data")
+    if data is None or not data.is_group:
+        raise ValueError(f"{path}: holds {file.names()[:8]}, expected robomimic's group 'data'")
+    attrs = data.attributes()
+    demos = _demos(data)
     raw = "env_args" not in attrs and not any("num_samples" in demo.attrs for demo in demos)
-    _check_total(path, attrs, demos, optional=partial or raw)
-    masks = _masks(path, file, [demo.name for demo in demos])
-    episodes = {demo.name: _described(path, demo) for demo in demos}
+    _check_total(data, attrs.get("total"), demos, optional=partial or raw)
+    masks = _masks(file, [demo.name for demo in demos])
     if mask is not None:
         kept = masks[one_of(f"mask for {path}", mask, masks)]
         demos = [demo for demo in demos if demo.name in kept]
         masks = {key: [n for n in names if n in kept] for key, names in masks.items()}
         if not demos:
             raise ValueError(f"{path}: 'mask/{mask}' names no demonstration; choose another mask")
-    own = {
-        key: read_json(path, str(attrs[key]), f"attribute '{key}' of 'data'")
-        for key in _OWN[1:]
-        if key in attrs
-    }
-    info: dict[str, Any] = {"episodes": [episodes[demo.name] for demo in demos]}
-    info |= (
-        {"masks": {key: [episodes[n]["name"] for n in names] for key, names in masks.items()}}
-        if masks
-        else {}
-    )
-    others = {key: value for key, value in attrs.items() if key not in _OWN}
-    info |= {"attrs": others} if others else {}
-    env = own.get("env_args", {})
+    described = {demo.name: _described(demo) for demo in demos}
+    info: dict[str, Any] = {"episodes": list(described.values())}
+    if masks:
+        info["masks"] = {key: [described[n]["name"] for n in names] for key, names in masks.items()}
+    if others := {key: value for key, value in attrs.items() if key not in _OWN}:
+        info["attrs"] = others
+    env = _json(data, attrs, "env_args")
     if not env and "env_info" in attrs:
-        kwargs = read_json(path, str(attrs["env_info"]), "attribute 'env_info' of 'data'")
-        version = str(attrs.get("repository_version", ""))
+        kwargs, version = _json(data, attrs, "env_info"), str(attrs.get("repository_version", ""))
         env = {"env_name": attrs.get("env"), "env_version": version, "type": 1, "env_kwargs": kwargs}
     info |= {"env_args": env} if env else {}
     info |= _controller(env.get("env_kwargs") or {})
-    carried = require_carried(path, own["dfplan"]) if "dfplan" in own else {}
+    carried = require_carried(path, _json(data, attrs, "dfplan")) if "dfplan" in attrs else {}
     return Meta(demos, info, env, str(env.get("env_name") or attrs.get("env") or path.stem), carried)
 
 
@@ -119,101 +102,87 @@ def time_step_of(
     return times or time_step(meta.name)
 
 
-def _attributes(path: Path, group: Any) -> dict[str, Any]:
-    """Attributes as JSON values."""
-    try:
-        found = dict(group.attrs)
-    except (OSError, RuntimeError, KeyError) as error:
-        raise damaged(path, f"the attributes of '{group.name}'", error) from error
-    return {
-        key: value.decode(errors="replace")
-        if isinstance(value, bytes)
-        else value.tolist()
-        if isinstance(value, np.ndarray | np.generic)
-        else value
-        for key, value in found.items()
-    }
+def _json(node: Node, attrs: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An attribute that is a JSON object; {} where there is none."""
+    return read_json(node.path, str(attrs.get(key, "{}")), f"attribute '{key}' of '{node.key}'")
 
 
-def _demos(path: Path, data: Any) -> list[Demo]:
+def _demos(data: Node) -> list[Demo]:
     """The demonstrations in the order of their numbers."""
-    numbers = {name: re.search(r"(\d+)$", name) for name in children(path, data)}
+    numbers = {name: re.search(r"(\d+)$", name) for name in data.names()}
     names = sorted((int(found[1]), name) for name, found in numbers.items() if found)
     if not names:
         raise ValueError(
-            f"{path}: 'data' holds {list(numbers)[:8]}, expected demonstrations demo_0, demo_1, ..."
+            f"{data.path}: 'data' holds {list(numbers)[:8]}, expected demonstrations demo_0, demo_1, ..."
         )
     demos = []
     for _, name in names:
-        group = find(path, data, name)
-        if not hasattr(group, "keys"):
-            raise ValueError(f"{path}: 'data/{name}' is an array, expected a group with actions and obs")
-        attrs = _attributes(path, group)
-        lead = _lead(path, group)
-        rows = (getattr(lead, "shape", None) or (0,))[0]
+        group = data.find(name)
+        if group is None or not group.is_group:
+            raise ValueError(f"{data.path}: 'data/{name}' is an array, expected a group with actions and obs")
+        attrs, rows = group.attributes(), _rows(group)
         steps = attrs.get("num_samples", rows)
-        if lead is None or not isinstance(steps, int) or steps != rows or steps < 1:
+        if not isinstance(steps, int) or steps != rows or steps < 1:
             raise ValueError(
-                f"{path}: 'data/{name}' has num_samples {steps} and {rows} rows of actions, expected "
+                f"{data.path}: 'data/{name}' has num_samples {steps} and {rows} rows of actions, expected "
                 "the same number, at least 1; repair the attribute or record the demonstration again"
             )
         demos.append(Demo(name, group, steps, attrs))
     return demos
 
 
-def _lead(path: Path, group: Any) -> Any:
-    """The array whose rows are a demonstration's env steps: actions, else states, else an observation."""
-    observed = find(path, group, "obs")
-    inside = [f"obs/{key}" for key in children(path, observed)] if hasattr(observed, "keys") else []
-    items = (find(path, group, key) for key in ("actions", "states", *inside))
-    return next((item for item in items if item is not None), None)
+def _rows(group: Node) -> int:
+    """Rows of a demonstration's actions, else of its states, else of an observation; 0 where there are none."""
+    observed = group.find("obs")
+    inside = [f"obs/{key}" for key in observed.names()] if observed else []
+    for key in ("actions", "states", *inside):
+        if found := group.find(key):
+            return (*found.shape, 0)[0]
+    return 0
 
 
-def _check_total(path: Path, attrs: Mapping[str, Any], demos: Sequence[Demo], optional: bool) -> None:
+def _check_total(data: Node, total: Any, demos: Sequence[Demo], optional: bool) -> None:
     """Raise unless the attribute `total` is the number of env steps."""
-    steps, total = sum(demo.steps for demo in demos), attrs.get("total")
+    steps = sum(demo.steps for demo in demos)
     if total is None and not optional:
         raise ValueError(
-            f"{path}: 'data' has no attribute 'total', which writers set last, so writing was cut short; write "
+            f"{data.path}: 'data' has no attribute 'total', which writers set last, so writing was cut short; write "
             f"the file again, or pass partial=True to read the {len(demos)} demonstrations that are there"
         )
     if total is not None and total != steps:
         raise ValueError(
-            f"{path}: attribute 'total' of 'data' is {total}, the demonstrations have {steps} rows; fetch the "
+            f"{data.path}: attribute 'total' of 'data' is {total}, the demonstrations have {steps} rows; fetch the "
             "file again or repair the attribute"
         )
 
 
-def _masks(path: Path, file: h5py.File, demos: Sequence[str]) -> dict[str, list[str]]:
+def _masks(file: Node, demos: Sequence[str]) -> dict[str, list[str]]:
     """Mask -> names of demonstrations."""
-    group = find(path, file, "mask")
+    group = file.find("mask")
     masks: dict[str, list[str]] = {}
-    for name in children(path, group) if hasattr(group, "keys") else []:
-        item = find(path, group, name)
-        shape = getattr(item, "shape", None) or ()
-        if len(shape) != 1 or item.dtype.kind not in "SOU":
+    for name in group.names() if group else []:
+        node = file.find(f"mask/{name}")
+        if node is None or len(node.shape) != 1 or node.item.dtype.kind not in "SOU":
             raise ValueError(
-                f"{path}: 'mask/{name}' is not a list of names, expected byte strings such as 'demo_0'"
+                f"{file.path}: 'mask/{name}' is not a list of names, expected byte strings such as 'demo_0'"
             )
         try:
-            masks[name] = [n.decode() if isinstance(n, bytes) else str(n) for n in item[:]]
-        except (OSError, RuntimeError, UnicodeDecodeError) as error:
-            raise damaged(path, f"'mask/{name}'", error) from error
+            masks[name] = [n.decode() if isinstance(n, bytes) else str(n) for n in node.item[:]]
+        except (*DAMAGE, UnicodeDecodeError) as error:
+            raise node.damaged(error) from error
         missing = [n for n in masks[name] if n not in demos]
         if missing:
             raise ValueError(
-                f"{path}: 'mask/{name}' names '{missing[0]}', which is not among the {len(demos)} demonstrations; "
+                f"{file.path}: 'mask/{name}' names '{missing[0]}', which is not among the {len(demos)} demonstrations; "
                 "remove it from the mask, or fetch the file again"
             )
     return masks
 
 
-def _described(path: Path, demo: Demo) -> dict[str, Any]:
+def _described(demo: Demo) -> dict[str, Any]:
     """A demonstration in `info["episodes"]`."""
     attrs = {key: value for key, value in demo.attrs.items() if key not in ("num_samples", "dfplan")}
-    own = str(demo.attrs.get("dfplan", "{}"))
-    stated = read_json(path, own, f"attribute 'dfplan' of 'data/{demo.name}'")
-    return {"name": demo.name} | stated | ({"attrs": attrs} if attrs else {})
+    return {"name": demo.name} | _json(demo.group, demo.attrs, "dfplan") | ({"attrs": attrs} if attrs else {})
 
 
 def _controller(kwargs: Mapping[str, Any]) -> dict[str, str]:

@@ -12,16 +12,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import Arrays, Raw, assemble, is_image, join_columns
 from dfplan.data.episodes import Episodes
-from dfplan.data.formats.hdf5 import (
-    children,
-    find,
-    hdf5_names,
-    mapped,
-    open_hdf5,
-    read_into,
-    require_array,
-    require_typed,
-)
+from dfplan.data.formats.hdf5 import Node, hdf5_names, open_hdf5
 from dfplan.data.formats.robomimic.meta import Demo, Meta, read_meta, time_step_of
 from dfplan.tools.errors import one_of
 
@@ -76,16 +67,14 @@ def read_robomimic(
     path = Path(path).expanduser()
     info: dict[str, Any] = {"format": "robomimic"}
     with open_hdf5(path) as file:
-        meta = read_meta(path, file, mask, partial)
+        meta = read_meta(file, mask, partial)
         chosen = obs is not None or action is not None
         carried = {} if chosen else meta.carried
-        leaves = dict(_leaves(path, meta.demos[0].group))
+        leaves = dict(_leaves(meta.demos[0].group))
         observed = _observed(path, leaves, obs, carried, info)
         acts = _acts(path, leaves, action, carried)
-        others = _others(path, meta.demos, leaves, [*observed.values(), *acts], info)
-        read = {
-            key: _read(path, meta.demos, key) for key in dict.fromkeys([*observed.values(), *acts, *others])
-        }
+        others = _others(meta.demos, leaves, [*observed.values(), *acts], info)
+        read = {key: _read(meta.demos, key) for key in dict.fromkeys([*observed.values(), *acts, *others])}
     ends = np.cumsum([demo.steps for demo in meta.demos], dtype=np.int64)
     _unscale(path, read, meta)
     arrays: Arrays = {short: read[key] for short, key in observed.items()} | {key: read[key] for key in acts}
@@ -98,36 +87,32 @@ def read_robomimic(
     return assemble(raw, dt=dt, name=name, allow_nan=allow_nan)
 
 
-def _leaves(path: Path, group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(group: Node, prefix: str = "") -> Iterator[tuple[str, Node]]:
     """Every array of a demonstration but those of `next_obs`, with its key; three groups deep at most."""
-    import h5py
-
-    for name in children(path, group):
-        item = find(path, group, name) if prefix + name != "next_obs" else None
-        if isinstance(item, h5py.Dataset):
-            yield prefix + name, require_typed(path, item, prefix + name)
-        elif isinstance(item, h5py.Group) and prefix.count("/") < _DEPTH:
-            yield from _leaves(path, item, f"{prefix}{name}/")
+    for name in group.names():
+        node = group.find(name) if prefix + name != "next_obs" else None
+        if node and node.is_array:
+            yield prefix + name, node
+        elif node and node.is_group and prefix.count("/") < _DEPTH:
+            yield from _leaves(node, f"{prefix}{name}/")
 
 
 def _observed(
     path: Path,
-    leaves: dict[str, Any],
+    leaves: dict[str, Node],
     obs: Sequence[str] | None,
     carried: Mapping[str, Any],
     info: dict[str, Any],
 ) -> dict[str, str]:
     """Observation key -> its place in a demonstration; what is not chosen goes to `info`."""
     there = [key for key in leaves if key.startswith("obs/")]
-    flat = [key for key in there if not is_image(leaves[key].shape or ())]
-    if obs is None:
-        wanted = [f"obs/{key}" for key in carried.get("obs", ())]
-        chosen = (
-            wanted if wanted and set(wanted) <= set(there) else [k for k in flat if not _empty(leaves[k])]
-        )
-    else:
+    if obs is not None:
         short = {key.removeprefix("obs/"): key for key in (*leaves, *there)}
         chosen = [short[one_of(f"observation for {path}", key.removeprefix("obs/"), short)] for key in obs]
+    else:
+        chosen = [f"obs/{key}" for key in carried.get("obs", ())]
+        if not chosen or not set(chosen) <= set(there):
+            chosen = [k for k in there if not is_image(leaves[k].shape) and not _empty(leaves[k])]
     if not chosen and "states" in leaves:
         chosen = ["states"]
         info.setdefault("notes", []).append(
@@ -140,68 +125,68 @@ def _observed(
 
 
 def _acts(
-    path: Path, leaves: dict[str, Any], action: str | Sequence[str] | None, carried: Mapping[str, Any]
+    path: Path, leaves: dict[str, Node], action: str | Sequence[str] | None, carried: Mapping[str, Any]
 ) -> list[str]:
     """Keys that make the action; none where the file has no `actions`."""
     if action is None:
         stated = list(carried.get("action", ["actions"]))
         return stated if set(stated) <= set(leaves) else []
-    keys = [action] if isinstance(action, str) else list(action)
+    keys = [action] if isinstance(action, str) else action
     return [one_of(f"action for {path}", key, leaves) for key in keys]
 
 
 def _others(
-    path: Path, demos: Sequence[Demo], leaves: dict[str, Any], used: Sequence[str], info: dict[str, Any]
+    demos: Sequence[Demo], leaves: dict[str, Node], used: Sequence[str], info: dict[str, Any]
 ) -> list[str]:
     """Keys of further arrays to read; what cannot be read goes to `info`."""
     keys = []
     for key, first in leaves.items():
         if (key in used and key != "states") or key.startswith("obs/"):
             continue
-        items = [find(path, demo.group, key) for demo in demos] if key not in _STRICT else []
-        shapes = [getattr(item, "shape", None) for item in items]
-        rows = all(s and s == (demo.steps, *first.shape[1:]) for s, demo in zip(shapes, demos, strict=False))
-        if key in _STRICT or (
-            rows and first.dtype.kind in "fiub" and not _empty(first) and not is_image(first.shape)
-        ):
+        if key in _STRICT or (_readable(first) and _in_all(demos, key, first.shape[1:])):
             keys.append(key)
         else:
             info["left_out"].append(key)
     return keys
 
 
-def _empty(item: Any) -> bool:
+def _readable(leaf: Node) -> bool:
+    return leaf.item.dtype.kind in "fiub" and not _empty(leaf) and not is_image(leaf.shape)
+
+
+def _in_all(demos: Sequence[Demo], key: str, row: Sequence[int]) -> bool:
+    """True if every demonstration has this array with one row of that shape per env step."""
+    found = [demo.group.find(key) for demo in demos]
+    return all(node and node.shape == (demo.steps, *row) for node, demo in zip(found, demos, strict=True))
+
+
+def _empty(leaf: Node) -> bool:
     """True for an array without columns, which robosuite writes for arms that are not there."""
-    return item.shape is None or 0 in item.shape[1:]
+    return leaf.item.shape is None or 0 in leaf.shape[1:]
 
 
-def _read(path: Path, demos: Sequence[Demo], key: str) -> NDArray[np.generic]:
+def _read(demos: Sequence[Demo], key: str) -> NDArray[np.generic]:
     """One array (N, ...) of all demonstrations."""
-    items = []
+    nodes: list[Node] = []
     for demo in demos:
-        item, where = find(path, demo.group, key), f"data/{demo.name}/{key}"
-        if item is None:
+        path, where, node = demo.group.path, f"{demo.group.key}/{key}", demo.group.find(key)
+        if node is None:
             raise ValueError(
                 f"{path}: no '{where}', which {demos[0].name} has; choose keys that all have, with obs="
             )
-        items.append(require_array(path, item, where, _DIMS, demo.steps))
-        if items[-1].shape[1:] != items[0].shape[1:]:
+        nodes.append(node.array(_DIMS, demo.steps))
+        if node.shape[1:] != nodes[0].shape[1:]:
             raise ValueError(
-                f"{path}: '{where}' has shape {items[-1].shape}, expected {items[0].shape[1:]} numbers per env "
+                f"{path}: '{where}' has shape {node.shape}, expected {nodes[0].shape[1:]} numbers per env "
                 f"step as in {demos[0].name}"
             )
-    there = mapped(path, items[0]) if len(items) == 1 else None
+    there = nodes[0].mapped() if len(nodes) == 1 else None
     if there is not None:
         return there
-    out = np.empty(
-        (sum(demo.steps for demo in demos), *items[0].shape[1:]),
-        np.result_type(*(item.dtype for item in items)),
-    )
-    begin = 0
-    for demo, item in zip(demos, items, strict=True):
-        rows = out[begin : begin + demo.steps]
-        read_into(path, item, f"data/{demo.name}/{key}", rows, finite=False)
-        begin += demo.steps
+    rows = np.cumsum([0, *(demo.steps for demo in demos)])
+    out = np.empty((rows[-1], *nodes[0].shape[1:]), np.result_type(*(node.item.dtype for node in nodes)))
+    for node, begin, end in zip(nodes, rows, rows[1:], strict=False):
+        node.read_into(out[begin:end], finite=False)
     return out
 
 
