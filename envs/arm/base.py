@@ -59,6 +59,9 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
     main_sensor: ClassVar[str]
     options: ClassVar[tuple[str, ...]]
     early: ClassVar[tuple[float, float]] = (0.4, 1.6)
+    """A disturbance begins between these times, s, where it does not say when."""
+    failure: ClassVar[float] = 1.0
+    """A sensor fails for so long, s, where the disturbance does not say how long."""
 
     def __init__(
         self,
@@ -129,6 +132,13 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
     @abstractmethod
     def progress(self) -> float:
         """How far the task is, 0 to 1."""
+
+    def notice(self) -> None:
+        """Take note of what has happened since the last observation; for tasks in which more counts than the state."""
+
+    def told(self) -> dict[str, Any]:
+        """Info of the task's own."""
+        return {}
 
     def lose(self, rng: np.random.Generator) -> bool:
         """Perhaps take away what the hand holds or has just put down; whether it did."""
@@ -249,6 +259,7 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
     def observe(self, passed: int = 0) -> tuple[Observation, tuple[str, ...]]:
         """What the sensors show, and which of them are wrong, `passed` control steps after what was last counted."""
         self._steps += passed
+        self.notice()
         observation = self.truth()
         if self._episode is None:
             return observation, ()
@@ -265,4 +276,5 @@ class ArmEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             "clipped": clipped,
             "doubtful": doubtful,
             "disturbed": self._episode is not None and self._episode.begun,
+            **self.told(),
         }

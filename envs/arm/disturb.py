@@ -33,7 +33,7 @@ class Disturbance:
             is shifted (`offset`).
         sensor: which sensor fails; None is the task's own (`object`, `target`).
         start: s from the start of the episode; None is early in it, at random.
-        span: s; None is 0.2 for a push and 1.0 for a sensor. A `move` has none.
+        span: s; None is 0.2 for a push, and for a sensor as long as the task says: 1.0, in a long task more. A `move` has none.
         size: N for a push (30 to 60), m for `move` and `offset` (0.05 to 0.10).
     """
 
@@ -90,8 +90,10 @@ class Disturbed(Protocol):
     """What is disturbed: an `ArmEnv`."""
 
     early: ClassVar[tuple[float, float]]
+    failure: ClassVar[float]
     main_sensor: ClassVar[str]
     sensors: Mapping[str, slice]
+    channel_names: tuple[str, ...]
     physics: Physics
 
     def displace(self, rng: np.random.Generator, distance: float) -> bool:
@@ -112,7 +114,7 @@ class Episode:
         self.begun = False
         drawn = rng.uniform(*env.early)
         start = drawn if what.start is None else what.start
-        span = (0.2 if what.kind == "push" else 1.0) if what.span is None else what.span
+        span = (0.2 if what.kind == "push" else env.failure) if what.span is None else what.span
         self.first = round(start / DT)
         self.last = self.first + max(1, round(span / DT)) - 1
         size = rng.uniform(*_SIZES.get(what.kind, (0.0, 0.0)))
@@ -124,6 +126,9 @@ class Episode:
         if what.kind in _SENSOR_KINDS:
             options = [name for name in env.sensors if name != "joints"]
             self.sensor = one_of("sensor of a disturbance", what.sensor or env.main_sensor, options)
+            part = env.sensors[self.sensor]
+            ends = [i for i in range(part.start, part.stop) if env.channel_names[i].endswith("_x")]
+            self._positions = ends or [part.start]
         self._kept: NDArray[np.float32] | None = None
 
     def before(self, env: Disturbed, step: int) -> None:
@@ -147,7 +152,8 @@ class Episode:
         if self.kind == "blank":
             observation[part] = 0.0
         elif self.kind == "offset":
-            observation[part.start : part.start + 3] += self.vector.astype(np.float32)
+            for start in self._positions:  # of all things that the sensor shows
+                observation[start : start + 3] += self.vector.astype(np.float32)
         else:
             self._kept = observation[part].copy() if self._kept is None else self._kept
             observation[part] = self._kept

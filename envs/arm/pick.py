@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import permutations, product
 from typing import Any, ClassVar
 
@@ -154,7 +154,7 @@ class ArmPickEnv(ArmEnv):
 
     def make_expert(self, seed: int) -> PickExpert:
         """The scripted expert."""
-        return PickExpert(self, seed)
+        return PickExpert(self, seed, lambda: (*self.cube, self.goal))
 
 
 def _ramp(value: float, low: float, high: float) -> float:
@@ -188,11 +188,16 @@ def grasp_yaw(rotation: Array) -> float:
 class PickExpert(ArmExpert):
     """What it does follows from where cube, hand and spot are, so it recovers by itself."""
 
-    env: ArmPickEnv
+    def __init__(self, env: ArmEnv, seed: int, task: Callable[[], tuple[Array, Array, Array]]) -> None:
+        """Draw this episode's manner; `seed` fixes it.
 
-    def __init__(self, env: ArmPickEnv, seed: int) -> None:
-        """Draw this episode's manner; `seed` fixes it."""
+        Args:
+            env: already reset.
+            seed: of all that is drawn.
+            task: tells position (3,) m and rotation (3, 3) of the cube to move now, and the spot (3,) m it is to come to.
+        """
         super().__init__(env, seed)
+        self._task = task
         self._approach = float(self.rng.uniform(0.07, 0.13))
         self._carry = float(self.rng.uniform(0.07, 0.14))
         self._leave = float(self.rng.uniform(0.09, 0.15))
@@ -201,8 +206,8 @@ class PickExpert(ArmExpert):
     def act(self) -> Array:
         """(8,) joint targets (rad) and gripper opening (m) for the state the environment is in now."""
         position, rotation = self.env.tcp()
-        cube, cube_rotation = self.env.cube
-        left = float(np.hypot(*(cube - self.env.goal)[:2]))
+        cube, cube_rotation, spot = self._task()
+        left = float(np.hypot(*(cube - spot)[:2]))
         tool = rotations.turn([0.0, 0.0, grasp_yaw(cube_rotation)]) @ DOWN
         inside = bool((np.abs(rotation.T @ (cube - position)) < [0.014, 0.012, 0.016]).all())
         held = inside and self.env.physics.opening < 0.0415
@@ -210,7 +215,7 @@ class PickExpert(ArmExpert):
         if down and left < (0.012 if held else 0.022):
             return self._release(position, cube, tool)
         if held:
-            return self._bring(position, cube, left)
+            return self._bring(position, cube, spot)
         return self._fetch(position, rotation, cube, tool)
 
     def _fetch(self, position: Array, rotation: Array, cube: Array, tool: Array) -> Array:
@@ -228,9 +233,9 @@ class PickExpert(ArmExpert):
             carrot[:2] = position[:2] + max(free, 0.02) * (goal - position)[:2]
         return self.drive(carrot, tool, aside + abs(low) + _BEYOND, 0.24, 0.08)
 
-    def _bring(self, position: Array, cube: Array, left: float) -> Array:
+    def _bring(self, position: Array, cube: Array, spot: Array) -> Array:
         """Lift, carry over, and lower onto the spot."""
-        spot = self.env.goal
+        left = float(np.hypot(*(cube - spot)[:2]))
         height = self._carry * _ramp(left, 0.008, 0.035)
         free = 1.0 if left < 0.03 else _ramp(float(cube[2]) - CUBE, 0.005, 0.04)
         up = CUBE - _BEYOND + height - float(cube[2])

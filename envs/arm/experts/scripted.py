@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-TASKS = ("arm-reach", "arm-pick")
-_STEPS = {"arm-reach": 150, "arm-pick": 300}
+TASKS = {"arm-reach": "dfplan/ArmReach-v1", "arm-pick": "dfplan/ArmPick-v1", "swap": "dfplan/Swap-v1"}
+"""Task -> Gymnasium id. The time limit there is that of a demonstration."""
+_PARTS = {"swap": 3}
+"""How many times as long as to pick and place a task is, where it is longer; as much more goes wrong in it."""
 _HOLD = 10
 """Control steps that a demonstration stays at success."""
 
 
 _DRIFTS = 6
-"""Spells in which the tool drifts off; many, as to keep clear and to arrive are learned from ways back."""
+"""Spells in each part of a task in which the tool drifts off; many, as to keep clear and to arrive are learned from ways back."""
 
 
 class _Mischief:
@@ -43,18 +45,19 @@ class _Mischief:
     the object or target is moved, up to twice; what is held is lost, or does not stay where it was put, up to twice.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, parts: int) -> None:
         self._rng = rng
         self._drifts = []
-        for start in rng.integers(5, 120, _DRIFTS):
+        for start in rng.integers(5, 120 * parts, _DRIFTS * parts):
             direction = rng.standard_normal(3)
             direction[2] = 0.6 * abs(direction[2])
             speed = rng.uniform(0.05, 0.14) / np.linalg.norm(direction)
             self._drifts.append((int(start), int(rng.integers(8, 15)), direction * speed))
-        self._slips = int(rng.random() < 0.3)
-        starts = rng.integers(0, 40, int(rng.random() < 0.5))
+        self._slips = sum(rng.random() < 0.3 for _ in range(parts))
+        starts = rng.integers(0, 40 * parts, int(rng.random() < 0.5))
         self._fumbles = [(int(start), int(start + rng.integers(4, 11))) for start in starts]
-        self._moves = set(rng.integers(3, 40, rng.choice(3, p=[0.4, 0.35, 0.25])).tolist())
+        last = 40 + 130 * (parts - 1)
+        self._moves = set(rng.integers(3, last, rng.choice(3, p=[0.4, 0.35, 0.25])).tolist())
         self._slip_until, self._losses = 0, 2
 
     def meddle(self, env: ArmEnv, command: Array, step: int) -> Array:
@@ -75,7 +78,7 @@ class _Mischief:
         """Gripper opening to execute instead of `opening`, m."""
         closed = opening < 0.02 and env.physics.opening < 0.045
         if self._slips and closed and self._rng.random() < 0.04:
-            self._slips, self._slip_until = 0, step + int(self._rng.integers(3, 9))
+            self._slips, self._slip_until = self._slips - 1, step + int(self._rng.integers(3, 9))
         if step < self._slip_until:
             return 0.08
         fumbling = any(start <= step < end for start, end in self._fumbles)
@@ -83,24 +86,18 @@ class _Mischief:
 
 
 def _task(name: str) -> str:
-    return one_of("task", name if name.startswith("arm-") else f"arm-{name}", TASKS)
+    return one_of("task", name if name in TASKS or name.startswith("arm-") else f"arm-{name}", TASKS)
 
 
 def _make(task: str) -> ArmEnv:
-    if task == "arm-reach":
-        from ..reach import ArmReachEnv
-
-        return ArmReachEnv(terminate_on_success=False)
-    from ..pick import ArmPickEnv
-
-    return ArmPickEnv(terminate_on_success=False)
+    return gym.make(TASKS[task], terminate_on_success=False).unwrapped  # type: ignore[return-value]
 
 
 def expert(task: str, env: gym.Env[Any, Any], seed: int) -> ArmExpert:
     """Scripted expert of a task, for one episode.
 
     Args:
-        task: `arm-reach` or `arm-pick`.
+        task: `arm-reach`, `arm-pick` or `swap`.
         env: an environment of that task, already reset; wrappers are looked through.
         seed: of the episode's manner.
 
@@ -111,18 +108,20 @@ def expert(task: str, env: gym.Env[Any, Any], seed: int) -> ArmExpert:
         ValueError: for an unknown task, or an environment of another one.
     """
     task, inner = _task(task), env.unwrapped
-    if type(inner).__name__ != {"arm-reach": "ArmReachEnv", "arm-pick": "ArmPickEnv"}[task]:
+    entry = gym.spec(TASKS[task]).entry_point
+    if type(inner).__name__ != str(entry).rpartition(":")[2]:
         raise ValueError(f"got task '{task}' with a {type(inner).__name__}; make it with make('{task}')")
     return inner.make_expert(seed)  # type: ignore[attr-defined, no-any-return]
 
 
-def demonstrate(env: ArmEnv, seed: int, steps: int) -> dict[str, Array] | None:
+def demonstrate(env: ArmEnv, seed: int, steps: int, parts: int = 1) -> dict[str, Array] | None:
     """One demonstration, in more than half of the cases with disturbances to recover from.
 
     Args:
         env: made with `terminate_on_success=False`.
         seed: of the episode.
         steps: give up after this many control steps.
+        parts: how many times as long as to pick and place the task is; as much more goes wrong.
 
     Returns:
         `observations` (n, O), `actions` (n, 8), `executed` (n, 8), `rewards` (n,), ending half a second after success; None if
@@ -132,7 +131,7 @@ def demonstrate(env: ArmEnv, seed: int, steps: int) -> dict[str, Array] | None:
     options = {"disturb": "push"} if rng.random() < 0.2 else {}
     observation, _ = env.reset(seed=int(rng.integers(2**31)), options=options)
     driver = env.make_expert(int(rng.integers(2**31)))
-    mischief = _Mischief(rng)
+    mischief = _Mischief(rng, parts)
     rows: list[tuple[Any, Array, Array, float]] = []
     lasted = 0
     for step in range(steps):
@@ -160,7 +159,7 @@ def collect(
     """Demonstrations of a task by its expert; only successful ones are kept.
 
     Args:
-        task: `arm-reach` or `arm-pick`.
+        task: `arm-reach`, `arm-pick` or `swap`.
         episodes: how many to return, exactly.
         seed: the same seed gives the same data.
         progress: called after each kept episode with the number kept so far.
@@ -178,11 +177,13 @@ def collect(
     if episodes < 1:
         raise ValueError(f"got episodes={episodes}, expected 1 or more")
     env, attempt = _make(task), 0
+    steps = gym.spec(TASKS[task]).max_episode_steps
+    assert steps is not None
     kept: list[dict[str, Array]] = []
     while len(kept) < episodes:
         child = np.random.SeedSequence([seed, attempt]).generate_state(1, np.uint64)[0]
         attempt += 1
-        demo = demonstrate(env, int(child), _STEPS[task])
+        demo = demonstrate(env, int(child), steps, _PARTS.get(task, 1))
         if demo is not None:
             kept.append(demo)
             if progress is not None:
@@ -209,8 +210,10 @@ def describe(env: ArmEnv, action: str) -> dict[str, Any]:
     relative = {f"{name} target": name for name in moved[:-1]}
     for sensor in env.task_sensors:  # of the cube's axes only x is the hand's when it grasps
         axes = ("x", "y", "z", "xx", "xy", "xz", *(("yx", "yy", "yz") if sensor.name == "target" else ()))
-        told = {f"{sensor.name}_{a}{end}": f"ee_{a}" for a in axes for end in ("", "_low", "_high")}
-        relative |= {name: hand for name, hand in told.items() if name in names}
+        told = {axis: f"ee_{axis}" for axis in axes}
+        for name in sensor.channels:
+            axis = name.removesuffix("_low").removesuffix("_high").rpartition("_")[2]
+            relative |= {name: told[axis]} if axis in told else {}
     groups = {"joints": [0, 14], "gripper": [14, 15]}
     groups |= {key: [where.start, where.stop] for key, where in env.sensors.items() if key != "joints"}
     return {
