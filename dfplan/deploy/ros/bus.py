@@ -16,30 +16,24 @@ Trigger = Callable[[], tuple[bool, str]]
 class Bus(Protocol):
     """A node on a ROS graph. Declare everything, then `open`; types are written `pkg/msg/Type`."""
 
-    def advertise(
-        self, topic: str, message: str, *, latched: bool = False, lifespan: float = 0.0, command: bool = False
-    ) -> Publish:
+    def advertise(self, topic: str, message: str, *, lifespan: float = 0.0, command: bool = False) -> Publish:
         """Declare a topic that is written.
 
         Args:
             topic: its name; `~/x` is the node's own.
             message: its type.
-            latched: keep the last message for who comes later.
             lifespan: drop what has not been delivered after so many s; 0: never.
             command: `connected` waits for a reader of this one.
         """
         ...
 
-    def subscribe(
-        self, topic: str, message: str, heard: Heard, *, latched: bool = False, rate: float = 0.0
-    ) -> None:
+    def subscribe(self, topic: str, message: str, heard: Heard, *, rate: float = 0.0) -> None:
         """Declare a topic that is read: the newest message only, from any publisher whatever its QoS.
 
         Args:
             topic: its name.
             message: its type.
             heard: called with each message.
-            latched: also the last message from before; only where the publisher keeps it.
             rate: more than this is not needed, Hz: a server in between may leave messages out; 0: all.
         """
         ...

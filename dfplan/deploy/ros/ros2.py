@@ -74,16 +74,13 @@ def fill(message: Any, fields: Mapping[str, Any]) -> Any:
 class Ros2Bus:
     """A node of ROS 2: one SingleThreadedExecutor in a daemon thread, its own context, no signal handlers."""
 
-    def __init__(
-        self, node: str, *, use_sim_time: bool = False, domain: int | None = None, namespace: str = ""
-    ) -> None:
+    def __init__(self, node: str, *, use_sim_time: bool = False, domain: int | None = None) -> None:
         """Make the node.
 
         Args:
             node: its name.
             use_sim_time: take the time from /clock.
             domain: ROS_DOMAIN_ID; None: the environment's.
-            namespace: of the node.
 
         Raises:
             ImportError: rclpy is not there.
@@ -94,9 +91,7 @@ class Ros2Bus:
         none = _rclpy(".signals").SignalHandlerOptions.NO
         rclpy.init(context=self._context, domain_id=domain, signal_handler_options=none)
         sim = [parameter("use_sim_time", parameter.Type.BOOL, use_sim_time)]
-        self._node: Any = rclpy.create_node(
-            node, context=self._context, namespace=namespace or None, parameter_overrides=sim
-        )
+        self._node: Any = rclpy.create_node(node, context=self._context, parameter_overrides=sim)
         self._executor: Any = _rclpy(".executors").SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name=f"ros2 {node}", daemon=True)
@@ -106,11 +101,11 @@ class Ros2Bus:
         self._connections, self._was, self._closed = 0, False, False
         self._lock = threading.Lock()
 
-    def advertise(
-        self, topic: str, message: str, *, latched: bool = False, lifespan: float = 0.0, command: bool = False
-    ) -> Publish:
+    def advertise(self, topic: str, message: str, *, lifespan: float = 0.0, command: bool = False) -> Publish:
         """Reliable, the last message only; with a life span, so that DDS delivers no old one after a break."""
-        profile = _profile(reliable=True, latched=latched, lifespan=lifespan)
+        profile = _profile("RELIABLE")
+        if lifespan:
+            profile.lifespan = _rclpy(".duration").Duration(seconds=lifespan)
         kind = type_of(message)
         publisher = self._node.create_publisher(kind, topic, profile)
         if command:
@@ -126,17 +121,14 @@ class Ros2Bus:
 
         return publish
 
-    def subscribe(
-        self, topic: str, message: str, heard: Heard, *, latched: bool = False, rate: float = 0.0
-    ) -> None:
-        """Best effort, the last message only: compatible with every publisher. Latched ones need reliable."""
+    def subscribe(self, topic: str, message: str, heard: Heard, *, rate: float = 0.0) -> None:
+        """Best effort, the last message only: compatible with every publisher."""
         del rate
-        profile = _profile(reliable=latched, latched=latched)
 
         def call(received: Any) -> None:
             heard(received, time.perf_counter())
 
-        self._node.create_subscription(type_of(message), topic, call, profile)
+        self._node.create_subscription(type_of(message), topic, call, _profile("BEST_EFFORT"))
 
     def serve(self, name: str, handler: Trigger) -> None:
         """A std_srvs/Trigger service."""
@@ -258,25 +250,14 @@ class _Goal:
         self._done(success, text)
 
 
-def _profile(*, reliable: bool, latched: bool = False, lifespan: float = 0.0) -> Any:
-    qos, duration = _rclpy(".qos"), _rclpy(".duration").Duration
-    extra = {"lifespan": duration(seconds=lifespan)} if lifespan else {}
-    durability, reliability = qos.DurabilityPolicy, qos.ReliabilityPolicy
-    return qos.QoSProfile(
-        history=qos.HistoryPolicy.KEEP_LAST,
-        depth=1,
-        reliability=reliability.RELIABLE if reliable else reliability.BEST_EFFORT,
-        durability=durability.TRANSIENT_LOCAL if latched else durability.VOLATILE,
-        **extra,
-    )
+def _profile(reliability: str) -> Any:
+    qos = _rclpy(".qos")
+    kind = qos.ReliabilityPolicy[reliability]
+    return qos.QoSProfile(history=qos.HistoryPolicy.KEEP_LAST, depth=1, reliability=kind)
 
 
 def ros2_transport(
-    mapping: RobotMapping,
-    *,
-    node: str = "dfplan",
-    use_sim_time: bool = False,
-    domain: int | None = None,
+    mapping: RobotMapping, *, node: str = "dfplan", use_sim_time: bool = False, domain: int | None = None
 ) -> RosTransport:
     """A connection to a robot on ROS 2.
 

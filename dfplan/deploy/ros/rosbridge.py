@@ -59,14 +59,12 @@ class RosbridgeBus:
         if use_sim_time:
             self.subscribe("/clock", CLOCK, self._tick)
 
-    def advertise(
-        self, topic: str, message: str, *, latched: bool = False, lifespan: float = 0.0, command: bool = False
-    ) -> Publish:
+    def advertise(self, topic: str, message: str, *, lifespan: float = 0.0, command: bool = False) -> Publish:
         """Declare a topic that is written; it is never queued, whatever `lifespan`."""
         del lifespan, command
         name = self._name(topic)
         self._setup.append(
-            {"op": "advertise", "topic": name, "type": self._type(message), "latch": latched, "queue_size": 1}
+            {"op": "advertise", "topic": name, "type": self._type(message), "latch": False, "queue_size": 1}
         )
 
         def publish(fields: Mapping[str, Any], expires: float) -> bool:
@@ -74,11 +72,8 @@ class RosbridgeBus:
 
         return publish
 
-    def subscribe(
-        self, topic: str, message: str, heard: Heard, *, latched: bool = False, rate: float = 0.0
-    ) -> None:
+    def subscribe(self, topic: str, message: str, heard: Heard, *, rate: float = 0.0) -> None:
         """Declare a topic that is read: a queue of one at the server, which thins it out to about `rate`."""
-        del latched
         name = self._name(topic)
         request = {"op": "subscribe", "topic": name, "type": self._type(message), "queue_length": 1}
         # A little less than the time between two messages, or jitter would cost every other one.
