@@ -1,8 +1,10 @@
-"""Gymnasium environments: Maze2D with D4RL's exact physics and its expert, and tasks of a robot arm.
+"""Gymnasium environments: Maze2D with D4RL's exact physics and its expert, tasks of a robot arm, tasks that need memory.
 
 Importing this module registers `dfplan/Maze2D-UMaze-v1`, `-Medium-v1`, `-Large-v1`, the evaluation layouts
-`dfplan/Maze2D-UMazeEval-v1`, `-MediumEval-v1`, `-LargeEval-v1`, and the arm's `dfplan/ArmReach-v1` and
-`dfplan/ArmPick-v1` (see `dfplan.envs.arm`). MuJoCo is loaded when one is made.
+`dfplan/Maze2D-UMazeEval-v1`, `-MediumEval-v1`, `-LargeEval-v1`, and the arm's `dfplan/ArmReach-v1`,
+`dfplan/ArmPick-v1` (see `dfplan.envs.arm`) and `dfplan/Swap-v1`; and beside the latter, in `dfplan.envs.memory`,
+`dfplan/TMaze-v1`, `dfplan/RememberColor3-v1`, `-Color5-v1`, `-Color9-v1`, `dfplan/TakeItBack-v1`. MuJoCo is loaded when
+one that uses it is made.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dfplan.tools.lazy import attach
 from dfplan.tools.named import named
 
 from .mazes import MAZES, Maze, get_maze, resolve
+from .memory import TASKS
 
 if TYPE_CHECKING:
     from dfplan.data import Episodes
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from .controller import GridPaths
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
+    from .memory.generate import collect_memory, generate_memory
     from .pusht import PushT
     from .starts import Starts
 
@@ -40,6 +44,7 @@ __all__ = [
     "ARM_IDS",
     "ENV_IDS",
     "MAZES",
+    "MEMORY_IDS",
     "ArmPickEnv",
     "ArmReachEnv",
     "GridPaths",
@@ -52,9 +57,11 @@ __all__ = [
     "WaypointExpert",
     "arm_mapping",
     "collect",
+    "collect_memory",
     "cost",
     "generate",
     "generate_arm",
+    "generate_memory",
     "get_maze",
     "make",
     "prepare",
@@ -70,6 +77,7 @@ _LAZY = {  # what needs MuJoCo, or an optional package
     "controller": ("GridPaths",),
     "experts": ("WaypointExpert", "collect", "generate"),
     "maze2d": ("Maze2DEnv",),
+    "memory.generate": ("collect_memory", "generate_memory"),
     "pusht": ("PushT",),
     "starts": ("Starts",),
 }
@@ -95,12 +103,31 @@ for _layout, _id in ENV_IDS.items():
             kwargs={"maze": _layout},
         )
 
-ARM_IDS: dict[str, str] = {"arm-reach": "dfplan/ArmReach-v1", "arm-pick": "dfplan/ArmPick-v1"}
+ARM_IDS: dict[str, str] = {
+    "arm-reach": "dfplan/ArmReach-v1",
+    "arm-pick": "dfplan/ArmPick-v1",
+    "swap": "dfplan/Swap-v1",
+}
 """Arm task -> Gymnasium id."""
 
-for _task, _part, _steps in (("arm-reach", "reach:ArmReachEnv", 150), ("arm-pick", "pick:ArmPickEnv", 300)):
+for _task, _part, _steps in (
+    ("arm-reach", "arm.reach:ArmReachEnv", 150),
+    ("arm-pick", "arm.pick:ArmPickEnv", 300),
+    ("swap", "memory.swap:SwapEnv", 600),
+):
     if ARM_IDS[_task] not in gym.registry:
-        gym.register(id=ARM_IDS[_task], entry_point=f"{__name__}.arm.{_part}", max_episode_steps=_steps)
+        gym.register(id=ARM_IDS[_task], entry_point=f"{__name__}.{_part}", max_episode_steps=_steps)
+
+MEMORY_IDS: dict[str, str] = {task: row.id for task, row in TASKS.items()}
+"""Task that needs memory -> Gymnasium id."""
+
+for _row in TASKS.values():
+    if _row.id not in gym.registry:
+        gym.register(
+            id=_row.id,
+            entry_point=f"{__name__}.memory.{_row.entry}",
+            kwargs=dict(_row.args),
+        )
 
 
 _PACKAGES = ("gymnasium_robotics", "metaworld", "ogbench", "gym_pusht", "gym_aloha", "panda_gym")
@@ -112,18 +139,21 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
 
     Args:
         name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze, a
-            `Maze`; `arm-reach`, `arm-pick`; `pusht`; a Gymnasium id, also one that gymnasium-robotics, Meta-World,
-            OGBench or another of `_PACKAGES` registers; `module:Id` in Gymnasium's own way; `module:Name` of a class.
+            `Maze`; `arm-reach`, `arm-pick`, `swap`; `tmaze`, `remember-color-3`, `-5`, `-9`, `take-it-back`; `pusht`;
+            a Gymnasium id, also one that gymnasium-robotics, Meta-World, OGBench or another of `_PACKAGES` registers;
+            `module:Id` in Gymnasium's own way; `module:Name` of a class.
         **kwargs: passed to `gymnasium.make`, or to the class: `goal`, `reward` (mazes), `action`, `disturb` (arm),
-            `render_mode`, `max_episode_steps`, ...
+            `length` (T-maze), `hidden` (RememberColor), `render_mode`, `max_episode_steps`, ...
 
     Raises:
         ValueError: for an unknown name, with the nearest one, or a reward that the name contradicts.
         ImportError: `pusht` without gym-pusht, with the line that installs it.
     """
     if isinstance(name, str):
-        if re.fullmatch(r"arm(-\w+)?", name):
+        if name in ARM_IDS or re.fullmatch(r"arm(-\w+)?", name):
             return gym.make(ARM_IDS[one_of("arm task", name, ARM_IDS)], **kwargs)
+        if name in MEMORY_IDS:
+            return gym.make(MEMORY_IDS[name], **kwargs)
         if name == "pusht":
             from .pusht import PushT
 
@@ -179,7 +209,7 @@ def prepare(task: str, episodes: Episodes) -> Episodes:
     """Demonstrations of a task as its policy is trained on them: seen as its environment shows them, and mirrored.
 
     Args:
-        task: `arm-reach`, `arm-pick`, `pusht`; those of any other task come back as they are.
+        task: `arm-reach`, `arm-pick`, `swap`, `pusht`; those of any other task come back as they are.
         episodes: as recorded or generated.
 
     Raises:

@@ -14,7 +14,7 @@ import tyro
 if TYPE_CHECKING:
     from dfplan.data import Episodes
 
-ARM_TASKS = ("arm-reach", "arm-pick")
+ARM_TASKS = ("arm-reach", "arm-pick", "swap")
 POLICY_TASKS = (*ARM_TASKS, "pusht")
 app = tyro.extras.SubcommandApp()
 FLAT = tyro.conf.arg(name="")
@@ -56,19 +56,19 @@ CPU = Compute()
 
 def generators() -> dict[str, Callable[[Path], None]]:
     """What can make a data set that is neither here nor downloadable, by name."""
-    from dfplan.envs import MAZES
+    from dfplan.envs import MAZES, MEMORY_IDS
 
     made: dict[str, Callable[[Path], None]] = {
-        f"{task}-v1": partial(_demonstrate, task) for task in ARM_TASKS
+        f"{task}-v1": partial(_demonstrate, task) for task in (*ARM_TASKS, *MEMORY_IDS)
     }
     mazes = {f"maze2d-{name}-v1": partial(_generate, name) for name in MAZES if not name.endswith("eval")}
     return made | mazes
 
 
 def _demonstrate(task: str, path: Path) -> None:
-    from dfplan.envs import generate_arm
+    from dfplan.envs import generate_arm, generate_memory
 
-    generate_arm(task, path)
+    (generate_arm if task in ARM_TASKS else generate_memory)(task, path)
 
 
 def _generate(name: str, path: Path) -> None:

@@ -17,7 +17,7 @@ class Made:
 
     Attributes:
         steps: env steps to generate in a maze; D4RL's number if left out.
-        episodes: demonstrations to generate with the arm; 200 if left out.
+        episodes: demonstrations to generate of any other task; 200 if left out.
         seed: of what is generated.
         action_mode: arm: record the pose asked of the hand, or joint targets.
     """
@@ -63,6 +63,8 @@ def data(
 
     dfplan data generate arm-pick --episodes 200 --seed 0 --out pick.hdf5
 
+    dfplan data generate tmaze --episodes 300 --seed 0 --out tmaze.hdf5
+
     dfplan data inspect demos.hdf5 --out demos.png (what it holds, what looks wrong, and a picture)
 
     dfplan data convert demos.hdf5 dataset --format lerobot --read mask=train obs=object,robot0_eef_pos
@@ -103,20 +105,20 @@ def data(
 
 
 def _generate(name: str, out: Path | None, made: Made) -> Path:
-    task = name.removesuffix("-v1")
-    if task not in ARM_TASKS:
+    from dfplan import envs
+
+    task, path = name.removesuffix("-v1"), out or Path(f"{name}.hdf5")
+    if task not in (*ARM_TASKS, *envs.MEMORY_IDS):
         if made.episodes is not None:
             raise ValueError(f"got episodes={made.episodes} for {name}, whose length is given in --steps")
-        from dfplan.envs import generate
-
-        return generate(name, out or Path(f"{name}.hdf5"), made.steps, made.seed)
+        return envs.generate(name, path, made.steps, made.seed)
     if made.steps is not None:
         raise ValueError(f"got steps={made.steps} for {name}, whose length is given in --episodes")
-    from dfplan.envs import generate_arm
-
     count = 200 if made.episodes is None else made.episodes
     at_least(1, episodes=count)
-    return generate_arm(task, out or Path(f"{name}.hdf5"), count, made.seed, made.action_mode)
+    if task in envs.MEMORY_IDS:
+        return envs.generate_memory(task, path, count, made.seed)
+    return envs.generate_arm(task, path, count, made.seed, made.action_mode)
 
 
 def _inspect(name: str, read: tuple[str, ...], out: Path | None, json: Path | None) -> None:

@@ -1,0 +1,34 @@
+"""The planar tasks that need memory, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as it is registered and demonstrated.
+
+    Attributes:
+        id: Gymnasium's.
+        entry: `module:Class` in this folder.
+        args: of the class.
+        demos: further arguments of the class for demonstrations.
+    """
+
+    id: str
+    entry: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    demos: Mapping[str, Any] = field(default_factory=dict)
+
+
+TASKS: dict[str, Task] = {
+    "tmaze": Task("dfplan/TMaze-v1", "tmaze:TMazeEnv", demos={"lengths": (10, 100)}),
+    "remember-color-3": Task("dfplan/RememberColor3-v1", "remember_color:RememberColorEnv", {"colors": 3}),
+    "remember-color-5": Task("dfplan/RememberColor5-v1", "remember_color:RememberColorEnv", {"colors": 5}),
+    "remember-color-9": Task("dfplan/RememberColor9-v1", "remember_color:RememberColorEnv", {"colors": 9}),
+    "take-it-back": Task("dfplan/TakeItBack-v1", "take_it_back:TakeItBackEnv"),
+}
+"""Task name -> how it is registered and demonstrated."""
