@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Mapping as Table
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -62,83 +61,8 @@ class Remote:
         object.__setattr__(self, "token", wire.check_token(self.token) if self.token else wire.read_token())
 
 
-class _Link:
-    """One connection that has logged in. Any failure closes it."""
-
-    def __init__(self, remote: Remote, hello: Table[str, Any]) -> None:
-        client: Any = optional_import("websockets.sync.client", "server")
-        optional_import("msgpack", "server")
-        self._closed = optional_import("websockets.exceptions", "server").WebSocketException
-        url, self._remote, self._number = urlsplit(remote.address), remote, 0
-        port = url.port or (443 if url.scheme == "wss" else 80)
-        quiet = logging.getLogger("dfplan.deploy.websockets")
-        try:  # a socket of our own: no proxy from the environment between robot and policy
-            plain = socket.create_connection((url.hostname or "", port), 5.0)
-            self._socket = ExitStack().enter_context(client.connect(
-                remote.address, sock=plain, compression=None, user_agent_header=None, open_timeout=5.0, close_timeout=0.2,
-                max_size=_LARGEST, logger=quiet,
-            ))  # fmt: skip
-        except (OSError, self._closed) as error:
-            raise ConnectionError(
-                f"no policy server at {remote.address} ({error}); start one there with `dfplan serve`"
-            ) from error
-        try:
-            self._channel, frame = wire.make_hello(remote.token, self._socket.recv(5.0), wire.pack(hello))
-            self._socket.send(frame)
-            self.welcome = self._receive(0, _LOGIN)
-        except BaseException as error:
-            self.close()
-            if isinstance(error, (OSError, self._closed, wire.Refused)):
-                raise ConnectionError(self._why(error)) from error
-            raise
-
-    def _why(self, error: Exception) -> str:
-        """What a failed login means."""
-        code = getattr(getattr(error, "rcvd", None), "code", 0)
-        if code == wire.NO_TOKEN or isinstance(error, wire.Refused):
-            return f"{self._remote.address} does not hold the same token; give both the same DFPLAN_TOKEN"
-        return f"{self._remote.address} did not log this robot in ({error})"
-
-    @property
-    def open(self) -> bool:
-        """Whether it still stands, as far as is known without asking."""
-        return bool(self._socket.protocol.state.name == "OPEN")
-
-    def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a message and wait for its answer; answers to others are dropped.
-
-        Raises:
-            ConnectionError: none came in time; the connection is closed.
-            ValueError: the server refused it, or answered nonsense.
-        """
-        self._number += 1
-        message = {**message, "id": self._number}
-        try:
-            self._socket.send(self._channel.seal(wire.pack(message)))
-            return self._receive(self._number, seconds)
-        except (OSError, self._closed, wire.Refused) as error:
-            self.close()
-            raise ConnectionError(
-                f"{self._remote.address} is gone ({error or 'no answer in time'})"
-            ) from error
-
-    def _receive(self, number: int, seconds: float) -> dict[str, Any]:
-        end = time.monotonic() + seconds
-        while True:
-            frame = self._socket.recv(max(0.0, end - time.monotonic()))
-            answer = wire.unpack(self._channel.open(frame))
-            if answer["kind"] == "error" and answer["id"] in (0, number):
-                raise ValueError(f"{self._remote.address}: {answer.get('text')}")
-            if answer["id"] == number:
-                return answer
-
-    def close(self) -> None:
-        """End it; may be repeated, from any thread."""
-        self._socket.close()
-
-
 class RemotePolicy:
-    """A server's policy with the methods of a `CommittedPolicy`. Not for several threads.
+    """A server's policy with the methods of a `CommittedPolicy`. Not for several threads, but for `close`.
 
     Attributes:
         spec: what the model's numbers mean.
@@ -165,7 +89,11 @@ class RemotePolicy:
             "monitor": None if monitor is None else {k: dict(v) for k, v in monitor.thresholds.items()},
             "timeout": float(remote.timeout),
         }  # fmt: skip
-        self._link: _Link | None = None
+        self._client: Any = optional_import("websockets.sync.client", "server")
+        optional_import("msgpack", "server")
+        self._broken = (OSError, optional_import("websockets.exceptions", "server").WebSocketException)
+        self._socket: Any = None
+        self._accepted = False
         self._reset: int | None = None
         self._welcome: dict[str, Any] = {}
         self.scores: dict[str, float] = {}
@@ -175,13 +103,42 @@ class RemotePolicy:
 
     def connect(self) -> None:
         """Connect, the first time or again; a server whose policy has changed meanwhile is refused."""
-        link = _Link(self._remote, self._hello)
+        self._accepted = False
+        self.close()
+        self._socket, self._number, self._reset = self._dial(), 0, None
         try:
-            self._accept(link.welcome)
-        except ValueError:
-            link.close()
+            challenge = self._socket.recv(5.0)
+            self._channel, frame = wire.make_hello(self._remote.token, challenge, wire.pack(self._hello))
+            self._socket.send(frame)
+            self._accept(self._receive(0, _LOGIN))
+            self._accepted = True
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (*self._broken, wire.Refused)):
+                raise ConnectionError(self._why(error)) from error
             raise
-        self._link, self._reset = link, None
+
+    def _dial(self) -> Any:
+        url = urlsplit(self._remote.address)
+        port = url.port or (443 if url.scheme == "wss" else 80)
+        quiet = logging.getLogger("dfplan.deploy.websockets")
+        try:  # a socket of our own: no proxy from the environment between robot and policy
+            plain = socket.create_connection((url.hostname or "", port), 5.0)
+            return ExitStack().enter_context(self._client.connect(
+                self._remote.address, sock=plain, compression=None, user_agent_header=None, open_timeout=5.0,
+                close_timeout=0.2, max_size=_LARGEST, logger=quiet,
+            ))  # fmt: skip
+        except self._broken as error:
+            raise ConnectionError(
+                f"no policy server at {self._remote.address} ({error}); start one there with `dfplan serve`"
+            ) from error
+
+    def _why(self, error: Exception) -> str:
+        """What a failed login means."""
+        code = getattr(getattr(error, "rcvd", None), "code", 0)
+        if code == wire.NO_TOKEN or isinstance(error, wire.Refused):
+            return f"{self._remote.address} does not hold the same token; give both the same DFPLAN_TOKEN"
+        return f"{self._remote.address} did not log this robot in ({error})"
 
     def _accept(self, welcome: dict[str, Any]) -> None:
         where, integers = self._remote.address, ("stride", "steps", "ahead", "chunk")
@@ -201,13 +158,33 @@ class RemotePolicy:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection stands, as far as is known."""
-        return self._link is not None and self._link.open
+        """Whether the login was accepted and the connection stands, as far as is known without asking."""
+        return self._accepted and bool(self._socket.protocol.state.name == "OPEN")
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        if self._link is None:
+        """The answer to a message; without one in time the connection is closed."""
+        if not self._accepted:
             raise ConnectionError(f"{self._remote.address} is not connected")
-        return self._link.ask(message, self._remote.timeout)
+        self._number += 1
+        try:
+            self._socket.send(self._channel.seal(wire.pack({**message, "id": self._number})))
+            return self._receive(self._number, self._remote.timeout)
+        except (*self._broken, wire.Refused) as error:
+            self.close()
+            raise ConnectionError(
+                f"{self._remote.address} is gone ({error or 'no answer in time'})"
+            ) from error
+
+    def _receive(self, number: int, seconds: float) -> dict[str, Any]:
+        """The answer to message `number`; answers to others are dropped."""
+        end = time.monotonic() + seconds
+        while True:
+            frame = self._socket.recv(max(0.0, end - time.monotonic()))
+            answer = wire.unpack(self._channel.open(frame))
+            if answer["kind"] == "error" and answer["id"] in (0, number):
+                raise ValueError(f"{self._remote.address}: {answer.get('text')}")
+            if answer["id"] == number:
+                return answer
 
     def ping(self) -> None:
         """Show that this robot is there, and see that the server is.
@@ -242,6 +219,6 @@ class RemotePolicy:
         return wire.rows_in(answer["actions"], "actions", (1, most), self.spec.action_size)
 
     def close(self) -> None:
-        """Disconnect; may be repeated."""
-        if self._link is not None:
-            self._link.close()
+        """Disconnect; may be repeated, from any thread."""
+        if self._socket is not None:
+            self._socket.close()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from dfplan.deploy.loop.inference import Answer, PolicyDecide, Request
 from dfplan.deploy.loop.workers import ThreadWorker
 from dfplan.deploy.remote.client import RemotePolicy
 from dfplan.deploy.robot.body import Body
 from dfplan.deploy.robot.mapping import Mapping
+
+if TYPE_CHECKING:
+    from dfplan.deploy.loop.committed import CommittedPolicy
 
 LOG = logging.getLogger("dfplan.deploy")
 
@@ -21,9 +25,8 @@ class RemoteDecide(PolicyDecide):
     """`PolicyDecide` with the network and the monitor elsewhere; inverse kinematics stay here."""
 
     def __init__(self, policy: RemotePolicy, mapping: Mapping, body: Body) -> None:
-        """Put them together."""
-        made: Any = policy  # it has the methods of a CommittedPolicy that are called
-        super().__init__(made, mapping, body)
+        """Put them together: `policy` has the methods of a CommittedPolicy that are called."""
+        super().__init__(cast("CommittedPolicy", policy), mapping, body)
         self.remote = policy
 
     def __call__(self, request: Request) -> Answer:
@@ -52,44 +55,40 @@ class RemoteWorker(ThreadWorker):
                 wait = _RETRY[0]
                 self._step()
                 continue
-            self._forget()
-            self._wake.wait(wait)
-            self._wake.clear()
+            self._finish(None)
+            self._pause(wait)
             wait = min(2 * wait, _RETRY[1])
-            if self._open:
-                self._connect()
+            if self._open and self._tried(self._remote.connect):
+                self._finish(None)
+                LOG.warning("connected to the policy server again; arm to go on")
         self._remote.close()
 
-    def _forget(self) -> None:
-        with self._lock:
-            self._request = self._answer = None
+    def _pause(self, seconds: float) -> None:
+        self._wake.wait(seconds)
+        self._wake.clear()
 
-    def _connect(self) -> None:
+    def _finish(self, answer: Answer | None) -> None:
+        with self._lock:
+            self._request, self._answer = None, answer
+
+    def _tried(self, call: Callable[[], None]) -> bool:
+        """Whether it went well; what went wrong is logged."""
         try:
-            self._remote.connect()
+            call()
         except (OSError, ValueError) as error:
             LOG.warning("%s", error)
-            return
-        self._forget()
-        LOG.warning("connected to the policy server again; arm to go on")
+            return False
+        return True
 
     def _step(self) -> None:
         """One request, or a sign of life when there was none for a while."""
-        self._wake.wait(self._remote.beat)
-        self._wake.clear()
+        self._pause(self._remote.beat)
         request = self._request
-        if not self._open:
-            return
-        if request is None:
-            try:
-                self._remote.ping()
-            except (OSError, ValueError) as error:
-                LOG.warning("%s", error)
-                self._remote.close()
-            return
-        answer = self.decide(request)
-        with self._lock:
-            self._answer, self._request = answer if self._remote.connected else None, None
+        if self._open and request is not None:
+            answer = self.decide(request)
+            self._finish(answer if self._remote.connected else None)
+        elif self._open and not self._tried(self._remote.ping):
+            self._remote.close()
 
     @property
     def alive(self) -> bool:
