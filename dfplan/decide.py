@@ -17,6 +17,7 @@ from dfplan import schedules
 from dfplan.denoiser import Denoise, Denoiser
 from dfplan.guidance import Cost, written
 from dfplan.known import Known, Window
+from dfplan.nets.memory import Recall
 from dfplan.sampling import STEPS, Callback, sample
 from dfplan.schedules import ScheduleMatrix
 from dfplan.tools.errors import one_of
@@ -149,6 +150,7 @@ class Decider:
         *,
         noise: Noise | None = None,
         denoise: Denoise | None = None,
+        recall: Recall | None = None,
         state: State | None = None,
         callback: Callback | None = None,
     ) -> tuple[Tensor, State | None]:
@@ -161,6 +163,7 @@ class Decider:
             sampling: step rule and precision.
             noise: of stochastic steps.
             denoise: instead of the model's own denoiser, such as a guided one.
+            recall: what is remembered of the steps before, for the model's own denoiser.
             state: of an earlier run of this model: tokens that both know are not computed again.
             callback: see `sample`.
 
@@ -171,7 +174,7 @@ class Decider:
             matrix = matrix.repeat(self.spec.group_size)
         cache = None
         if denoise is None:
-            denoise = self.denoiser
+            denoise = self.denoiser.recalling(recall)
             if self.denoiser.causal:
                 denoise = cache = _Cached(self.denoiser, known, matrix, state)
         elif sampling.precision != "fp32":

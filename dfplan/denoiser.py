@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from dfplan.nets.memory import Memory, Recall
 from dfplan.noise import NoiseSchedule
 from dfplan.tools.errors import one_of
 
@@ -45,6 +46,17 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """x (B, T, D) at level (B, T) -> x0 (B, T, D)."""
         return self._x0(x, level, self.backbone(x, level))
+
+    @property
+    def memory(self) -> Memory | None:
+        """Of the steps before a window; None where the network has none."""
+        return getattr(self.backbone, "memory", None)
+
+    def recalling(self, recall: Recall | None) -> Denoise:
+        """The same with what is remembered of the steps before the window."""
+        if recall is None:
+            return self
+        return lambda x, level: self._x0(x, level, self.backbone(x, level, recall))
 
     def step(self, x: Tensor, level: Tensor, state: Any, keep: int) -> tuple[Tensor, Any]:
         """The tokens that follow those in `state` (causal networks).

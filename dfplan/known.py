@@ -122,6 +122,30 @@ def past(window: Window, seen: Array, done: Array | None = None) -> Known:
         seen: (B, h, stack, O) the frames of the first h steps, the present last.
         done: (B, h - 1, stack, A) the actions of the steps before the present; None: not known.
     """
+    batch, count = seen.shape[:2]
+    x, known = _packed(window, seen, done, seen[:, -1:])
+    out, tokens = window.nothing(batch), count * window.spec.group_size
+    out.mask[:, :tokens] = torch.from_numpy(known.ravel())
+    out.values[:, :tokens] = x
+    return out
+
+
+def steps(window: Window, seen: Array, done: Array) -> Tensor:
+    """Steps that are over, as a memory takes them in: each told relative to itself, not to the present.
+
+    Args:
+        window: of the model.
+        seen: (B, h, stack, O) the frames of each.
+        done: (B, h, stack, A) the actions of each.
+
+    Returns:
+        (B, h, G, D) normalised.
+    """
+    return _packed(window, seen, done, seen)[0].unflatten(1, (-1, window.spec.group_size))
+
+
+def _packed(window: Window, seen: Array, done: Array | None, own: Array) -> tuple[Tensor, NDArray[np.bool_]]:
+    """Tokens (B, h * G, D) relative to the last frames of `own` (B, h or 1, stack, O), and which of (h, G) are known."""
     spec = window.spec
     batch, count = seen.shape[:2]
     parts: dict[str, NDArray[np.float32]] = {}
@@ -132,16 +156,12 @@ def past(window: Window, seen: Array, done: Array | None = None) -> Known:
         if source == "observations":
             part, known[:, g] = seen[..., columns].astype(np.float32), True
         elif source == "actions" and done is not None:
-            part[:, :-1], known[:-1, g] = done[..., columns], True
+            part[:, : done.shape[1]], known[: done.shape[1], g] = done[..., columns], True
         if token.name in spec.relative:
-            part = part - spec.origin(token.name, seen[:, -1, -1])[:, None, None].astype(np.float32)
+            part = part - spec.origin(token.name, own[:, :, -1])[:, :, None].astype(np.float32)
         parts[token.name] = part
     x = window.normalizer.normalize(torch.from_numpy(spec.pack(parts)))
-    x = x * torch.from_numpy(spec.valid).repeat(count, 1)
-    out, tokens = window.nothing(batch), count * spec.group_size
-    out.mask[:, :tokens] = torch.from_numpy(known.ravel())
-    out.values[:, :tokens] = x
-    return out
+    return x * torch.from_numpy(spec.valid).repeat(count, 1), known
 
 
 def given(

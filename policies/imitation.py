@@ -17,6 +17,7 @@ from dfplan.act import Actor, Decision, Doubt, Flags, History, ImitationConfig
 from dfplan.decide import State, generator_of, noise_of
 from dfplan.guidance import Cost
 from dfplan.models import find
+from dfplan.nets.memory import Remembered
 from dfplan.train import checkpoint
 
 Array = NDArray[np.float64]
@@ -78,7 +79,7 @@ class Imitation:
         """
         seeds = [seed] if seed is None or isinstance(seed, (int, np.integer)) else list(seed)
         self.generators = [generator_of(s) for s in seeds]
-        config, past = self.model.config, (self.memory - 1) * self.spec.stride
+        config, past = self.model.config, self.actor.keeps
         self.goal = None if not config.goal_token else config.goal if goal is None else goal
         self._seen: deque[Array] = deque(maxlen=past + 1)
         self._doubts: deque[Flags] = deque(maxlen=past + 1)
@@ -88,7 +89,8 @@ class Imitation:
         self._queue: deque[Array] = deque()
         self._said: Array | None = None
         self._ramp: Tensor | None = None
-        self._state: State | None = None
+        self._state: State | Remembered | None = None
+        self._elapsed = -1
 
     @property
     def clipped(self) -> float:
@@ -169,6 +171,7 @@ class Imitation:
             now = np.where(trusted, now, self._seen[-1])
         self._seen.append(np.where(np.isfinite(now), now, 0.0))
         self._doubts.append(doubt)
+        self._elapsed += 1
         return single
 
     def _carried_out(self, executed: ArrayLike | None, batch: int) -> None:
@@ -200,6 +203,7 @@ class Imitation:
         except Exception:
             self._seen.pop()
             self._doubts.pop()
+            self._elapsed -= 1
             if self._done:
                 self._done.pop()
             self._said = None
@@ -225,7 +229,7 @@ class Imitation:
         seen, doubts = np.stack(list(self._seen), 1), np.stack(list(self._doubts), 1)
         done = list(self._done)[len(self._done) - seen.shape[1] + 1 :] if seen.shape[1] > 1 else []
         size = (len(self.generators), 0, self.spec.action_size)
-        return History(seen, doubts, np.stack(done, 1) if done else np.zeros(size))
+        return History(seen, doubts, np.stack(done, 1) if done else np.zeros(size), self._elapsed)
 
     def _count_clipped(self, decision: Decision) -> list[Array]:
         count = self.spec.stride if self.config.stream else self.actor.chunk

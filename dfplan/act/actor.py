@@ -12,10 +12,13 @@ from torch import Tensor
 
 from dfplan import known, schedules
 from dfplan.act.records import Array, Decision, Doubt, Flags, History, ImitationConfig
+from dfplan.act.remember import emphasised, recalled, remember
 from dfplan.decide import Decider, Noise, State, asked
+from dfplan.denoiser import Denoise
 from dfplan.guidance import Cost, guide
 from dfplan.known import Known
 from dfplan.models import find
+from dfplan.nets.memory import Recall, Remembered
 from dfplan.schedules import ScheduleMatrix
 from dfplan.tools.errors import one_of
 from dfplan.train import checkpoint
@@ -34,8 +37,10 @@ class Actor:
             differences from the present observation.
 
     Attributes:
-        memory: tokens of history that a decision is shown, the present included.
-        longest: most that the model was trained to see.
+        memory: steps of history in the window, the present included.
+        longest: most that the model was trained to see there.
+        remembers: whether steps that have left the window still count.
+        keeps: env steps before the present that a decision asks for.
         ahead: env steps from the present to the end of the window.
         goal: the checkpoint's own, or None.
     """
@@ -59,21 +64,19 @@ class Actor:
         self.low = np.broadcast_to(np.asarray(limits[0], np.float64), shape)
         self.high = np.broadcast_to(np.asarray(limits[1], np.float64), shape)
         self.stride, self.goal = self.spec.stride, model.config.goal
+        limit, own = self.config.memory, model.denoiser.memory
         self.longest = model.config.levels.memory or model.config.horizon - 1
-        self.memory = min(self.config.memory or self.longest, self.longest)
+        self.memory = min(limit or self.longest, self.longest, self.config.recent if own else self.longest)
+        self.remembers = own is not None and (not limit or limit > self.memory)
         self.chunk = self.config.chunk or 2 * self.stride
         self.ahead = (model.config.horizon - self.memory + 1) * self.stride
-        self.guided = None
-        cost = self.config.own_cost() if cost is None else cost
-        if self.config.guidance and cost is not None:
-            self.guided = guide(
-                model.denoiser, cost, self.config.guidance, schedule=model.denoiser.schedule, spec=self.spec,
-                normalizer=model.normalizer,
-            )  # fmt: skip
-        elif self.config.guidance or cost is not None:
+        more = limit if self.remembers and limit else self.memory + self.ahead // self.stride
+        self.keeps = (more if self.remembers else self.memory - 1) * self.stride
+        self.cost = self.config.own_cost() if cost is None else cost
+        if bool(self.config.guidance) != (self.cost is not None):
             raise ValueError(
-                f"got guidance={self.config.guidance} and {'no' if cost is None else 'a'} cost, of which neither does "
-                "anything without the other; give both or none"
+                f"got guidance={self.config.guidance} and {'no' if self.cost is None else 'a'} cost, of which neither "
+                "does anything without the other; give both or none"
             )
         self._shown_by = self._sensors(sensors or {})
 
@@ -105,6 +108,11 @@ class Actor:
                 f"got tokens {[t.name for t in spec.tokens]} with stride {stride}, stack {spec.stack}, last lag "
                 f"{last.lag}; a policy needs observation tokens, then one of actions with stack = stride and lag = "
                 "stride - 1: see dfplan.train.imitate.imitation_config, or plan with dfplan.load"
+            )
+        if self.model.denoiser.memory is None and (self.config.stabilise or self.config.history_guidance):
+            raise ValueError(
+                f"got stabilise={self.config.stabilise}, history_guidance={self.config.history_guidance}; this model has "
+                "no memory: leave them out, or train one with model.carrier"
             )
         if self.config.chunk % stride and not self.config.stream:
             raise ValueError(
@@ -160,12 +168,13 @@ class Actor:
         clean: bool = True,
         goal: ArrayLike | None = None,
         ramp: Tensor | None = None,
-        state: State | None = None,
+        state: State | Remembered | None = None,
     ) -> Decision:
         """The actions that follow the committed ones.
 
         Args:
-            history: at least one observation; what is older than the memory is not used.
+            history: at least one observation; where the model remembers, all since what `state` took in, else what is
+                older than the memory is not used.
             committed: (B, C, A) actions of the env steps from the present on; None: none.
             noise: draws (B, T, D) on the CPU.
             clean: committed actions enter as known tokens, see `dfplan.known.committed`.
@@ -191,6 +200,7 @@ class Actor:
             self.decider.window(),
             self.past(history.observations.shape[1]),
         )
+        past, recall = self._remember(history, steps, state, noise)
         start = noise()
         if committed is not None:
             found = found | known.committed(window, committed, present, steps - 1, clean)
@@ -199,22 +209,59 @@ class Actor:
             found = found | known.given(window, self.model.config.goal_token, goal, where)
         found = known.noised(found, start, self.decider.schedule)
         if self.config.stream:
-            return self._stream(found, steps, start, noise, ramp, present)
+            return self._stream(found, steps, start, noise, ramp, present, recall, past)
         levels, whole = self._levels(steps, number)
-        x0, state = self._run(found, levels, self.config.temperature * start, noise, state)
-        return self._decision(x0, present, steps, number, whole * self.stride, levels.calls, None, state)
+        cached = state if isinstance(state, State) else None
+        x0, cached = self._run(found, levels, self.config.temperature * start, noise, recall, cached)
+        end = whole * self.stride
+        return self._decision(x0, present, steps, number, end, levels.calls, None, past or cached)
+
+    def _remember(
+        self, history: History, steps: int, state: State | Remembered | None, noise: Noise
+    ) -> tuple[Remembered | None, Recall | None]:
+        """What has left the window, and what the window can read of it."""
+        if not self.remembers:
+            return None, None
+        begin = history.elapsed - (steps - 1) * self.stride
+        before = state if isinstance(state, Remembered) else None
+        if self.config.memory:  # as far back as was asked for: taken in anew
+            first = max(0, begin // self.stride - (self.config.memory - self.memory))
+            before = Remembered(first, ())
+        now = remember(self.decider, history, begin, before, self.config, noise)
+        return now, recalled(self.decider, now)
+
+    def _denoiser(self, recall: Recall | None) -> Denoise | None:
+        """The model with what it remembers and what guides it; None: by itself."""
+        own, more = self.decider.denoiser, self.config.history_guidance
+        denoise = emphasised(own, recall, more)
+        if self.cost is None:
+            return denoise if more else None
+        return guide(
+            denoise, self.cost, self.config.guidance, schedule=own.schedule, spec=self.spec,
+            normalizer=self.model.normalizer,
+        )  # fmt: skip
 
     def _run(
-        self, found: Known, levels: ScheduleMatrix, x: Tensor, noise: Noise, state: State | None = None
-    ) -> tuple[Tensor, State | None]:
+        self, found: Known, levels: ScheduleMatrix, x: Tensor, noise: Noise, recall: Recall | None,
+        state: State | None = None,
+    ) -> tuple[Tensor, State | None]:  # fmt: skip
         def later() -> Tensor:
             return noise().to(self.decider.device)
 
-        return self.decider.run(found, levels, x, self.config, noise=later, denoise=self.guided, state=state)
+        return self.decider.run(
+            found,
+            levels,
+            x,
+            self.config,
+            noise=later,
+            denoise=self._denoiser(recall),
+            recall=recall,
+            state=state,
+        )
 
     def _decision(
         self, x0: Tensor, present: Array, past: int, number: int, end: int, calls: int, ramp: Tensor | None,
-        state: State | None,
+        state: State | Remembered | None,
     ) -> Decision:  # fmt: skip
         (tokens,) = self.decider.fetch(x0)
         actions = self.decider.read(tokens, "actions", present)
@@ -231,15 +278,16 @@ class Actor:
         last = min(-(-(committed + self.chunk) // self.stride), ahead.shape[1])
         busy = (ahead[:, :last] > 0).any(1)
         ahead = ahead[: int(busy.sum()) + 1]  # what is executed is clean by then
-        if self.decider.denoiser.causal and self.guided is None:
+        if self.decider.denoiser.causal and self.cost is None:
             ahead = torch.cat([ahead[:, :last], torch.ones(len(ahead), ahead.shape[1] - last)], 1)
         unfinished = (ahead[-1] > 0).nonzero()
         clean = int(unfinished[0]) if len(unfinished) else ahead.shape[1]
         return ScheduleMatrix(torch.cat([ahead[:, :1].expand(-1, past - 1), ahead], 1)), clean
 
     def _stream(
-        self, found: Known, past: int, start: Tensor, noise: Noise, ramp: Tensor | None, present: Array
-    ) -> Decision:
+        self, found: Known, past: int, start: Tensor, noise: Noise, ramp: Tensor | None, present: Array,
+        recall: Recall | None, state: Remembered | None,
+    ) -> Decision:  # fmt: skip
         """One network call: every future token moves one notch down the ramp, the present action becomes clean."""
         horizon, group = self.model.config.horizon, self.spec.group_size
         ahead = min(self.config.ramp, horizon - self.memory + 1)
@@ -251,9 +299,9 @@ class Actor:
         x, calls = (self.config.temperature * start).to(self.decider.device), 1
         if ramp is None:  # the first decision comes down from noise to the ramp
             rows = ScheduleMatrix(torch.maximum(levels[:1], 1 - torch.arange(ahead + 1)[:, None] / ahead))
-            x, _ = self._run(found, rows, x, noise)
+            x, _ = self._run(found, rows, x, noise, recall)
             calls += rows.calls
         else:
             x[:, begin : end - group] = ramp[:, group:]
-        x, _ = self._run(found, ScheduleMatrix(levels), x, noise)
-        return self._decision(x, present, past, 0, self.stride, calls, x[:, begin:end], None)
+        x, _ = self._run(found, ScheduleMatrix(levels), x, noise, recall)
+        return self._decision(x, present, past, 0, self.stride, calls, x[:, begin:end], state)

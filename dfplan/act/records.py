@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfplan.decide import Sampling, State
+from dfplan.nets.memory import Remembered
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -21,38 +22,52 @@ class ImitationConfig(Sampling):
     """How a policy looks back and acts.
 
     Attributes:
-        memory: steps of history shown, the present included; 0: as many as the model was trained to see.
+        memory: steps of history that decisions follow from, the present included; 0: as many as the model was trained
+            to look back on, which is the whole episode where it has a memory.
+        recent: of these the steps that are in the window itself, where the model has a memory for the others.
         chunk: env steps executed for each decision, a multiple of the model's stride; 0: two tokens.
         stream: decide every `stride` env steps with one network call, down a ramp of levels (`chunk` is not used).
         ramp: tokens of the future on that ramp; fewer follow the present more closely.
         steps: network calls for each token, not streaming.
         doubt: level at which tokens of a doubtful sensor enter; 1 leaves them out, 0 believes them.
+        stabilise: level that steps have at least when they are remembered: they are noised anew, so that small errors
+            of a long episode look like noise (Diffusion Forcing, section 3.3).
+        history_guidance: w in x0 = x0(window) + (1 + w) (x0(window, memory) - x0(window)): how much more than learned
+            what is remembered counts (history guidance, arXiv 2502.06764, section 3).
         guidance: nats per unit of the policy's `cost`; 0 does without.
         temperature: standard deviation of the noise that decisions begin with: 1 draws from what was learned, 0 gives
             the same answer to the same readings, about the mean.
     """
 
-    memory: int = 2
+    memory: int = 0
+    recent: int = 2
     chunk: int = 0
     stream: bool = False
     ramp: int = 2
     steps: int = 5
     doubt: float = 1.0
+    stabilise: float = 0.0
+    history_guidance: float = 0.0
     guidance: float = 0.0
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         super().__post_init__()
-        for name, low in (("memory", 0), ("chunk", 0), ("ramp", 1)):
+        for name, low in (("memory", 0), ("recent", 1), ("chunk", 0), ("ramp", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected {low} or more")
         if not self.guidance >= 0:
             raise ValueError(f"got guidance={self.guidance}, expected 0 or more nats per unit of cost")
         if not 0 <= self.temperature <= 1:
             raise ValueError(f"got temperature={self.temperature}, expected 0 (the mean) to 1 (a fair draw)")
-        if not 0 <= self.doubt <= 1:
-            raise ValueError(f"got doubt={self.doubt}, expected a level from 0 (believed) to 1 (left out)")
+        for name in ("doubt", "stabilise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"got {name}={getattr(self, name)}, expected a level from 0 (believed) to 1 (left out)"
+                )
+        if not self.history_guidance >= 0:
+            raise ValueError(f"got history_guidance={self.history_guidance}, expected 0 or more")
 
 
 def carried(rows: Array, trusted: Flags) -> Array:
@@ -74,11 +89,19 @@ class History:
         observations: (B, N, O) one per env step, the present last; in the units of the demonstrations.
         doubtful: (B, N, G - 1) True where an observation token is not to be trusted.
         done: (B, N - 1, A) the action executed after each observation but the last.
+        since: env steps from the start of the episode to the present, where older observations were left away; None:
+            there are none.
     """
 
     observations: Array
     doubtful: Flags
     done: Array
+    since: int | None = None
+
+    @property
+    def elapsed(self) -> int:
+        """Env steps from the start of the episode to the present."""
+        return self.observations.shape[1] - 1 if self.since is None else self.since
 
 
 @dataclass(frozen=True)
@@ -97,4 +120,4 @@ class Decision:
     raw: Array
     calls: int
     ramp: Tensor | None = field(default=None, repr=False)
-    state: State | None = field(default=None, repr=False)
+    state: State | Remembered | None = field(default=None, repr=False)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,22 @@ from dfplan.train.config import TrainConfig
 from dfplan.train.tokens import TokenWindows
 
 
+class Past(NamedTuple):
+    """What came before the windows of E episodes, for networks that remember.
+
+    Attributes:
+        x: (E, S, G, D) clean normalised steps from the episodes' beginning on.
+        level: (E, S, G).
+        noise: (E, S, G, D) standard normal.
+        ends: (E, W) steps that are over when a window begins; 0 where it is to do without them.
+    """
+
+    x: Tensor
+    level: Tensor
+    noise: Tensor
+    ends: Tensor
+
+
 class Batch(NamedTuple):
     """What one step is trained on.
 
@@ -23,12 +40,14 @@ class Batch(NamedTuple):
         level: (B, T).
         noise: (B, T, D) standard normal.
         scored: (B, T, D) how much the error of each number counts.
+        past: of the windows; None for networks without memory.
     """
 
     x: Tensor
     level: Tensor
     noise: Tensor
     scored: Tensor
+    past: Past | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +100,7 @@ class Batches:
         ahead = self._ahead or self._worker.submit(self._prepare)
         batch, self.streams = ahead.result()
         self._ahead = self._worker.submit(self._prepare)
-        return Batch(*(part.to(self._device, non_blocking=True) for part in batch))
+        return _each(batch, lambda part: part.to(self._device, non_blocking=True))
 
     def _now(self) -> Streams:
         return Streams(self._rng.bit_generator.state, self._generator.get_state())
@@ -89,7 +108,7 @@ class Batches:
     def _prepare(self) -> tuple[Batch, Streams]:
         batch = self._draw()
         if self._device.type == "cuda":
-            batch = Batch(*(part.pin_memory() for part in batch))
+            batch = _each(batch, Tensor.pin_memory)
         return batch, self._now()
 
     def _draw(self) -> Batch:
@@ -97,12 +116,32 @@ class Batches:
         group = config.spec.group_size
         present = levels.present(config.batch, config.horizon, generator)
         committed = levels.commit(present, config.horizon, generator)
-        x, inside, valid = self._windows.draw(self._rng, config.batch, config.longest_of, present.numpy())
-        each = 1 if levels.next_token else group  # the next token is one token of a step
-        level, scored = levels.sample(inside.repeat_interleave(group // each, 1), generator)
+        past = None
+        if config.model.carrier:
+            each = gcd(config.batch, config.per_episode)
+            starts, steps, ends = self._windows.within(self._rng, config.batch // each, each)
+            x, inside, valid = self._windows.at(starts, present.numpy())
+            past = self._past(steps, ends)
+        else:
+            x, inside, valid = self._windows.draw(self._rng, config.batch, config.longest_of, present.numpy())
+        width = 1 if levels.next_token else group  # the next token is one token of a step
+        level, scored = levels.sample(inside.repeat_interleave(group // width, 1), generator)
         noise = torch.randn(x.shape, generator=generator)
-        level = levels.spread(level, each, generator)
+        level = levels.spread(level, width, generator)
         level = levels.remember(level, present, committed, group, generator)
         # Padding is trained to be 0, because sampling feeds it back.
         valid = valid | (self._padding & valid.any(-1, keepdim=True))
-        return Batch(x, level, noise, (valid & scored.repeat_interleave(each, 1)[..., None]) * self._share)
+        counts = (valid & scored.repeat_interleave(width, 1)[..., None]) * self._share
+        return Batch(x, level, noise, counts, past)
+
+    def _past(self, steps: Tensor, ends: Tensor) -> Past:
+        levels, generator = self._config.levels, self._generator
+        forgot = torch.rand(ends.shape, generator=generator) < levels.forget
+        level = levels.past(steps.shape[:3], generator)
+        return Past(steps, level, torch.randn(steps.shape, generator=generator), ends * ~forgot)
+
+
+def _each(batch: Batch, to: Callable[[Tensor], Tensor]) -> Batch:
+    """The same with every tensor passed through `to`."""
+    past = None if batch.past is None else Past(*(to(part) for part in batch.past))
+    return Batch(to(batch.x), to(batch.level), to(batch.noise), to(batch.scored), past)

@@ -216,7 +216,13 @@ def read_settings(folder: Path, meta: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ValueError: naming the file and the key that does not fit.
     """
-    return from_dict(TrainConfig, {"act": meta.get("act", {}), **meta["train"]}, f"{folder}/config.json")
+    act: Any = meta.get("act", {})
+    older = "carrier" not in meta["train"].get(
+        "model", {}
+    )  # from before memory was a setting: 2 steps were meant
+    if older and isinstance(act, dict) and isinstance(policy := act.get("policy", {}), dict):
+        act = {**act, "policy": {"memory": 2, **policy}}
+    return from_dict(TrainConfig, {"act": act, **meta["train"]}, f"{folder}/config.json")
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

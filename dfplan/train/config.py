@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dfplan.denoiser import PARAMETERISATIONS, Denoiser
+from dfplan.nets.memory import CARRIERS, Memory
 from dfplan.nets.mlp import Perceptron
 from dfplan.nets.recurrent import Recurrent
 from dfplan.nets.transformer import Transformer
@@ -36,6 +37,11 @@ class ModelConfig:
         parameterisation: what the output means: `x0`, `eps` or `v`.
         noise: the noise schedule.
         fine: perceptron: resolution of small values, see `nets/mlp.py`; 0 for none.
+        carrier: perceptron: what carries the steps before its window: `attention` (all of them), `recurrent`,
+            `compressed` (older ones coarser), see `nets/memory.py`; empty for none.
+        carried: numbers of an entry of that memory.
+        reach: most steps of history that training shows, found from the demonstrations where it is 0; older ones are
+            read as if they were that old.
         own: settings of a network of one's own, which are kept with it.
     """
 
@@ -47,6 +53,9 @@ class ModelConfig:
     parameterisation: str = "x0"
     noise: NoiseSchedule = field(default_factory=NoiseSchedule)
     fine: float = 0.0
+    carrier: str = ""
+    carried: int = 128
+    reach: int = 0
     own: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,6 +76,15 @@ class ModelConfig:
             )
         if self.kind == "transformer" and self.width % self.heads:
             raise ValueError(f"got width={self.width}, heads={self.heads}; width must be a multiple of heads")
+        if not self.carrier:
+            return
+        one_of("carrier", self.carrier, CARRIERS)
+        _above_zero(self, "carried")
+        if self.kind != "perceptron" or self.carried % self.heads or self.reach < 0:
+            raise ValueError(
+                f"got carrier='{self.carrier}' with kind '{self.kind}', carried={self.carried}, heads={self.heads}, "
+                f"reach={self.reach}; expected kind 'perceptron', carried a multiple of heads, reach 0 or more"
+            )
 
     def build(self, spec: TrajectorySpec, horizon: int) -> Denoiser:
         """An untrained denoiser for `horizon` steps of `spec`.
@@ -104,7 +122,10 @@ def _recurrent(spec: TrajectorySpec, horizon: int, model: ModelConfig) -> nn.Mod
 
 def _perceptron(spec: TrajectorySpec, horizon: int, model: ModelConfig) -> nn.Module:
     valid = torch.from_numpy(spec.valid).repeat(horizon, 1)
-    return Perceptron(valid, model.width, model.layers, model.fine)
+    memory = None
+    if model.carrier:
+        memory = Memory(torch.from_numpy(spec.valid), model.carrier, model.carried, model.heads, model.fine)
+    return Perceptron(valid, model.width, model.layers, model.fine, memory, model.reach)
 
 
 NETWORKS: Mapping[str, Network] = {
@@ -135,6 +156,9 @@ class TrainConfig:
         steps: optimiser steps.
         batch: windows per step.
         longest_of: starts drawn for each window; the one with the most steps left in its episode is kept.
+        per_episode: windows drawn from each episode that is drawn (networks with a memory); fewer where `batch` is no
+            multiple of it.
+        through: steps of history that gradients go through; what is older is carried to them without.
         lr: peak learning rate (AdamW).
         weight_decay: AdamW weight decay.
         warmup: steps of linear warm-up; cosine to zero follows.
@@ -160,6 +184,8 @@ class TrainConfig:
     steps: int = 20000
     batch: int = 256
     longest_of: int = 1
+    per_episode: int = 16
+    through: int = 512
     lr: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 500
@@ -180,7 +206,8 @@ class TrainConfig:
         """
         one_of("loss weight", self.weight, WEIGHTS)
         one_of("precision", self.precision, ("fp32", "bf16"))
-        _above_zero(self, "horizon", "steps", "batch", "longest_of", "lr", "clip", "save_every", "log_every")
+        _above_zero(self, "horizon", "steps", "batch", "longest_of", "per_episode", "through", "lr", "clip")
+        _above_zero(self, "save_every", "log_every")
         for name in ("warmup", "weight_decay", "keep_every"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")

@@ -28,6 +28,10 @@ DEFAULTS: dict[str, Any] = {
 """What an imitation run starts from; a configuration's own settings replace these."""
 
 
+SHORT = 64
+"""Steps of the longest episode up to which all of them are kept for attention; above, older ones are compressed."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How demonstrations become tokens, where a configuration has no spec.
@@ -170,4 +174,17 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
     model = values.get("model", {})
     same = model.get("kind", DEFAULTS["model"]["kind"]) == DEFAULTS["model"]["kind"]
     merged["model"] = {**(DEFAULTS["model"] if same else {}), **model}
+    if merged["model"].get("kind", "") == "perceptron":
+        _remembering(merged, int((episodes.ends - episodes.starts).max()) // layout.span)
     return merged
+
+
+def _remembering(values: dict[str, Any], longest: int) -> None:
+    """Fill in the memory: none where the window shows whole episodes, else one that suits their length in steps."""
+    model = values["model"]
+    shown = values["levels"].get("memory", 0) or values["horizon"]
+    carrier = "" if longest < shown else "attention" if longest <= SHORT else "compressed"
+    model.setdefault("carrier", carrier)
+    if model["carrier"]:
+        model.setdefault("reach", longest)
+        values["levels"].setdefault("forget", 0.1)

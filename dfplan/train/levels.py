@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +72,7 @@ class Levels:
         memory: most steps so shown; 0 is any number.
         doubt: probability that, in such a window, the history of one kind of token is noisy over a random span: a
             sensor that is not to be trusted.
+        forget: probability that a window does without what came before it (networks with a memory).
         committed: probability that, in such a window, the actions of the present and some further steps are shown
             clean: the next ones are then decided while these are carried out.
     """
@@ -86,6 +88,7 @@ class Levels:
     history: float = 0.0
     memory: int = 0
     doubt: float = 0.0
+    forget: float = 0.0
     committed: float = 0.0
 
     def __post_init__(self) -> None:
@@ -95,7 +98,7 @@ class Levels:
             raise ValueError(
                 f"got mixture weights {dict(zip(SAMPLERS, weights, strict=True))}, expected some above 0, none below"
             )
-        for name in ("start_known", "goal_known", "masked_tail", "history", "doubt", "committed"):
+        for name in ("start_known", "goal_known", "masked_tail", "history", "doubt", "forget", "committed"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a probability from 0 to 1")
         if self.memory < 0:
@@ -138,6 +141,24 @@ class Levels:
         if not self.history:
             return torch.zeros(batch, dtype=torch.long)
         return torch.randint(min(self.memory or steps, steps), (batch,), generator=generator)
+
+    def past(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """(E, S, G) levels of what came before the windows.
+
+        With probability `doubt` some kinds of token are noisy over a random span, at one level or left out; in a
+        seventh of these episodes all else is a little noisy as well.
+        """
+        episodes, steps, group = shape
+        level = torch.zeros(episodes, steps, group)
+        if not self.doubt:
+            return level
+        draw = torch.rand(6, episodes, 1, 1, generator=generator)
+        kinds = torch.rand(episodes, 1, group, generator=generator) < 0.5
+        index, span = torch.arange(steps)[:, None], draw[:2].sort(0).values * steps
+        inside = (draw[2] < self.doubt) & (index >= span[0]) & (index < span[1]) & kinds
+        value = torch.where(draw[3] < 0.4, 1.0, draw[3])
+        level = torch.where(inside, value, level)
+        return torch.where(draw[4] < self.doubt / 7, torch.maximum(level, 0.5 * draw[5]), level)
 
     def commit(self, present: Tensor, steps: int, generator: torch.Generator) -> Tensor:
         """(B,) steps from the present on whose actions are shown; the last step is always left to decide."""

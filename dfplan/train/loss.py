@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dfplan.denoiser import Denoiser
+from dfplan.nets.memory import Recall
 from dfplan.noise import NoiseSchedule
 from dfplan.tools.errors import one_of
 
@@ -40,8 +41,9 @@ def weight(
 
 
 def denoising_loss(
-    denoiser: Denoiser, x: Tensor, level: Tensor, noise: Tensor, scored: Tensor, kind: str = "uniform"
-) -> Tensor:
+    denoiser: Denoiser, x: Tensor, level: Tensor, noise: Tensor, scored: Tensor, kind: str = "uniform",
+    recall: Recall | None = None,
+) -> Tensor:  # fmt: skip
     """Mean weighted squared error of x0 over what is scored.
 
     Args:
@@ -51,7 +53,8 @@ def denoising_loss(
         noise: (B, T, D) standard normal.
         scored: (B, T, D) how much the error of each number counts, 0 not at all.
         kind: one of `WEIGHTS`.
+        recall: what the windows can read of the steps before them.
     """
-    x0 = denoiser(denoiser.schedule.add_noise(x, level, noise), level)
+    x0 = denoiser.recalling(recall)(denoiser.schedule.add_noise(x, level, noise), level)
     w = weight(kind, level, denoiser.schedule, denoiser.parameterisation)[..., None] * scored
     return (w * (x0.float() - x).square()).sum() / scored.sum().clamp_min(1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,25 +58,27 @@ class TokenWindows:
         return copy.deepcopy(self.normalizer)
 
     def _parts(
-        self, got: Batch, present: NDArray[np.integer[Any]] | int
+        self, got: Batch, present: NDArray[np.integer[Any]] | int | None
     ) -> tuple[dict[str, NDArray[np.float32]], list[NDArray[np.bool_]]]:
         """Values (B, S, F, C) of each token, relative ones as differences from step `present`, and where valid.
 
-        Actions before the present are the ones that were executed, as they are when a policy looks back.
+        Actions before the present are the ones that were executed, as they are when a policy looks back. Where
+        `present` is None all steps are past, and each is told relative to itself.
         """
         parts: dict[str, NDArray[np.float32]] = {}
         valid: list[NDArray[np.bool_]] = []
         for token, source, columns in zip(self.spec.tokens, self.sources, self.columns, strict=True):
             parts[token.name] = got.arrays[source][..., columns]
             if source == "actions" and "executed" in got.arrays:
-                past = np.arange(parts[token.name].shape[1]) < np.reshape(present, (-1, 1))
+                last = np.inf if present is None else present
+                past = np.arange(parts[token.name].shape[1]) < np.reshape(last, (-1, 1))
                 executed = got.arrays["executed"][..., columns]
                 parts[token.name] = np.where(past[..., None, None], executed, parts[token.name])
             valid.append(np.asarray(got.valid[source].all(-1)))
             if token.name in self.spec.relative:
                 seen = got.arrays["observations"]
-                now = seen[np.arange(len(seen)), present, -1]
-                parts[token.name] -= self.spec.origin(token.name, now)[:, None, None]
+                own = seen if present is None else seen[np.arange(len(seen)), present][:, None]
+                parts[token.name] -= self.spec.origin(token.name, own[:, :, -1])[:, :, None]
         return parts, valid
 
     def draw(
@@ -91,10 +94,47 @@ class TokenWindows:
         """
         starts = rng.integers(0, len(self.windows), size=(longest_of, batch))
         left = self.episodes.ends[np.searchsorted(self.episodes.ends, starts, side="right")] - starts
-        starts = np.take_along_axis(starts, left.argmax(0)[None], 0)[0]
+        return self.at(np.take_along_axis(starts, left.argmax(0)[None], 0)[0], present)
+
+    def at(
+        self, starts: NDArray[np.int64], present: NDArray[np.integer[Any]] | int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The windows that begin at `starts` (B,) env steps of the whole set; see `draw`."""
         got = self.windows.gather(starts)
+        x, mask = self._packed(got, present)
+        return x, torch.from_numpy(got.inside), mask
+
+    def within(
+        self, rng: np.random.Generator, count: int, each: int
+    ) -> tuple[NDArray[np.int64], Tensor, Tensor]:
+        """Windows of whole episodes, and all that came before them.
+
+        An episode is drawn as often as it is long, a window anywhere in it.
+
+        Args:
+            rng: draws.
+            count: E episodes.
+            each: W windows of each.
+
+        Returns:
+            starts (E * W,) of the windows, those of one episode together; steps (E, S, G, D) from each episode's
+            beginning on, normalised, relative channels told relative to their own step; and ends (E, W), how many of
+            these steps are over when a window begins.
+        """
+        own = np.searchsorted(self.episodes.ends, rng.integers(0, len(self.windows), count), side="right")
+        begin, length = self.episodes.starts[own], (self.episodes.ends - self.episodes.starts)[own]
+        after = (rng.random((count, each)) * length[:, None]).astype(np.int64)
+        ends = after // self.spec.stride
+        steps = max(16, -(-int(ends.max()) // 16) * 16)  # few sizes, so that what depends on the size is kept
+        windows = replace(self.windows, frames=self.spec.frames(steps))
+        x, _ = self._packed(windows.gather(begin), None)
+        steps_of = x.unflatten(1, (steps, self.spec.group_size))
+        return (begin[:, None] + after).ravel(), steps_of, torch.from_numpy(ends)
+
+    def _packed(self, got: Batch, present: NDArray[np.integer[Any]] | int | None) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T, D) normalised, and where a value was recorded."""
         parts, valid = self._parts(got, present)
         x = self.normalizer.normalize(torch.from_numpy(self.spec.pack(parts)))
         mask = torch.from_numpy(np.stack(valid, 2))[..., None] & torch.from_numpy(self.spec.valid)
         mask = mask.flatten(1, 2)
-        return x * mask, torch.from_numpy(got.inside), mask
+        return x * mask, mask

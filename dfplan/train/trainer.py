@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from dfplan.data.episodes import Episodes
+from dfplan.nets.memory import Recall
 from dfplan.nets.normalize import Normalizer
 from dfplan.train import checkpoint
-from dfplan.train.batches import Batches, Streams
+from dfplan.train.batches import Batches, Past, Streams
 from dfplan.train.calibrate import calibrate
 from dfplan.train.config import TrainConfig, may_resume
 from dfplan.train.lock import alone
@@ -89,14 +90,14 @@ class Trainer:
     def train_step(self) -> dict[str, Tensor | float]:
         """One optimiser step; returns loss and gradient norm as tensors (no host sync)."""
         config = self.config
-        x, level, noise, scored = self.batches.draw()
+        x, level, noise, scored, past = self.batches.draw()
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(
             torch.device(self.device).type, torch.bfloat16, enabled=config.precision == "bf16"
         ):
-            loss = denoising_loss(self.model, x, level, noise, scored, config.weight)
+            loss = denoising_loss(self.model, x, level, noise, scored, config.weight, self._recall(past))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -106,6 +107,14 @@ class Trainer:
         with torch.no_grad():  # else every step is remembered in a graph that nobody asks for
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         return {"loss": loss.detach(), "grad_norm": norm, "lr": rate}
+
+    def _recall(self, past: Past | None) -> Recall | None:
+        """What the windows of a batch can read of the steps before them."""
+        memory = self.model.memory
+        if past is None or memory is None:
+            return None
+        noisy = self.model.schedule.add_noise(past.x, past.level, past.noise)
+        return memory.windows(noisy, past.level, past.ends, max(0, past.x.shape[1] - self.config.through))
 
     def run(self, log: Log | None = None) -> Iterator[int]:
         """Train to the end, saving as it goes; yields the step after each one.

@@ -16,7 +16,7 @@ from dfplan.deploy import CommittedPolicy, History, Monitor  # noqa: F401
 from dfplan.policies import Imitation, ImitationConfig
 
 ANSWERS = dict(np.load(Path(__file__).parent / "answers-0.1.npz"))
-CLOSE = 1e-5
+CLOSE = 3e-5  # recorded on a processor without AVX-512, whose kernels round otherwise: 1.1e-5 between the two
 OLD = {"memory": 2, "chunk": 0, "steps": 5, "temperature": 1.0}
 
 

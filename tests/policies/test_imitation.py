@@ -35,7 +35,7 @@ def model(request, tmp_path_factory):
     levels = {"independent": 0.3, "shared": 0.7, "history": 0.9, "memory": 3, "start_known": 0, "doubt": 0.3}
     config = imitation_config(
         demos(), span=SPAN, horizon=HORIZON, steps=3, batch=8, warmup=1, save_every=3, levels=levels,
-        model={"kind": request.param, "width": 32, "layers": 1, "heads": 2}, precision="fp32",
+        model={"kind": request.param, "width": 32, "layers": 1, "heads": 2, "carrier": ""}, precision="fp32",
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("model") / "checkpoint"
     for _ in Trainer(config, demos(), folder).run():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dfplan import act
 from dfplan.act import Actor
 from dfplan.decide import State, generator_of, noise_of
+from dfplan.nets.memory import Remembered
 from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
@@ -99,7 +100,7 @@ class CommittedPolicy:
     def reset(self, seed: int | None = 0) -> None:
         """Begin anew; the same seed draws the same noise."""
         self._generator = generator_of(seed)
-        self._state: State | None = None
+        self._state: State | Remembered | None = None
 
     def decide(self, history: History, committed: Array) -> Array:
         """The actions that follow the committed ones.

@@ -1,0 +1,68 @@
+"""What an `Actor` remembers of the steps that have left its window."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfplan import known
+from dfplan.act.records import History, ImitationConfig
+from dfplan.decide import Decider, Noise
+from dfplan.denoiser import Denoise, Denoiser
+from dfplan.nets.memory import Recall, Remembered
+
+
+@torch.no_grad()
+def remember(
+    decider: Decider, history: History, begin: int, before: Remembered | None, config: ImitationConfig, noise: Noise
+) -> Remembered:  # fmt: skip
+    """Take in the steps that are over before a window begins.
+
+    What is not in the history any more goes in as not known.
+
+    Args:
+        decider: of a model with a memory.
+        history: of B robots up to the present.
+        begin: env step, counted from the start of the episode, of the window's first observation.
+        before: what was remembered at an earlier decision of this episode; None: nothing.
+        config: the levels at which steps go in.
+        noise: draws (B, T, D), once for each step that is taken in.
+    """
+    memory, spec = decider.denoiser.memory, decider.spec
+    assert memory is not None
+    stride, group, window = spec.stride, spec.group_size, decider.window()
+    offset = history.elapsed - (history.observations.shape[1] - 1)  # env step of the history's first row
+    now = before or Remembered(0, ())
+    for step in range(now.steps, begin // stride):
+        seen = np.maximum(step * stride + np.arange(1 - spec.stack, 1), 0) - offset
+        done = step * stride + np.arange(stride) - offset
+        inside = np.maximum(seen, 0)
+        x = known.steps(
+            window, history.observations[:, inside][:, None], history.done[:, np.maximum(done, 0)][:, None]
+        )
+        flags = np.pad(history.doubtful[:, inside].any(1), ((0, 0), (0, 1)))
+        level = torch.from_numpy(flags).float() * config.doubt
+        level = level.clamp_min(config.stabilise) if seen[0] >= 0 else torch.ones_like(level)
+        noisy = decider.schedule.add_noise(x[:, 0], level, noise()[:, :group].cpu())
+        now = memory.add(now, noisy.to(decider.device), level.to(decider.device))
+    return now
+
+
+def recalled(decider: Decider, what: Remembered | None) -> Recall | None:
+    """What a window can read of it; None where there is nothing yet."""
+    memory = decider.denoiser.memory
+    return None if memory is None or what is None or not what.kept else memory.recall(what)
+
+
+def emphasised(own: Denoiser, recall: Recall | None, more: float) -> Denoise:
+    """A denoiser to which what is remembered counts 1 + `more` times as much as it does by itself."""
+    remembering = own.recalling(recall)
+    if not more or recall is None:
+        return remembering
+
+    def denoise(x: Tensor, level: Tensor) -> Tensor:
+        alone = own(x, level)
+        return alone + (1 + more) * (remembering(x, level) - alone)
+
+    return denoise
