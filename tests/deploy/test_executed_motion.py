@@ -25,6 +25,12 @@ def test_random_trouble_stays_inside_the_limits(kind, seed):
     assert "FAULT" not in [c.new for c in made.machine.changes]
 
 
+def test_the_message_under_way_is_known_after_others_that_looked_like_it():
+    (speed, push), made = random_drive("bursts", 1052)
+    assert speed <= LIMITS["bursts"][0] and push <= LIMITS["bursts"][1]
+    assert made.stats.counts["not carried out"]
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("jerk", JERKS)
 @pytest.mark.parametrize("lost", [0.04, 0.3])
@@ -151,6 +157,22 @@ def test_a_reading_tells_which_controller_did_not_get_the_last_message(joint):
     np.testing.assert_array_equal(made.state(204).position[stays], first.position[stays])
     others = [j for j in range(3) if j not in stays]
     assert (made.state(204).position[others] > first.position[others]).all()
+
+
+def test_a_stop_that_resembles_the_one_under_way_does_not_hide_it():
+    lim = limits(jerk=60)
+    made, at = under_way(lim)
+    arm = straight(lim, at, 198)  # what comes after it is lost
+    for begin in range(200, 214, 2):
+        faster = 6e-4 if begin == 204 else 0.2
+        rows, guard = [arm.state(begin + i) for i in range(3)], SafetyFilter(lim, 0.01)
+        rows[2] = Setpoint(rows[2].position, rows[2].velocity + faster, rows[2].acceleration)
+        guard.rewind(rows[2])
+        made.add(Course(begin, tuple(rows), guard.stop(), 0.01))
+        for seen in (begin + 1, begin + 3):
+            made.see(seen, arm.state(seen).position, seen)
+            assert not made.doubt
+    np.testing.assert_allclose(made.state(216).position, arm.state(216).position, atol=1e-9)
 
 
 def test_a_reading_that_nothing_explains_changes_nothing():

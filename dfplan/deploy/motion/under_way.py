@@ -20,8 +20,9 @@ _EARLY, _QUICK, _SLOWLY = 60, 0.15, 0.002
 """Readings of a moving joint that are learned from quickly; weight of a new one then, and later."""
 _LEAST = 1e-4  # s of lag
 _CLEARLY = 0.5  # an older message must fit so much better than the newest
-_KEPT, _SEARCHED, _REFUTED = 8, 50, 4
-"""Courses that are remembered; where none of them explains a reading; of those that are refuted and may still arrive."""
+_KEPT, _SEARCHED, _REFUTED, _ALIKE = 8, 50, 4, 4
+"""Courses that are remembered; where none of them explains a reading; of those that are refuted and may still arrive; older
+ones, for each controller, that explain it as well."""
 _SAME = 1e-6  # ticks
 _QUIET = 2.5  # intervals between readings after which the next one is missed
 
@@ -49,6 +50,7 @@ class UnderWay:
         self._push = limits.acceleration
         held = ~np.isfinite(limits.scale)  # a gripper is stopped by what it holds
         self._small = np.where(held, np.inf, _SMALL * limits.acceleration * dt**2)
+        self._judged = [group for group in self._groups if not held[group].all()]
         self._noise, self._lag, self._slack = limits.zeros(), limits.zeros(), limits.zeros() + _SLACK
         self._moved = limits.zeros()
         self._every, self._age, self._seen = max(1.0, interval / dt), 0.0, -np.inf
@@ -121,13 +123,22 @@ class UnderWay:
             self.doubt |= found is None
             lost |= found is not None and found is not newest
             self._now[i] = self._courses[-1] if found is None else self._follow(found, later, group)
-        if lost:
-            self._courses = [c for c in self._courses[:-_REFUTED] if c in self._now] + self._courses[
-                -_REFUTED:
-            ]
-        else:
-            self._courses = self._courses[-(_SEARCHED if self.doubt else _KEPT) :]
+        if not lost:
             self._learn(position - told.position, told.velocity)
+        self._forget(tick, position, _REFUTED if lost else _SEARCHED if self.doubt else _KEPT)
+
+    def _forget(self, tick: float, position: Array, count: int) -> None:
+        """All but the newest `count` courses, and those that fit a reading best.
+
+        Stops that begin on each other look alike for a while, so the newest that fits need not be the one under way.
+        """
+        old = self._courses[:-count]
+        off = [self._off(course.state(tick), position) for course in old]
+        alike: set[int] = set()
+        for group in self._judged:
+            fits = sorted((float(row[group].max()), i) for i, row in enumerate(off))
+            alike |= {i for far, i in fits[:_ALIKE] if far <= 1}
+        self._courses = [old[i] for i in sorted(alike)] + self._courses[-count:]
 
     def _follow(self, found: Course, later: list[Course], group: NDArray[np.int_]) -> Course:
         """The newest course that, one after the other, begins where `found` leads: nothing speaks against those."""
@@ -144,11 +155,16 @@ class UnderWay:
             if course.begin > tick + _SAME:
                 continue  # nothing of it shows yet
             told = course.state(tick)
-            off = np.abs(position - told.position + self._lag * told.velocity) / self._usual(told.velocity)
+            off = self._off(told, position)
             rows.append((course, told, off))
             if (off <= 1).all():
                 break
         return rows
+
+    def _off(self, told: Setpoint, position: Array) -> Array:
+        """(J,) how far off a reading is, in units of what is usual."""
+        error = position - told.position + self._lag * told.velocity
+        return np.abs(error) / self._usual(told.velocity)
 
     @staticmethod
     def _fit(rows: list[tuple[Course, float]]) -> Course | None:
