@@ -14,7 +14,6 @@ from dfplan.deploy.recording.recording import Name, Recording
 from dfplan.deploy.recording.sampler import Sampler
 from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.robot.mapping import load_mapping
-from dfplan.deploy.robot.tables import Source
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
 from dfplan.deploy.ros import messages as ros
 from dfplan.tools.clock import FakeClock
@@ -116,18 +115,14 @@ class Bag:
         for source in self.mapping.sources:
             if source.topic == topic:
                 kind = self._types[source.name]
-                self._hear(source, ros.to_reading(source.name, kind, source.names, message, received))
+                r = ros.to_reading(source.name, kind, source.names, message, received)
+                if source.kind == "joint_state":
+                    self._joints.setdefault(source.name, set()).update(r.names)
+                if self.mapping.concerns(source.name, r.names):
+                    self._newest[source.name] = r
         for command in self.mapping.commands:
             if command.topic == topic and command.kind in MESSAGES:
                 self._said.append((command, message, self._sim_now if self._sim else 1e-9 * time))
-
-    def _hear(self, source: Source, r: Reading) -> None:
-        """Keep a reading, unless it is of somebody else's joints."""
-        if source.kind == "joint_state":
-            self._joints.setdefault(source.name, set()).update(r.names)
-            if not set(self.mapping.needed(source.name)).intersection(r.names):
-                return
-        self._newest[source.name] = r
 
     def check(self) -> None:
         """Raise, after the bag was played, unless each joint that is needed was in it.
@@ -136,7 +131,7 @@ class Bag:
             ValueError: with the nearest name.
         """
         for source in self.mapping.sources:
-            for name in self.mapping.needed(source.name) if source.name in self._joints else ():
+            for name in self.mapping.needed[source.name] if source.name in self._joints else ():
                 one_of(f"joint on {source.topic} of {self.path}", name, sorted(self._joints[source.name]))
 
     def commands(self) -> list[Said]:

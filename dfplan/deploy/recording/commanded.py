@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.deploy.robot.body import Body
-from dfplan.deploy.robot.limits import JointLimits
 from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.robot.observe import Measured
 from dfplan.deploy.robot.tables import Command
@@ -62,24 +61,19 @@ class Setpoints:
     def __init__(self, mapping: RobotMapping, body: Body) -> None:
         """Nobody has commanded anything yet."""
         self.counts: Counter[str] = Counter()
-        self._limits: JointLimits = body.limits
-        self._unit = dict(zip(body.limits.names, body.unit.tolist(), strict=True))
+        self._names, self._unit = body.limits.names, body.unit
         self._moves: dict[tuple[str, ...], _Move] = {}
 
     def hear(self, said: Said, measured: Measured | None) -> None:
         """Take a message; `measured` is where a joint that was never commanded starts from."""
         command, message, now = said
         try:
-            move = (
-                self._jump(command, message, now)
-                if command.kind == "position"
-                else self._follow(command, message, now, measured)
-            )
+            if command.kind == "position":
+                self._moves[command.joints] = self._jump(command, message, now)
+            elif set(command.joints).intersection(ros.take(message, "joint_names")):
+                self._moves[command.joints] = self._follow(command, message, now, measured)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.counts[f"{command.topic}: {error}"] += 1
-            return
-        if move is not None:
-            self._moves[command.joints] = move
 
     def forget(self) -> None:
         """Nobody has commanded anything."""
@@ -87,36 +81,33 @@ class Setpoints:
 
     def at(self, time: float) -> Array:
         """(J,) setpoints in rad or m at `time`, s on the robot's clock; NaN where nobody has commanded."""
-        out = np.full(len(self._limits.names), np.nan)
+        out = np.full(len(self._names), np.nan)
         for joints, move in self._moves.items():
-            out[[self._limits.names.index(name) for name in joints]] = move.at(time)[0]
+            out[self._columns(joints)] = move.at(time)[0]
         return out
+
+    def _columns(self, joints: tuple[str, ...]) -> list[int]:
+        return [self._names.index(name) for name in joints]
 
     def _jump(self, command: Command, message: Any, now: float) -> _Move:
         """A single position, which is valid at once."""
         values = ros.numbers(list(ros.take(message, "data")))
         if len(values) != len(command.joints):
             raise ValueError(f"{len(values)} numbers, expected {len(command.joints)}")
-        row = (values * [self._unit[name] for name in command.joints])[None]
-        return _Move(_path(command.joints, np.zeros(1), row, np.zeros_like(row), now), True)
+        return _stand(command, values * self._unit[self._columns(command.joints)], now)
 
-    def _follow(self, command: Command, message: Any, now: float, measured: Measured | None) -> _Move | None:
-        """A trajectory, from the setpoint under way on; None for one to other joints."""
+    def _follow(self, command: Command, message: Any, now: float, measured: Measured | None) -> _Move:
+        """A trajectory, from the setpoint under way on."""
         names = list(ros.take(message, "joint_names"))
         missing = [name for name in command.joints if name not in names]
-        if len(missing) == len(command.joints):
-            return None
         if missing:
             raise ValueError(f"without joint '{missing[0]}'")
         stamp = ros.seconds(ros.take(message, "header.stamp")) or now
         points = list(ros.take(message, "points"))
         if not points:  # the stop of ROS 1
-            position, speed = self._start(command, now, measured)
-            return _Move(
-                _path(command.joints, np.zeros(1), position[None], np.zeros_like(speed)[None], now), True
-            )
+            return _stand(command, self._start(command, now, measured)[0], now)
         columns = [names.index(name) for name in command.joints]
-        unit = np.array([self._unit[name] for name in command.joints])
+        unit = self._unit[self._columns(command.joints)]
         times = np.array([ros.seconds(ros.take(p, "time_from_start")) for p in points])
         rows = np.stack([ros.numbers(ros.take(p, "positions"))[columns] for p in points]) * unit
         given = [ros.numbers(ros.take(p, "velocities")) for p in points]
@@ -129,7 +120,7 @@ class Setpoints:
             times = np.append(0.0, times)
             rows, speeds = np.vstack([position, rows]), np.vstack([speed, speeds])
         speeds[-1] = 0.0  # a controller refuses one that does not end at rest, unless told otherwise
-        return _Move(_path(command.joints, times, rows, speeds, stamp), linear)
+        return _move(command, times, rows, speeds, stamp, linear)
 
     def _start(self, command: Command, time: float, measured: Measured | None) -> tuple[Array, Array]:
         """Where a new motion begins: the setpoint under way, else where the joints are."""
@@ -137,12 +128,17 @@ class Setpoints:
             return self._moves[command.joints].at(time)
         if measured is None:
             raise ValueError("before the first joint state")
-        columns = [self._limits.names.index(name) for name in command.joints]
-        return measured.position[columns], np.zeros(len(columns))
+        position = measured.position[self._columns(command.joints)]
+        return position, np.zeros_like(position)
 
 
-def _path(names: tuple[str, ...], times: Array, rows: Array, speeds: Array, stamp: float) -> JointTrajectory:
-    return JointTrajectory(names, times + 1.0, rows, speeds, stamp - 1.0, np.inf)
+def _stand(command: Command, position: Array, now: float) -> _Move:
+    return _move(command, np.zeros(1), position[None], np.zeros((1, len(position))), now, True)
+
+
+def _move(command: Command, times: Array, rows: Array, speeds: Array, stamp: float, linear: bool) -> _Move:
+    path = JointTrajectory(command.joints, times + 1.0, rows, speeds, stamp - 1.0, np.inf)
+    return _Move(path, linear)
 
 
 def listen(transport: Transport, mapping: RobotMapping) -> Commands:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -67,12 +69,19 @@ class Mapping:
         found = one_of("source", name, [s.name for s in self.sources])
         return next(s for s in self.sources if s.name == found)
 
-    def needed(self, source: str) -> tuple[str, ...]:
-        """Joints or numbers that a source must have: those of its sensors, and of the state all that are commanded."""
-        names = [n for s in self.policy.observation if s.source == source for n in s.names]
-        if source == self.robot.state:
-            names += [joint.name for joint in self.robot.joints]
-        return tuple(dict.fromkeys(names))
+    @cached_property
+    def needed(self) -> dict[str, tuple[str, ...]]:
+        """Source -> what it must have: joints or numbers of its sensors, and of the state all that are commanded."""
+        names: dict[str, list[str]] = {source.name: [] for source in self.sources}
+        for sensor in self.policy.observation:
+            names[sensor.source] += sensor.names
+        names[self.robot.state] += [joint.name for joint in self.robot.joints]
+        return {source: tuple(dict.fromkeys(row)) for source, row in names.items()}
+
+    def concerns(self, source: str, names: Iterable[str]) -> bool:
+        """Whether a message with these names is for a source: with none of those it needs it is somebody else's."""
+        needed = self.needed[source]
+        return not needed or not set(needed).isdisjoint(names)
 
 
 def load_mapping(path: str | os.PathLike[str]) -> Mapping:

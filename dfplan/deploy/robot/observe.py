@@ -61,7 +61,6 @@ class Assembler:
         self.counts: Counter[str] = Counter()
         self._newest: dict[str, Reading] = {}
         self._before: dict[str, Reading] = {}
-        self._needs = {s.name: mapping.needed(s.name) for s in mapping.sources}
 
     def update(self, readings: Iterable[Reading]) -> None:
         """Take what is newer than what there is.
@@ -70,14 +69,13 @@ class Assembler:
         of them but not all is counted as `missing` and not taken, so that the source grows old.
         """
         for r in readings:
-            name = one_of("source", r.source, self._needs)
+            name = one_of("source", r.source, self.mapping.needed)
             last = self._newest.get(name)
             if last is r or (last is not None and (r.received < last.received or r.stamp < last.stamp)):
                 continue
-            needed = self._needs[name]
-            missing = set(needed).difference(r.names)
-            if missing and len(missing) == len(needed):
+            if not self.mapping.concerns(name, r.names):
                 continue
+            missing = set(self.mapping.needed[name]).difference(r.names)
             flaw = "missing" if missing else "not finite" if not self._finite(r) else ""
             if flaw:
                 self.counts[f"{name}: {flaw}"] += 1

@@ -218,7 +218,6 @@ class RosTransport:
     def _heard(self, source: Source) -> Callable[[Any, float], None]:
         """Keep the newest message of a source; one with none of the names it needs is somebody else's."""
         kind = self._types[source.name]
-        needed = set(self.mapping.needed(source.name)) if source.kind == "joint_state" else set()
 
         def heard(message: Any, received: float) -> None:
             try:
@@ -227,9 +226,8 @@ class RosTransport:
                 self.counts[f"{source.name}: not readable"] += 1
                 _LOG.debug("source '%s': %s", source.name, error)
                 return
-            if needed and not needed.intersection(r.names):
-                return
-            self._latest[source.name] = r
+            if self.mapping.concerns(source.name, r.names):
+                self._latest[source.name] = r
 
         return heard
 
