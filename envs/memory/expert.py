@@ -76,23 +76,26 @@ class Expert(ABC, Generic[Env]):
 class Mischief:
     """What goes wrong in a demonstration, so that it shows how to recover; more than half of them have some.
 
-    The hand drifts off for short spells, things are moved, and a closed gripper slips open. Nothing of it depends on
-    what is to be remembered.
+    The hand drifts off for short spells, things are moved, a closed gripper slips open and an open one closes for a
+    moment, each up to twice. Nothing of it depends on what is to be remembered.
     """
 
-    def __init__(self, rng: np.random.Generator, moves: float = 0.0, slips: float = 0.0) -> None:
+    def __init__(
+        self, rng: np.random.Generator, drifts: float = 0.03, moves: float = 0.0, slips: float = 0.0
+    ) -> None:
         """Draw how often.
 
         Args:
             rng: of all that is drawn.
+            drifts: chance that the hand begins to drift off, per env step.
             moves: chance that a thing is moved, per env step.
-            slips: chance that the closed gripper slips, per env step.
+            slips: chance that the gripper does what was not asked of it, per env step.
         """
         self._rng = rng
-        some = rng.random() < 0.6
-        self._often = (0.025 * some, moves * some, slips * some)
+        some = rng.random() < 0.7
+        self._often = (drifts * some, moves * some, slips * some)
         self._spell, self._age, self._push = 0, 0, np.zeros(2)
-        self._slip, self._left = 0, 2
+        self._grip, self._last, self._left = 0.0, 0, {True: 2, False: 2}
 
     def meddle(self, env: PlanarEnv, command: Array, step: int) -> Array:
         """Disturb the scene; the action (A,) to execute instead of `command` (A,) in env step `step`."""
@@ -107,9 +110,11 @@ class Mischief:
             self._age += 1
         if drawn[1] < self._often[1]:
             env.displace(self._rng, float(self._rng.uniform(0.03, 0.10)))
-        if len(executed) > 2:
-            if self._left and executed[2] > 0 and drawn[2] < self._often[2]:
-                self._left, self._slip = self._left - 1, int(self._rng.integers(2, 6))
-            if self._slip:
-                executed[2], self._slip = -1.0, self._slip - 1
+        if drawn[2] < self._often[2] and step >= self._last:
+            closing = bool(executed[2] > 0)
+            if self._left[closing]:
+                self._left[closing] -= 1
+                self._grip, self._last = -float(executed[2]), step + int(self._rng.integers(2, 6))
+        if step < self._last:
+            executed[2] = self._grip
         return np.clip(executed, -1.0, 1.0)

@@ -107,7 +107,9 @@ class RememberColorEnv(PlanarEnv):
         if "hand" in options:
             self.x, self.y = _inside("hand", options["hand"])
         if "cubes" in options:
-            cubes = numbers("cubes", np.ravel(options["cubes"]), 2 * count).reshape(count, 2)
+            cubes = numbers("cubes", np.ravel(np.array(options["cubes"], object)), 2 * count).reshape(
+                count, 2
+            )
             self.cubes = [_inside("cubes", cube) for cube in cubes]
 
     def reach(self, axis: int) -> tuple[float, float]:
@@ -178,7 +180,7 @@ class RememberColorEnv(PlanarEnv):
 
     def mischief(self, rng: np.random.Generator) -> Mischief:
         """The hand drifts off; a cube is moved."""
-        return Mischief(rng, moves=0.02)
+        return Mischief(rng, drifts=0.06, moves=0.03)
 
     def sketch(self) -> Sketch:
         """What is seen now."""
@@ -192,10 +194,13 @@ class RememberColorEnv(PlanarEnv):
         return sketch
 
 
-def _whole(what: str, value: Any, low: int, high: float = float("inf")) -> None:
+def _whole(what: str, value: Any, low: int, high: int | None = None) -> None:
     """Refuse what is not a whole number in range."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        raise ValueError(f"got {what}={value!r}, expected a whole number, {low} to {high}")
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        raise ValueError(
+            f"got {what}={value!r}, expected a whole number, {low} {'or more' if high is None else f'to {high}'}"
+        )
 
 
 def _inside(what: str, value: Any) -> Point:
