@@ -53,11 +53,7 @@ class Raw:
 
 
 def assemble(raw: Raw, *, dt: float | None, name: str | None, allow_nan: bool) -> Episodes:
-    """Give episodes of what a reader found.
-
-    Raises:
-        ValueError: a key that is not there, a time step that nobody knows, or a number that is not finite.
-    """
+    """Give episodes of what a reader found; a key that is not there or an unknown time step is refused."""
     for key in (*raw.obs, *raw.action):
         one_of(f"key for {raw.path}", key, raw.arrays)
     carried = raw.carried
@@ -65,9 +61,9 @@ def assemble(raw: Raw, *, dt: float | None, name: str | None, allow_nan: bool) -
     if step is None:
         raise UnknownTimeStep(raw.path, name or raw.name)
     arrays, columns = _columns(raw)
-    info = {
-        key: value for key, value in carried.get("info", {}).items() if not raw.chosen or key not in _COLUMNS
-    }
+    info = dict(carried.get("info", {}))
+    if raw.chosen:
+        info = {key: value for key, value in info.items() if key not in _COLUMNS}
     info |= raw.info
     if raw.chosen or not carried:
         info |= columns
@@ -120,11 +116,7 @@ def carry(episodes: Episodes, arrays: Mapping[str, str], without: Sequence[str] 
 
 
 def require_carried(path: Path, value: Any) -> dict[str, Any]:
-    """`value`, if it is what `carry` makes.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """`value`, if it is what `carry` makes."""
     maps = isinstance(value, dict) and all(isinstance(value.get(key), dict) for key in ("arrays", "info"))
     if not maps or not isinstance(value.get("dt"), float | int) or not isinstance(value.get("name"), str):
         raise ValueError(
@@ -134,21 +126,13 @@ def require_carried(path: Path, value: Any) -> dict[str, Any]:
 
 
 def numeric(episodes: Episodes, path: Path) -> tuple[Arrays, list[str]]:
-    """Arrays that a file can hold, and a sentence for each that it cannot.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
+    """Arrays that a file can hold, all finite, and a sentence for each that it cannot."""
     arrays = {key: np.asarray(array) for key, array in episodes.arrays.items()}
     kept = {key: array for key, array in arrays.items() if array.dtype.kind in "fiub"}
     require_finite(path, kept)
-    notes = [
-        f"'{key}' is left out: dtype {array.dtype} is not a number"
-        for key, array in arrays.items()
-        if key not in kept
-    ]
-    left_out = episodes.info.get("left_out")
-    if left_out:
+    rest = {key: array.dtype for key, array in arrays.items() if key not in kept}
+    notes = [f"'{key}' is left out: dtype {dtype} is not a number" for key, dtype in rest.items()]
+    if left_out := episodes.info.get("left_out"):
         notes.append(f"not in the episodes, so not written: {', '.join(left_out)} (pictures, video or text)")
     return kept, notes
 
@@ -158,12 +142,8 @@ def spans_of(episodes: Episodes, target: str, default: str) -> Spans:
     columns = math.prod(episodes.arrays[target].shape[1:])
     stated = episodes.info.get("groups" if target == "observations" else "action_groups", {})
     spans = sorted(([int(a), int(b)], str(key)) for key, (a, b) in stated.items())
-    edges = [0, *(span[1] for span, _ in spans)]
-    if (
-        not spans
-        or edges[-1] != columns
-        or any(span[0] != e for (span, _), e in zip(spans, edges, strict=False))
-    ):
+    begins, ends = [span[0] for span, _ in spans], [span[1] for span, _ in spans]
+    if not spans or [*begins, columns] != [0, *ends]:
         return {default: [0, columns]}
     return {key: span for span, key in spans}
 
@@ -197,11 +177,7 @@ def join_columns(parts: Mapping[str, NDArray[np.generic]]) -> tuple[NDArray[np.g
 
 
 def require_finite(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Raise unless all numbers are finite.
-
-    Raises:
-        ValueError: naming the file, the array and its first bad row.
-    """
+    """Raise unless all numbers are finite; the error names the file, the array and its first bad row."""
     for key, array in arrays.items():
         bad = bad_rows(array)
         if len(bad):
@@ -212,11 +188,7 @@ def require_finite(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> Non
 
 
 def require_ends(path: Path, ends: NDArray[np.generic], key: str) -> NDArray[np.int64]:
-    """Episode ends (E,) as int64, rising from above 0.
-
-    Raises:
-        ValueError: naming the file and the first bad row.
-    """
+    """Episode ends (E,) as int64, rising from above 0; the error names the first bad row."""
     if ends.ndim != 1 or ends.dtype.kind not in "iu" or len(ends) == 0:
         raise ValueError(
             f"{path}: '{key}' has shape {ends.shape} and dtype {ends.dtype}, expected (E,) integers"

@@ -81,11 +81,7 @@ def _discard(part: Path) -> None:
 
 
 def _receive(url: str, part: Path, timeout: float) -> None:
-    """One request: append the missing rest to `part`, or write it anew where the server cannot resume.
-
-    Raises:
-        OSError, http.client.HTTPException: the connection fails or ends early.
-    """
+    """One request: append the missing rest to `part`, or write it anew where the server cannot resume."""
     have = _size(part) if _tag(part).exists() else 0
     headers = {"User-Agent": "dfplan", "Accept-Encoding": "identity"}
     if have:
@@ -141,13 +137,13 @@ def _check(url: str, part: Path, sha256: str | None) -> None:
         raise OSError(f"{url}: the server sent something that is not HDF5 (a login or error page?)")
     if sha256 is None:
         return
-    digest = hashlib.sha256()
+    got = hashlib.sha256()
     with part.open("rb") as file:
         while block := file.read(_BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != sha256.lower():
+            got.update(block)
+    if got.hexdigest() != sha256.lower():
         _discard(part)
         raise ValueError(
-            f"{url}: got SHA-256 {digest.hexdigest()}, expected {sha256.lower()}; the download was deleted: "
+            f"{url}: got SHA-256 {got.hexdigest()}, expected {sha256.lower()}; the download was deleted: "
             "try again, and if it repeats, the published file has changed"
         )

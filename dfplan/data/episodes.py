@@ -39,11 +39,7 @@ class Episodes:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a set of episodes.
-
-        Raises:
-            ValueError: naming the array, what it is and what it should be.
-        """
+        """Refuse what cannot be a set of episodes."""
         if "observations" not in self.arrays:
             raise ValueError(
                 f"{self.name}: got arrays {sorted(self.arrays)}, expected 'observations' among them"

@@ -15,11 +15,7 @@ from typing import Any
 
 
 def read_json(path: Path, text: str | bytes, what: str) -> dict[str, Any]:
-    """Parse a JSON object.
-
-    Raises:
-        ValueError: naming the file and what in it is not a JSON object.
-    """
+    """Parse a JSON object; the error names the file and what in it is none."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -32,35 +28,20 @@ def read_json(path: Path, text: str | bytes, what: str) -> dict[str, Any]:
 
 
 def require_path(path: str | PathLike[str]) -> Path:
-    """`path`, if there is something.
-
-    Raises:
-        FileNotFoundError: there is nothing.
-    """
+    """`path`, if there is something; else FileNotFoundError."""
     found = Path(path).expanduser()
     if not found.exists():
         raise FileNotFoundError(f"{found}: no such file or folder; check the path")
     return found
 
 
-ZIP_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    UnicodeDecodeError,
-)
+_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError)
+ZIP_DAMAGE = (*_ERRORS, NotImplementedError, RuntimeError, UnicodeDecodeError)
 """What zipfile raises for a damaged archive: the directory, entries and their data differ."""
 
 
 def zip_names(path: Path) -> list[str]:
-    """Names in a zip; none where `path` is not one.
-
-    Raises:
-        ValueError: it is cut short or damaged.
-    """
+    """Names in a zip; none where `path` is not one."""
     if not begins(path, b"PK"):
         return []
     with open_zip(path) as file:
@@ -76,11 +57,7 @@ def begins(path: Path, signature: bytes) -> bool:
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """Open a zip for reading.
-
-    Raises:
-        ValueError: it is none, or is cut short or damaged.
-    """
+    """Open a zip for reading; ValueError where it is none, or is cut short or damaged."""
     try:
         return zipfile.ZipFile(path)
     except ZIP_DAMAGE as error:

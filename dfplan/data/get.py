@@ -148,12 +148,7 @@ def _make(
 
 
 def _download(name: str, home: Path, sha256: str | None, say: Callable[[str], None]) -> Path:
-    """Fetch a D4RL file, or a Minari set through Minari.
-
-    Raises:
-        OSError, ImportError: why it cannot be had from the network.
-        ValueError: the file differs from `sha256`.
-    """
+    """Fetch a D4RL file, or a Minari set through Minari; OSError or ImportError says why it cannot be had."""
     if name in D4RL_URLS:
         url = D4RL_URLS[name]
         say(f"{name}: not on this machine; trying {url}")
@@ -174,11 +169,7 @@ def _download(name: str, home: Path, sha256: str | None, say: Callable[[str], No
 
 
 def _generate(generator: Generator, target: Path) -> Path:
-    """Run a generator on a temporary name and put the whole file in place.
-
-    Raises:
-        ValueError: the generator wrote no file.
-    """
+    """Run a generator on a temporary name and put the whole file in place."""
     part = target.with_name(f".part-{target.name}")
     try:
         generator(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from dfplan.data.get import Generator
 from dfplan.data.inspect_checks import GUESSES, PROBLEMS, columns_of, left_out
 from dfplan.data.load import locate
 from dfplan.data.sources import UnknownTimeStep
+from dfplan.tools.serialize import to_dict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,15 +95,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the data, as JSON values."""
-        kept = {
-            key: getattr(self, key) for key in self.__dataclass_fields__ if key not in ("episodes", "arrays")
-        }
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()} | {
-            "arrays": [
-                {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(array).items()}
-                for array in self.arrays
-            ]
-        }
+        values = to_dict(replace(self, episodes=None))
+        del values["episodes"]
+        return values
 
 
 def inspect(
@@ -131,25 +126,21 @@ def inspect(
     if isinstance(source, Episodes):
         return _report(source.name, source, str(source.info.get("format", "episodes")), [], True)
     path, name = locate(source, generators)
-    text = str(name or path)
+    text, form, problems = str(name or path), "none", []
     try:
         form = detect(path, options.pop("read_as", None))
-    except ValueError as error:
-        return Report(text, "none", "", "", None, (), (), (str(error),), (), ())
-    if "allow_nan" in options_of(format_named(form).read):
-        options.setdefault("allow_nan", True)
-    timed, problems = True, []
-    try:
+        if "allow_nan" in options_of(format_named(form).read):
+            options.setdefault("allow_nan", True)
         try:
             episodes = read_as(form, path, options)
         except UnknownTimeStep as error:
-            timed, problems = False, [str(error)]
+            problems = [str(error)]
             episodes = read_as(form, path, {**options, "dt": 1.0})
     except ValueError as error:
         if "option for" in str(error):
             raise
         return Report(text, form, "", "", None, (), (), (str(error),), (), ())
-    return _report(text, episodes, form, problems, timed)
+    return _report(text, episodes, form, problems, timed=not problems)
 
 
 def _report(text: str, episodes: Episodes, form: str, problems: list[str], timed: bool) -> Report:
@@ -162,24 +153,16 @@ def _report(text: str, episodes: Episodes, form: str, problems: list[str], timed
         rows, names = columns_of(episodes, key)
         finite = np.isfinite(rows)
         low, high = np.where(finite, rows, np.inf).min(0), np.where(finite, rows, -np.inf).max(0)
-        shape = tuple(np.asarray(array).shape[1:])
-        arrays.append(
-            Column(key, shape, str(array.dtype), tuple(names), tuple(low.tolist()), tuple(high.tolist()))
-        )
+        shape = tuple(array.shape[1:])
+        spans = tuple(low.tolist()), tuple(high.tolist())
+        arrays.append(Column(key, shape, str(array.dtype), tuple(names), *spans))
     found = [*problems, *info.get("warnings", ()), *(line for check in PROBLEMS for line in check(episodes))]
-    return Report(
-        text,
-        form,
-        str(info.get("version", "")),
-        episodes.name,
-        episodes.dt if timed else None,
-        tuple((episodes.ends - episodes.starts).tolist()),
-        tuple(arrays),
-        tuple(found),
-        tuple(line for check in GUESSES for line in check(episodes)),
-        (*info.get("notes", ()), *left_out(episodes)),
-        episodes,
-    )
+    guesses = tuple(line for check in GUESSES for line in check(episodes))
+    dt, version = episodes.dt if timed else None, str(info.get("version", ""))
+    lengths = tuple((episodes.ends - episodes.starts).tolist())
+    notes = (*info.get("notes", ()), *left_out(episodes))
+    head = (text, form, version, episodes.name, dt, lengths)
+    return Report(*head, tuple(arrays), tuple(found), guesses, notes, episodes)
 
 
 def inspect_figure(source: Report | Episodes, episode: int = 0) -> Figure:
@@ -210,16 +193,14 @@ def inspect_figure(source: Report | Episodes, episode: int = 0) -> Figure:
     panels[0, 0].set(title="Episode length", xlabel="env steps", ylabel="episodes")
     total = np.sort(lengths)[::-1].cumsum() / lengths.sum()
     panels[0, 1].plot(np.arange(1, len(total) + 1), 100 * total, color=BLUE)
-    panels[0, 1].set(
-        title="Share of the longest episodes", xlabel="episodes", ylabel="% of all env steps", ylim=(0, 102)
-    )
+    panels[0, 1].set(title="Share of the longest episodes", xlabel="episodes", ylabel="% of all env steps")
+    panels[0, 1].set_ylim(0, 102)
     begin, end = int(episodes.starts[episode]), int(episodes.ends[episode])
     time = np.arange(end - begin) * (episodes.dt if timed else 1)
     for row, key in enumerate(keys, 1):
         rows, names = columns_of(episodes, key)
-        low, first, last, high = np.nanquantile(
-            np.where(np.isfinite(rows), rows, np.nan), [0, 0.01, 0.99, 1], axis=0
-        )
+        finite = np.where(np.isfinite(rows), rows, np.nan)
+        low, first, last, high = np.nanquantile(finite, [0, 0.01, 0.99, 1], axis=0)
         at = np.arange(len(names))
         panels[row, 0].vlines(at, low, high, color=ORANGE, lw=1)
         panels[row, 0].vlines(at, first, last, color=BLUE, lw=4)

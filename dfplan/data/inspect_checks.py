@@ -94,36 +94,22 @@ def duplicates(episodes: Episodes) -> Iterator[str]:
 def steps_between(episodes: Episodes) -> Iterator[str]:
     """Angles that wrap, and single steps far beyond all others (a lost tracker, a cut that no end marks)."""
     rows, names = columns_of(episodes, "observations")
-    moves = np.abs(np.diff(rows, axis=0))[inside_steps(episodes, len(rows))]
+    inside = inside_steps(episodes, len(rows))
+    moves = np.abs(np.diff(rows, axis=0))[inside]
     if len(moves) < 100:
         return
-    usual = np.quantile(moves, 0.999, axis=0)
-    middle = np.quantile(moves, 0.9, axis=0)
+    middle, usual = np.quantile(moves, [0.9, 0.999], axis=0)
     turn = (moves > 2 * math.pi - 0.7) & (moves < 2 * math.pi + 0.1) & (np.abs(rows).max(0) < 7)
-    wraps = [
-        f"{n} ({int(k)} times)"
-        for n, k in zip(names, turn.sum(0), strict=True)
-        if k and _angle(rows, names, n)
-    ]
+    span = np.ptp(rows, 0)
+    angle = (0.9 * 2 * math.pi < span) & (span < 1.05 * 2 * math.pi)  # one turn, near enough to be an angle
+    wraps = [f"{names[i]} ({turn[:, i].sum()} times)" for i in np.flatnonzero(turn.any(0) & angle)]
     if wraps:
         yield f"observations: angles wrap by 2 pi inside episodes ({_some(wraps)}); give sine and cosine instead"
     far = (moves > 10 * np.maximum(usual, 5 * middle)) & (moves > 1e-6) & ~turn
-    jumps = [
-        f"{n} in row {_row(episodes, far[:, i], len(rows))}" for i, n in enumerate(names) if far[:, i].any()
-    ]
+    ends = np.flatnonzero(inside) + 1  # row in which each step ends
+    jumps = [f"{names[i]} in row {ends[far[:, i].argmax()]}" for i in np.flatnonzero(far.any(0))]
     if jumps:
         yield f"observations: {len(jumps)} columns jump inside an episode, over 10 times any usual step ({_some(jumps)})"
-
-
-def _angle(rows: Floats, names: Sequence[str], name: str) -> bool:
-    """True if a column spans one turn, near enough to be an angle."""
-    span = float(np.ptp(rows[:, list(names).index(name)]))
-    return 0.9 * 2 * math.pi < span < 1.05 * 2 * math.pi
-
-
-def _row(episodes: Episodes, found: NDArray[np.bool_], rows: int) -> int:
-    """Row of the array in which the first found step ends."""
-    return int(np.flatnonzero(inside_steps(episodes, rows))[int(np.argmax(found))]) + 1
 
 
 def quaternions(episodes: Episodes) -> Iterator[str]:
@@ -134,14 +120,14 @@ def quaternions(episodes: Episodes) -> Iterator[str]:
         if "quat" not in key.lower() or stop - start != 4:
             continue
         quat = rows[:, start:stop]
-        off = np.abs(np.linalg.norm(quat, axis=1) - 1)
-        if (off > 1e-2).any():
-            yield f"{key}: not of unit length in {int((off > 1e-2).sum())} rows, first row {int(np.argmax(off > 1e-2))}"
-        flips = ((quat[1:] * quat[:-1]).sum(1) < 0) & inside
-        if flips.any():
+        off = np.flatnonzero(np.abs(np.linalg.norm(quat, axis=1) - 1) > 1e-2)
+        if len(off):
+            yield f"{key}: not of unit length in {len(off)} rows, first row {off[0]}"
+        flips = np.flatnonzero(((quat[1:] * quat[:-1]).sum(1) < 0) & inside)
+        if len(flips):
             yield (
-                f"{key}: the sign flips {int(flips.sum())} times inside episodes, first in row "
-                f"{int(np.argmax(flips)) + 1}; q and -q are the same rotation, keep one sign or use 6 numbers"
+                f"{key}: the sign flips {len(flips)} times inside episodes, first in row {flips[0] + 1}; q and -q are the "
+                "same rotation, keep one sign or use 6 numbers"
             )
 
 
@@ -164,16 +150,15 @@ def action_kind(episodes: Episodes) -> Iterator[str]:
     after, change, acts = seen[1:][inside], np.diff(seen, axis=0)[inside], acts[:-1][inside]
     if not all(np.isfinite(part).all() for part in (after, change, acts)) or len(acts) < 50:
         return
-    same = [
-        n for i, n in enumerate(labels) if np.ptp(acts[:, i]) and (after == acts[:, i : i + 1]).all(0).any()
-    ]
+    columns = list(zip(labels, acts.T[:, :, None], strict=True))
+    same = [label for label, act in columns if np.ptp(act) and (after == act).all(0).any()]
     if same:
         yield f"{len(same)} action columns equal a column of the next observation exactly ({_some(same)}): targets"
         return
-    scale = np.maximum(after.std(0), 1e-12)
-    near = [i for i in range(acts.shape[1]) if (_distance(acts[:, i], after) / scale < 0.5).any()]
-    along = _correlation(acts, change)
-    moved = [i for i in range(acts.shape[1]) if i not in near and along[i].max(initial=0) > 0.7]
+    apart = 0.5 * np.maximum(after.std(0), 1e-12)
+    near = [label for label, act in columns if (np.sqrt(((after - act) ** 2).mean(0)) < apart).any()]
+    along = _correlation(acts, change).max(1, initial=0)
+    moved = [n for n, size in zip(labels, along, strict=True) if n not in near and size > 0.7]
     # A force or a velocity command shows in the change of the state too, so this stays a guess.
     kinds = {
         "targets (absolute): near": near,
@@ -181,14 +166,7 @@ def action_kind(episodes: Episodes) -> Iterator[str]:
     }
     kind, found = max(kinds.items(), key=lambda item: len(item[1]))
     if 2 * len(found) >= len(labels):
-        which = _some([labels[i] for i in found])
-        yield f"actions look like {kind} the observation in {len(found)} of {len(labels)} columns ({which})"
-
-
-def _distance(action: Floats, after: Floats) -> Floats:
-    """(C,) root mean square between an action column and each column of the next observation."""
-    out: Floats = np.sqrt(((after - action[:, None]) ** 2).mean(0))
-    return out
+        yield f"actions look like {kind} the observation in {len(found)} of {len(labels)} columns ({_some(found)})"
 
 
 def _correlation(a: Floats, b: Floats) -> Floats:
@@ -220,13 +198,6 @@ def gripper(episodes: Episodes) -> Iterator[str]:
         yield f"{label} takes only the values {values.tolist()}: a gripper; {sign}"
 
 
-PROBLEMS: tuple[Check, ...] = (
-    not_finite,
-    constant,
-    action_range,
-    lengths,
-    duplicates,
-    steps_between,
-    quaternions,
-)
+_OF_ROWS: tuple[Check, ...] = (not_finite, constant, action_range, lengths)
+PROBLEMS: tuple[Check, ...] = (*_OF_ROWS, duplicates, steps_between, quaternions)
 GUESSES: tuple[Check, ...] = (action_kind, gripper)

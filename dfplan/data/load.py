@@ -33,9 +33,6 @@ def load(
         read_as: name of the format, or `module:Name` of a `Format` of your own.
         options: of the format's reader, e.g. `obs=`, `action=`, `mask=`; see `read_robomimic` and the others.
 
-    Returns:
-        the episodes.
-
     Raises:
         FileNotFoundError: no such file, or a named set that cannot be had.
         ValueError: an unknown name or option, a format that is not read, or contents that are refused.
@@ -51,25 +48,12 @@ def load(
 def locate(
     path_or_name: str | os.PathLike[str], generators: Mapping[str, Generator] | None = None
 ) -> tuple[Path, str | None]:
-    """The file or folder of a path or name, and what the data are called where that was a name.
-
-    Raises:
-        FileNotFoundError: a named set that cannot be had.
-        ValueError: an unknown name.
-    """
+    """The file or folder of a path or name, and what the data are called where that was a name."""
     text = os.fspath(path_or_name)
     path = Path(text).expanduser()
     looks_like_path = isinstance(path_or_name, Path) or text.startswith((".", "~", os.sep))
-    endings = tuple(ending for form in registry.FORMATS.values() for ending in form.suffixes) + (
-        ".npy",
-        ".pickle",
-        ".pkl",
-    )
-    if (
-        path.is_file()
-        or looks_like_path
-        or path.name.endswith(endings)
-        or (path.is_dir() and text not in D4RL_URLS)
-    ):
+    endings = [ending for form in registry.FORMATS.values() for ending in form.suffixes]
+    looks_like_path |= path.name.endswith((*endings, ".npy", ".pickle", ".pkl"))
+    if looks_like_path or path.is_file() or (path.is_dir() and text not in D4RL_URLS):
         return path, None
     return get(text, generators=generators).path, text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def map_rows(
     path: Path, dtype: np.dtype[np.generic], shape: tuple[int, ...], offset: int
 ) -> NDArray[np.generic] | None:
     """The array at byte `offset` of a file, read-only and not read yet; None if it is small or swapped, or not all there."""
-    size = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+    size = math.prod(map(int, shape)) * dtype.itemsize
     if size < MAPPED or not dtype.isnative or offset + size > path.stat().st_size:
         return None
     return np.memmap(path, dtype, "r", offset, shape)

@@ -53,11 +53,7 @@ class Windows:
     lags: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Refuse frames, keys and lags that cannot be read.
-
-        Raises:
-            ValueError: naming the field, what it is and what it should be.
-        """
+        """Refuse frames, keys and lags that cannot be read."""
         name = self.episodes.name
         frames = np.asarray(self.frames)
         if frames.ndim != 2 or frames.size == 0 or frames.dtype.kind not in "iu":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,11 +68,7 @@ def plain(axes: Axes) -> None:
 
 
 def check_walls(walls: ArrayLike) -> NDArray[np.bool_]:
-    """(R, C) bool.
-
-    Raises:
-        ValueError: for another shape or kind of number.
-    """
+    """(R, C) bool, of at least one cell."""
     cells = np.asarray(walls)
     if cells.ndim != 2 or cells.dtype != np.bool_ or not cells.size:
         raise ValueError(
@@ -81,11 +79,7 @@ def check_walls(walls: ArrayLike) -> NDArray[np.bool_]:
 
 
 def check_place(name: str, value: ArrayLike) -> Array:
-    """(2,) finite numbers, m.
-
-    Raises:
-        ValueError: for another shape, NaN or infinity.
-    """
+    """(2,) finite numbers, m."""
     place = np.asarray(value, np.float64)
     if place.shape != (2,) or not np.isfinite(place).all():
         raise ValueError(
@@ -95,11 +89,7 @@ def check_place(name: str, value: ArrayLike) -> Array:
 
 
 def check_path(name: str, value: ArrayLike) -> Array:
-    """(H, 2): the positions of a path (H, O) whose first two columns are x, y in m.
-
-    Raises:
-        ValueError: for another shape, NaN or infinity.
-    """
+    """(H, 2), finite: the positions of a path (H, O) whose first two columns are x, y in m."""
     path = np.asarray(value, np.float64)
     if path.ndim != 2 or path.shape[0] < 1 or path.shape[1] < 2:
         raise ValueError(f"got {name} of shape {path.shape}, expected (H, O) whose columns begin with x, y")
@@ -127,19 +117,13 @@ def draw_maze(axes: Axes, walls: ArrayLike, offset: float = OFFSET) -> None:
     cells = check_walls(walls)
     if not np.isfinite(offset):
         raise ValueError(f"got offset={offset}, expected a finite number of m, such as {OFFSET}")
-    rows, columns = cells.shape
-    left, top = offset - 0.5, offset - 0.5
-    extent = (left, left + columns, top + rows, top)
-    colours = ListedColormap([FREE, WALL])
+    first, cut = offset - 0.5, _cut(cells)
+    bottom, right = first + cells.shape[0], first + cells.shape[1]
+    colours, extent = ListedColormap([FREE, WALL]), (first, right, bottom, first)
     axes.imshow(cells, cmap=colours, vmin=0, vmax=1, extent=extent, interpolation="nearest", zorder=0)
-    cut = _cut(cells)
-    axes.set_xlim(left + cut, left + columns - cut)
-    axes.set_ylim(top + rows - cut, top + cut)
+    axes.set(xlim=(first + cut, right - cut), ylim=(bottom - cut, first + cut), xticks=[], yticks=[])
     axes.set_aspect("equal")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def maze_size(walls: ArrayLike) -> tuple[float, float]:
@@ -172,31 +156,18 @@ def save(figure: Figure, path: str | Path, dpi: float = 150) -> Path:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"got '{path.name}', expected a name that ends in one of {', '.join(SUFFIXES)}")
-    with Whole(path) as part:
+    with whole(path) as part:
         figure.savefig(part, dpi=dpi, format=path.suffix[1:].lower())
     return path
 
 
-class Whole:
-    """Context that hands out a temporary file and moves it to `path` once it is complete."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Path:
-        """Make the folder and the temporary file beside `path`."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=".tmp", prefix=f".{self.path.name}.", dir=self.path.parent)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.close(handle)
-        self._part = Path(name)
-        return self._part
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Replace `path` after success, clean up after an error."""
-        if kind is None:
-            os.replace(self._part, self.path)
-        else:
-            self._part.unlink(missing_ok=True)
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, which takes the name once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -81,8 +81,7 @@ def ema(values: Array, smoothing: float) -> Array:
     """Exponential moving average (N,) with the bias of the first values removed."""
     out, total, weight = np.empty_like(values), 0.0, 0.0
     for i, value in enumerate(values):
-        total = smoothing * total + (1 - smoothing) * value
-        weight = smoothing * weight + (1 - smoothing)
+        total, weight = smoothing * total + value, smoothing * weight + 1
         out[i] = total / weight
     return out
 

@@ -50,9 +50,8 @@ def demo(
     places = episode.observations[:, :2]
     plot.save(plot.plan_figure(plan, walls, episode.goal, places, f"{task}: {reached}"), out / "plan.png")
     frames = _denoising(planner, episode.observations[0], episode.goal, plan.seed)
-    plot.denoise_gif(
-        out / "denoise.gif", frames, _levels(planner), walls, episode.goal, places[0], chosen=plan.chosen
-    )
+    shown = (frames, _levels(planner), walls, episode.goal, places[0])
+    plot.denoise_gif(out / "denoise.gif", *shown, chosen=plan.chosen)
     return {
         "start": str(np.round(episode.observations[0, :2], 2).tolist()),
         "goal": str(np.round(episode.goal, 2).tolist()),

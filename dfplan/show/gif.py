@@ -9,22 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dfplan.show.base import (
-    INK,
-    OFFSET,
-    SKY,
-    VERMILLION,
-    WALL,
-    Array,
-    check_place,
-    check_walls,
-    draw_maze,
-    level_ramp,
-    mark,
-    maze_size,
-    new_figure,
-    plain,
-)
+from dfplan.show import base
+from dfplan.show.base import INK, OFFSET, SKY, VERMILLION, WALL, Array, level_ramp
 from dfplan.show.video import write_gif
 
 if TYPE_CHECKING:
@@ -74,9 +60,9 @@ def denoise_gif(
         raise ValueError(f"got most={most}, expected 2 or more frames")
     positions, level = _check(frames, levels, chosen)
     marked = np.zeros((0, 2)) if places is None else np.atleast_2d(np.asarray(places, np.float64))
-    starts = [check_place("place", place) for place in marked]
-    target = None if goal is None else check_place("goal", goal)
-    scene = _Scene(check_walls(walls), target, starts, level.shape[1], offset)
+    starts = [base.check_place("place", place) for place in marked]
+    target = None if goal is None else base.check_place("goal", goal)
+    scene = _Scene(base.check_walls(walls), target, starts, level.shape[1], offset)
     keep = np.unique(np.linspace(0, len(level) - 1, most).round().astype(int))
     pictures = [scene.draw(positions[m], level[m], f"network call {m + 1} of {len(level)}") for m in keep]
     if chosen is not None:
@@ -90,8 +76,7 @@ def _check(frames: Sequence[ArrayLike], levels: ArrayLike, chosen: int | None) -
         raise ValueError(
             "got no frames, expected (K, S, 2) for each network call; collect them in a callback"
         )
-    shapes = {np.shape(f) for f in frames}
-    shape = np.shape(frames[0])
+    shapes, shape = {np.shape(f) for f in frames}, np.shape(frames[0])
     if len(shapes) > 1 or len(shape) != 3 or shape[2] != 2 or 0 in shape:
         raise ValueError(
             f"got frames of shape {sorted(shapes)}, expected (K, S, 2): x, y in m of K candidates"
@@ -122,35 +107,24 @@ class _Scene:
     def __init__(
         self, walls: NDArray[np.bool_], goal: Array | None, places: list[Array], tokens: int, offset: float
     ) -> None:
-        wide, high = maze_size(walls)
+        wide, high = base.maze_size(walls)
         scale = min(7.2 / wide, 5.2 / high)
         width = max(scale * wide, 4.8)
         self.height = _TEXT + scale * high + _GAP + _STRIP + 0.1
-        self.figure: Figure = new_figure(width, self.height, _DPI, layout=None)
+        self.figure: Figure = base.new_figure(width, self.height, _DPI, layout=None)
         left = (1 - scale * wide / width) / 2
         bottom = 1 - (_TEXT + scale * high) / self.height
         self.maze = self.figure.add_axes((left, bottom, scale * wide / width, scale * high / self.height))
-        draw_maze(self.maze, walls, offset)
+        base.draw_maze(self.maze, walls, offset)
         self.dots = self.maze.scatter([], [], s=26, linewidths=0.4, edgecolors="white", zorder=5)
         self.dots.set_cmap(level_ramp())
         self.dots.set_clim(0, 1)
-        self.line = (
-            self.maze.plot([], [], color="white", lw=6)[0],
-            self.maze.plot([], [], color=SKY, lw=3.2)[0],
-        )
-        self.marks = [mark(self.maze, place, "start") for place in places]
-        self.marks += [] if goal is None else [mark(self.maze, goal, "goal")]
+        self.line = [self.maze.plot([], [], color=c, lw=w)[0] for c, w in (("white", 6), (SKY, 3.2))]
+        self.marks = [base.mark(self.maze, place, "start") for place in places]
+        self.marks += [] if goal is None else [base.mark(self.maze, goal, "goal")]
         self._add_strip(tokens, width)
-        self.text = self.figure.text(
-            0.5,
-            1 - _TEXT / 2 / self.height,
-            "",
-            ha="center",
-            va="center",
-            fontsize=12,
-            color=INK,
-            weight="bold",
-        )
+        bold: dict[str, Any] = {"fontsize": 12, "color": INK, "weight": "bold"}
+        self.text = self.figure.text(0.5, 1 - _TEXT / 2 / self.height, "", ha="center", va="center", **bold)
         self.moving = [self.dots, *self.line, *self.marks, self.bars, self.text]
         for artist in self.moving:
             artist.set_animated(True)
@@ -163,14 +137,9 @@ class _Scene:
 
         strip = (0.62 / width, 0.1 / self.height, 1 - 0.74 / width, _STRIP / self.height)
         self.strip = self.figure.add_axes(strip)
-        self.strip.set(
-            xlim=(-0.5, tokens - 0.5),
-            ylim=(0, 1.02),
-            xticks=[],
-            yticks=[0, 1],
-            yticklabels=["clean", "noise"],
-        )
-        plain(self.strip)
+        self.strip.set(xlim=(-0.5, tokens - 0.5), ylim=(0, 1.02), xticks=[])
+        self.strip.set_yticks([0, 1], ["clean", "noise"])
+        base.plain(self.strip)
         self.bars = PolyCollection([], cmap=level_ramp(), clim=(0, 1))
         self.strip.add_collection(self.bars, autolim=False)
         label = f"noise level of each of the plan's {tokens} tokens: now → future"

@@ -12,24 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dfplan.show.base import (
-    INK,
-    OFFSET,
-    ORANGE,
-    SKY,
-    Array,
-    check_path,
-    check_place,
-    check_walls,
-    draw_maze,
-    level_ramp,
-    mark,
-    maze_size,
-    new_figure,
-    plain,
-    save,
-    time_ramp,
-)
+from dfplan.show import base
+from dfplan.show.base import INK, OFFSET, ORANGE, SKY, Array, check_path, check_place, draw_maze, mark, save
 from dfplan.show.charts import bars_figure, curves_figure
 from dfplan.show.gif import denoise_gif
 
@@ -79,10 +63,10 @@ def plan_figure(
     chosen = check_path("plan", plan.best())
     executed = None if trajectory is None else check_path("trajectory", trajectory)
     target = None if goal is None else check_place("goal", goal)
-    wide, high = maze_size(walls)
+    wide, high = base.maze_size(walls)
     scale = min(8.0 / wide, 6.0 / high)
     width = max(scale * wide, 5.0)
-    figure = new_figure(width + 0.85, scale * high + 0.75 + 0.35 * bool(title))
+    figure = base.new_figure(width + 0.85, scale * high + 0.75 + 0.35 * bool(title))
     axes = figure.add_subplot()
     draw_maze(axes, walls, offset)
     _candidates(axes, plan)
@@ -136,7 +120,7 @@ def _timed(axes: Axes, path: Array, times: Array, seconds: Any, size: float = 1.
     """A path (H, 2) and its steps, coloured by time."""
     from matplotlib.collections import LineCollection
 
-    points, colours = path[:, ::-1], time_ramp()
+    points, colours = path[:, ::-1], base.time_ramp()
     pieces = list(np.stack([points[:-1], points[1:]], 1))
     axes.plot(points[:, 0], points[:, 1], color="white", lw=5.4 * size, zorder=4, solid_capstyle="round")
     line = LineCollection(pieces, cmap=colours, norm=seconds, linewidths=3.6 * size, zorder=5)
@@ -162,7 +146,7 @@ def schedule_figure(schedules: Mapping[str, ScheduleMatrix]) -> Figure:
         ValueError: if there is no schedule.
     """
     _some("schedules", schedules)
-    figure = new_figure(min(8.0, 1.2 + 2.4 * len(schedules)), 3.1)
+    figure = base.new_figure(min(8.0, 1.2 + 2.4 * len(schedules)), 3.1)
     row = figure.subplots(1, len(schedules), squeeze=False)[0]
     for axes, (name, matrix) in zip(row, schedules.items(), strict=True):
         image = _heat(axes, name, matrix)
@@ -190,11 +174,10 @@ def schedule_plans_figure(
     """
     _some("schedules", schedules)
     target, count = check_place("goal", goal), len(schedules)
-    check_walls(walls)
-    wide, high = maze_size(walls)
+    wide, high = base.maze_size(walls)
     width = min(8.0, 1.2 + 3.0 * count)
     below = (width - 1.3) / count * high / wide
-    figure = new_figure(width, 2.3 + below + 0.55)
+    figure = base.new_figure(width, 2.3 + below + 0.55)
     grid = figure.subplots(2, count, squeeze=False, height_ratios=[2.0, below])
     size = float(np.clip(2.2 * (width / count) / wide, 0.5, 0.9))
     for column, (name, (matrix, plan)) in enumerate(schedules.items()):
@@ -215,7 +198,7 @@ def schedule_plans_figure(
 def _heat(axes: Axes, name: str, matrix: ScheduleMatrix) -> AxesImage:
     levels = matrix.levels.numpy(force=True)
     image = axes.imshow(
-        levels, cmap=level_ramp(), vmin=0, vmax=1, aspect="auto", interpolation="nearest",
+        levels, cmap=base.level_ramp(), vmin=0, vmax=1, aspect="auto", interpolation="nearest",
         extent=(-0.5, levels.shape[1] - 0.5, len(levels) - 0.5, -0.5),
     )  # fmt: skip
     axes.set_title(f"{name}\n", **_TITLE)
@@ -224,7 +207,7 @@ def _heat(axes: Axes, name: str, matrix: ScheduleMatrix) -> AxesImage:
     axes.set_xlabel("token (time →)")
     axes.set_xticks([0, levels.shape[1] - 1] if levels.shape[1] > 1 else [0])
     axes.set_yticks([0, matrix.calls])
-    plain(axes)
+    base.plain(axes)
     axes.spines[["left", "bottom"]].set_visible(False)
     return image
 

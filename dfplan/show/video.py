@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.show.base import Whole
+from dfplan.show.base import whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +35,6 @@ def write_gif(
     times = [int(1000 / rate)] * len(frames)
     times[-1] += int(1000 * hold)
     own = palette is None  # optimising makes each frame's own palette smaller, and a shared one many
-    with Whole(path) as part:
+    with whole(path) as part:
         first.save(part, "GIF", save_all=True, append_images=rest, duration=times, loop=0, optimize=own)
     return path

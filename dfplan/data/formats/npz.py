@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Sequence
@@ -60,9 +61,6 @@ def read_npz(
         name: name for messages and checkpoints. Default: the file's stem.
         allow_nan: keep NaN and infinity instead of refusing them.
 
-    Returns:
-        the episodes.
-
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not readable, holds pickles, or lacks an array.
@@ -76,10 +74,9 @@ def read_npz(
         )
     special = {key: arrays.pop(key) for key in _RESERVED if key in arrays}
     ends = require_ends(path, special["episode_ends"], "episode_ends")
-    observed = list(obs or ("observations",))
-    acts = (
-        [one_of(f"action for {path}", action, arrays)] if action else [k for k in ("actions",) if k in arrays]
-    )
+    observed, acts = list(obs or ("observations",)), [key for key in ("actions",) if key in arrays]
+    if action:
+        acts = [one_of(f"action for {path}", action, arrays)]
     for key, array in arrays.items():
         if array.dtype.kind not in "fiub" or array.ndim == 0 or 0 in array.shape[1:]:
             raise ValueError(
@@ -89,9 +86,8 @@ def read_npz(
             raise ValueError(
                 f"{path}: '{key}' has {len(array)} rows, 'episode_ends' ends at {ends[-1]}; expected one row per env step"
             )
-    carried: dict[str, Any] = {}
-    if "dfplan" in special:
-        carried = require_carried(path, read_json(path, str(special["dfplan"]), "'dfplan'"))
+    own = special.get("dfplan")
+    carried = {} if own is None else require_carried(path, read_json(path, str(own), "'dfplan'"))
     names = {"observations": [str(n) for n in special["names"].ravel()]} if "names" in special else {}
     step = _number(path, special["dt"]) if "dt" in special else time_step(path.stem)
     info = {"format": "npz", "version": "1"}
@@ -154,11 +150,8 @@ def read_npy(
     length, columns = array.shape[-2:]
     rows = array.reshape(-1, columns)
     ends = np.arange(length, len(rows) + 1, length, dtype=np.int64)
-    info = {
-        "format": "npy",
-        "version": "1",
-        "notes": [f"{array.shape} is read as observations; there are no actions"],
-    }
+    notes = [f"{array.shape} is read as observations; there are no actions"]
+    info = {"format": "npy", "version": "1", "notes": notes}
     raw = Raw(path, {"observations": rows}, ends, time_step(path.stem), path.stem, info, ["observations"], [])
     return assemble(raw, dt=dt, name=name, allow_nan=allow_nan)
 
@@ -205,7 +198,7 @@ def _read_array(path: Path, file: IO[bytes], key: str, size: int, start: int | N
             f"{path}: '{key}' holds Python objects (a pickle), which are never loaded; save plain numbers: "
             "np.savez(path, observations=..., actions=..., episode_ends=...)"
         )
-    count = int(np.prod([int(n) for n in shape], dtype=object)) if shape else 1
+    count = math.prod(shape)
     if start is not None and not fortran and file.tell() + count * dtype.itemsize == size:
         mapped = map_rows(path, dtype, shape, start + file.tell())
         if mapped is not None:

@@ -63,11 +63,7 @@ _TELL = (
 
 
 def format_named(name: str) -> Format:
-    """A format by its name, or by `module:Name` of a `Format`.
-
-    Raises:
-        ValueError: there is none; the message has the nearest.
-    """
+    """A format by its name, or by `module:Name` of a `Format`."""
     form = named("format", name, FORMATS)
     if not isinstance(form, Format):
         raise ValueError(
@@ -77,16 +73,7 @@ def format_named(name: str) -> Format:
 
 
 def detect(path: Path, name: str | None = None) -> str:
-    """Name of the format that `path` is in, by what it holds.
-
-    Args:
-        path: what is read.
-        name: the format that it shall be in, perhaps one of a user's; None: any of ours.
-
-    Raises:
-        FileNotFoundError: there is nothing.
-        ValueError: it is none that is read, or not the one named; says what it is, and what to do.
-    """
+    """Name of the format that `path` is in, by what it holds: one of ours, or the one named."""
     forms = FORMATS if name is None else {name: format_named(name)}
     if not path.exists():
         raise FileNotFoundError(
@@ -130,11 +117,7 @@ def options_of(function: Callable[..., Any], given: int = 1) -> tuple[str, ...]:
 
 
 def read_as(name: str, path: Path, options: Mapping[str, Any]) -> Episodes:
-    """Read `path` as format `name`.
-
-    Raises:
-        ValueError: the reader has no such option; the message has the nearest.
-    """
+    """Read `path` as format `name`; an option that its reader does not have is refused."""
     reader = format_named(name).read
     for option in options:
         one_of(f"option for a {name} file", option, options_of(reader))
@@ -142,24 +125,19 @@ def read_as(name: str, path: Path, options: Mapping[str, Any]) -> Episodes:
 
 
 def format_of(target: Path, name: str | None) -> str:
-    """Format to write: as asked, else by the ending of `target`'s name (none: a LeRobot folder).
-
-    Raises:
-        ValueError: it is not one that is written; the message has the nearest.
-    """
+    """Format to write: as asked, else by the ending of `target`'s name (none: a LeRobot folder)."""
     writers = {key: form for key, form in FORMATS.items() if form.write}
     if name is not None:
-        if ":" not in name:
-            return one_of("format", name, writers)
-        if format_named(name).write is None:
+        own = name if ":" in name else one_of("format", name, writers)
+        if format_named(own).write is None:
             raise ValueError(f"got format '{name}', which has no write=; choose one of {', '.join(writers)}")
-        return name
-    for key, form in writers.items():
-        if form.suffixes and target.name.endswith(form.suffixes):
+        return own
+    endings = {suffix: key for key, form in writers.items() for suffix in form.suffixes}
+    for suffix, key in endings.items():
+        if target.name.endswith(suffix):
             return key
     if target.suffix == "":
         return "lerobot"
-    endings = [suffix for form in writers.values() for suffix in form.suffixes]
     raise ValueError(
         f"{target}: the ending tells no format, expected one of {', '.join(endings)}, none for a LeRobot folder, or format="
     )

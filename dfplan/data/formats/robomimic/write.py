@@ -141,9 +141,10 @@ def _scale(
     if (largest <= 1).all():
         return None
     if not rescale or actions.dtype.kind != "f":
-        row, column = np.argwhere(np.abs(np.atleast_2d(actions.T).T) > 1)[0]
+        columns = actions.reshape(len(actions), -1)
+        row, column = np.argwhere(np.abs(columns) > 1)[0]
         raise ValueError(
-            f"{path}: 'actions' row {row} column {column} is {np.atleast_2d(actions.T).T[row, column]}, robomimic expects "
+            f"{path}: 'actions' row {row} column {column} is {columns[row, column]}, robomimic expects "
             "floats in [-1, 1]; pass rescale=True to divide them by a power of two that the file notes"
         )
     scale = np.exp2(np.ceil(np.log2(np.maximum(largest, 1)))).astype(actions.dtype)

@@ -61,9 +61,6 @@ def read_zarr(
             out; False makes them an error, as of a copy that is not whole.
         allow_nan: keep NaN and infinity instead of refusing them.
 
-    Returns:
-        the episodes.
-
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not readable as a replay buffer; the message names the store, key and field.
@@ -78,23 +75,17 @@ def read_zarr(
                 f"buffer: data/<key> and {ENDS}"
             )
         ends = require_ends(path, _read(store, ENDS, headers[ENDS], fill_missing), ENDS)
-        wanted = _wanted(path, headers, keys, int(ends[-1]))
-        left_out = (
-            [] if keys is not None else [key for key, head in wanted.items() if is_image(head["shape"])]
-        )
-        arrays: Arrays = {
-            key: _read(store, f"data/{key}", header, fill_missing)
-            for key, header in wanted.items()
-            if key not in left_out
-        }
+        info: dict[str, Any] = {"format": "zarr", "version": str(headers[ENDS]["zarr_format"])}
+        arrays: Arrays = {}
+        for key, header in _wanted(path, headers, keys, int(ends[-1])).items():
+            if keys is None and is_image(header["shape"]):
+                info.setdefault("left_out", []).append(key)
+            else:
+                arrays[key] = _read(store, f"data/{key}", header, fill_missing)
         attrs = store.json(".zattrs") or store.json("zarr.json").get("attributes") or {}
-    given = obs is not None or action is not None
-    chosen = _choose(arrays, obs, action)
     carried = require_carried(path, attrs["dfplan"]) if isinstance(attrs, dict) and "dfplan" in attrs else {}
-    info: dict[str, Any] = {"format": "zarr", "version": str(headers[ENDS]["zarr_format"])} | (
-        {"left_out": left_out} if left_out else {}
-    )
-    stem = path.name.removesuffix(".zip").removesuffix(".zarr")
+    stem, given = path.name.removesuffix(".zip").removesuffix(".zarr"), obs is not None or action is not None
+    chosen = _choose(arrays, obs, action)
     raw = Raw(path, arrays, ends, time_step(stem), stem, info, *chosen, {}, carried, given)
     return assemble(raw, dt=dt, name=name, allow_nan=allow_nan)
 
@@ -178,11 +169,7 @@ def _sizes(path: Path, key: str, sizes: Any, least: int = 0) -> tuple[int, ...]:
 
 
 def _read(store: _Store, key: str, header: Mapping[str, Any], fill_missing: bool) -> NDArray[np.generic]:
-    """One array, in native byte order.
-
-    Raises:
-        ValueError: it is not of numbers, or a chunk is missing or damaged.
-    """
+    """One array, in native byte order."""
     if "pickle" in json.dumps({name: value for name, value in header.items() if name != "attributes"}):
         raise ValueError(f"{store.path}: '{key}' is a Python pickle, which can run code and is never loaded")
     zarr = optional_import("zarr", "zarr")
