@@ -11,15 +11,9 @@ Array = NDArray[np.float64]
 def cubic(
     begin: Array, end: Array, leave: Array, arrive: Array, seconds: float, share: float
 ) -> tuple[Array, Array, Array]:
-    """Position, velocity and acceleration (J,) on the way between two points.
+    """Position, velocity and acceleration (J,) when a `share` of the `seconds` has passed, 0 to 1 of more than 0.
 
-    Args:
-        begin: (J,) where it begins, rad or m.
-        end: (J,) where it ends.
-        leave: (J,) velocity at the beginning, per s.
-        arrive: (J,) velocity at the end.
-        seconds: that it takes, above 0.
-        share: of them that has passed, 0 to 1.
+    From `begin` to `end` (J,), rad or m; velocities `leave` there and `arrive` here (J,), per s.
     """
     step, v0, v1 = end - begin, leave * seconds, arrive * seconds
     c, d = 3 * step - 2 * v0 - v1, v0 + v1 - 2 * step

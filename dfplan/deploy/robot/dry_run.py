@@ -8,8 +8,9 @@ from typing import TextIO
 
 import numpy as np
 
-from dfplan.deploy.robot.body import Body, body
+from dfplan.deploy.robot.body import body
 from dfplan.deploy.robot.mapping import Mapping
+from dfplan.deploy.robot.tables import POSE
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status, Transport
 from dfplan.tools.clock import Clock, RealClock
 
@@ -28,20 +29,12 @@ class DryRun:
         self, mapping: Mapping, inside: Transport | None = None, clock: Clock | None = None,
         out: TextIO | None = None, every: float = 1.0,
     ) -> None:  # fmt: skip
-        """Build.
-
-        Args:
-            mapping: of the robot.
-            inside: the transport to read from.
-            clock: of the loop; None: the real one.
-            out: where to print; None: standard output.
-            every: s between two lines; all is counted.
-        """
+        """Read from `inside`, print to `out` (None: standard output), and no more than a line in `every` s."""
         self.mapping, self.inside, self.clock = mapping, inside, clock or RealClock()
         self.out, self.every, self.sent = out or sys.stdout, every, 0
-        self._body: Body = body(mapping.robot)
-        limits = self._body.limits
-        self._q = (limits.low + limits.high) / 2 if self._body.home is None else self._body.home.copy()
+        self._body = body(mapping.robot)
+        low, high, home = self._body.limits.low, self._body.limits.high, self._body.home
+        self._q = (low + high) / 2 if home is None else home.copy()
         self._last: JointTrajectory | None = None
         self._printed, self._state = -np.inf, ""
 
@@ -66,22 +59,18 @@ class DryRun:
         """Real readings, or made-up ones."""
         if self.inside is not None:
             return self.inside.read()
-        now, q, qd = self.clock.now(), self._q, np.zeros_like(self._q)
+        now, qd = self.clock.now(), np.zeros_like(self._q)
         if self._last is not None:
-            q, qd = self._last.at(now - self._last.stamp)
-            self._q = q
-        names = self._body.limits.names
+            self._q, qd = self._last.at(now - self._last.stamp)
+        joints = {"position": self._q / self._body.unit, "velocity": qd / self._body.unit}
         out = []
         for source in self.mapping.sources:
+            names, values = source.names, {"value": np.zeros(len(source.names))}
             if source.kind == "joint_state":
-                values = {"position": q / self._body.unit, "velocity": qd / self._body.unit}
-                out.append(Reading(source.name, names, values, now, now))
-            else:
-                pose = source.kind == "pose"
-                keys = ("x", "y", "z", "qx", "qy", "qz", "qw") if pose else source.names
-                row = np.zeros(len(keys))
-                row[-1] = 1.0 if pose else 0.0
-                out.append(Reading(source.name, keys, {"value": row}, now, now))
+                names, values = self._body.limits.names, joints
+            elif source.kind == "pose":
+                names, values = POSE, {"value": np.eye(7)[-1]}
+            out.append(Reading(source.name, names, values, now, now))
         return out
 
     def send(self, trajectory: JointTrajectory) -> bool:

@@ -19,7 +19,7 @@ _DAMPING, _PULL, _EYE6 = 0.02, 0.1, np.eye(6)
 
 
 def joint_step(jac: Array, q: Array, twist: Array, rest: Array | None, pull: float) -> Array:
-    """Joint motion for a small motion of the tool, drawn toward a posture where the task leaves freedom.
+    """Joint motion (J,) rad for a small motion of the tool, drawn toward a posture where the task leaves freedom.
 
     Args:
         jac: (6, J) Jacobian at `q`.
@@ -27,9 +27,6 @@ def joint_step(jac: Array, q: Array, twist: Array, rest: Array | None, pull: flo
         twist: (6,) translation (m) and rotation (rad) to make.
         rest: (J,) posture to prefer, rad, or None.
         pull: part of the way to `rest` to go in the null space, by the joints that move the tool.
-
-    Returns:
-        (J,) rad.
     """
     weights = np.linalg.solve(jac @ jac.T + _DAMPING**2 * _EYE6, np.column_stack([twist, jac]))
     drawn = np.where(np.abs(jac).max(0) > 1e-9, pull * ((q if rest is None else rest) - q), 0.0)
@@ -40,20 +37,10 @@ def solve(
     look: Look, q: ArrayLike, position: ArrayLike, rotation: Array, rest: Array | None, low: Array, high: Array,
     iterations: int = 30,
 ) -> tuple[Array, bool]:  # fmt: skip
-    """Joints that bring the tool to a pose, from `q` on.
+    """Joints (J,) from `low` to `high` that bring the tool to a pose, and whether it is met within 1 mm and 0.01 rad.
 
-    Args:
-        look: the arm.
-        q: (J,) start, rad.
-        position: (3,) m.
-        rotation: (3, 3).
-        rest: (J,) posture to prefer, rad, or None.
-        low: (J,) lowest joints, rad.
-        high: (J,) highest joints, rad.
-        iterations: at most this many steps.
-
-    Returns:
-        (J,) within the limits, and whether the pose is met within 1 mm and 0.01 rad.
+    From `q` (J,) rad to `position` (3,) m and `rotation` (3, 3), in at most so many `iterations`, with the posture
+    `rest` (J,) preferred.
     """
     q, position = np.clip(np.asarray(q, np.float64), low, high), np.asarray(position, np.float64)
     for _ in range(iterations):

@@ -78,11 +78,9 @@ def _joint_parts() -> tuple[Array, Array, Array]:
 
 
 def _tool() -> tuple[Array, Array]:
-    hand = np.eye(4)
+    hand, tcp = np.eye(4), np.eye(4)
     hand[:2, :2] = [[cos(HAND_YAW), -sin(HAND_YAW)], [sin(HAND_YAW), cos(HAND_YAW)]]
-    hand[2, 3] = FLANGE
-    tcp = np.eye(4)
-    tcp[2, 3] = TCP
+    hand[2, 3], tcp[2, 3] = FLANGE, TCP
     return hand, tcp
 
 
@@ -91,14 +89,7 @@ _HAND, _TCP = _tool()
 
 
 def frames(q: ArrayLike) -> Array:
-    """Frames of links 1 to 7, the hand and the TCP.
-
-    Args:
-        q: (..., 7) rad.
-
-    Returns:
-        (..., 9, 4, 4) homogeneous transforms to the base frame, lengths in m.
-    """
+    """Frames of links 1 to 7, the hand and the TCP in the base: (..., 7) rad -> (..., 9, 4, 4), lengths in m."""
     q = np.asarray(q, dtype=np.float64)[..., None, None]
     steps = _FIXED + np.cos(q) * _COS + np.sin(q) * _SIN
     out = np.empty((*steps.shape[:-3], 9, 4, 4))
@@ -111,27 +102,13 @@ def frames(q: ArrayLike) -> Array:
 
 
 def forward(q: ArrayLike) -> tuple[Array, Array]:
-    """Pose of the TCP.
-
-    Args:
-        q: (..., 7) rad.
-
-    Returns:
-        position (..., 3) m and rotation matrix (..., 3, 3).
-    """
+    """Pose of the TCP: (..., 7) rad -> position (..., 3) m and rotation matrix (..., 3, 3)."""
     tcp = frames(q)[..., 8, :, :]
     return tcp[..., :3, 3], tcp[..., :3, :3]
 
 
 def jacobian(all_frames: Array) -> Array:
-    """Geometric Jacobian of the TCP.
-
-    Args:
-        all_frames: (9, 4, 4) from `frames`.
-
-    Returns:
-        (6, 7): linear rows (m/rad), then angular rows (rad/rad).
-    """
+    """Geometric Jacobian of the TCP from `frames` (9, 4, 4): (6, 7), linear rows (m/rad), then angular (rad/rad)."""
     axes = all_frames[:7, :3, 2]
     arms = all_frames[8, :3, 3] - all_frames[:7, :3, 3]
     out = np.empty((6, 7))

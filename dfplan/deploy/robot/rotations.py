@@ -39,13 +39,8 @@ def matrix(six: ArrayLike) -> Array:
 
 def rotation_vector(rotation: Array) -> Array:
     """Axis times angle (rad) of one rotation matrix (3, 3) -> (3,), angle in [0, pi]."""
-    skew = np.array(
-        [
-            rotation[2, 1] - rotation[1, 2],
-            rotation[0, 2] - rotation[2, 0],
-            rotation[1, 0] - rotation[0, 1],
-        ]
-    )
+    twice = rotation - rotation.T
+    skew = np.array([twice[2, 1], twice[0, 2], twice[1, 0]])
     sine, cosine = 0.5 * float(np.linalg.norm(skew)), 0.5 * (float(np.trace(rotation)) - 1.0)
     angle = float(np.arctan2(sine, cosine))
     if sine > 1e-6:

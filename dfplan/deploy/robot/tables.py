@@ -10,6 +10,8 @@ from dfplan.tools.errors import finite_above_zero, one_of
 
 UNITS = {"rad": 1.0, "deg": np.pi / 180, "m": 1.0, "mm": 1e-3, "cm": 1e-2, "1": 1.0}
 """Unit -> factor to rad, m or 1."""
+POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
+"""Numbers of a source of kind pose: m, then a quaternion."""
 KINDS = ("joint_state", "pose", "array")
 CONVERSIONS = ("none", "rot6d", "tool")
 COMMANDS = ("trajectory", "position", "twist")

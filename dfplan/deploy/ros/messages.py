@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.deploy.robot import tables
 from dfplan.deploy.robot.transport import JointTrajectory, Reading, Status, reading
 from dfplan.tools.errors import one_of
 
@@ -29,7 +30,6 @@ CLOCK = "rosgraph_msgs/msg/Clock"
 TRIGGER = "std_srvs/srv/Trigger"
 FOLLOW = "control_msgs/action/FollowJointTrajectory"
 
-POSE_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw")
 _PLACE, _TURN = "x y z", "x y z w"
 # type -> (kind of source, where the stamp is, [(where, which numbers)] or the field that is a list)
 _LAYOUTS: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
@@ -117,7 +117,7 @@ def to_reading(source: str, type_name: str, names: Sequence[str], message: Any, 
     for path, columns in parts:
         part = take(message, path)
         found += [take(part, column) for column in columns.split()] if columns else list(part)
-    return reading(source, POSE_NAMES if kind == "pose" else names, stamp, received, value=numbers(found))
+    return reading(source, tables.POSE if kind == "pose" else names, stamp, received, value=numbers(found))
 
 
 def numbers(values: Any) -> Array:
