@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfplan.data import Episodes
-from dfplan.deploy.recording.commanded import MESSAGES, Said
+from dfplan.deploy.recording.commanded import OBEYED, Said
 from dfplan.deploy.recording.recorder import keep
 from dfplan.deploy.recording.recording import Name, Recording
 from dfplan.deploy.recording.sampler import Sampler
@@ -72,8 +72,8 @@ class Bag:
             if s.required or s.name in used or s.topic in there:
                 wanted[s.topic] = self._types[s.name]
         for command in self.mapping.commands:
-            if command.kind in MESSAGES and command.topic in there:
-                wanted[command.topic] = MESSAGES[command.kind]
+            if command.kind in OBEYED and command.topic in there:
+                wanted[command.topic] = ros.COMMANDS[command.kind]
         for topic, kind in wanted.items():
             one_of(f"topic for {self.path}", topic, there)
             got = {c.msgtype for c in self._reader.connections if c.topic == topic}
@@ -121,7 +121,7 @@ class Bag:
                 if self.mapping.concerns(source.name, r.names):
                     self._newest[source.name] = r
         for command in self.mapping.commands:
-            if command.topic == topic and command.kind in MESSAGES:
+            if command.topic == topic and command.kind in OBEYED:
                 self._said.append((command, message, self._sim_now if self._sim else 1e-9 * time))
 
     def check(self) -> None:

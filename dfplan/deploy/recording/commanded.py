@@ -25,8 +25,8 @@ Said = tuple[Command, Any, float]
 Commands = Callable[[], Iterable[Said]]
 """What was heard since the last call, oldest first."""
 
-MESSAGES = {"trajectory": ros.JOINT_TRAJECTORY, "position": ros.ARRAY}
-"""Kind of command -> its message; a twist is no position, and is not listened to."""
+OBEYED = ("trajectory", "position")
+"""Kinds of command that are listened to: a twist is no position."""
 
 
 @dataclass(frozen=True)
@@ -142,18 +142,13 @@ def _move(command: Command, times: Array, rows: Array, speeds: Array, stamp: flo
 
 
 def listen(transport: Transport, mapping: RobotMapping) -> Commands:
-    """Only listen from now on, and also to what the mapping's controllers are told; call it before `connect`.
-
-    Args:
-        transport: to ROS; from any other nothing is heard.
-        mapping: of the robot.
-    """
+    """Only listen from now on, and also to what the mapping's controllers are told on ROS; to call before `connect`."""
     heard: deque[Said] = deque(maxlen=1000)
 
     def hear(command: Command, message: Any, received: float) -> None:
         heard.append((command, message, transport.now()))
 
     if isinstance(transport, RosTransport):
-        told = [c for c in mapping.commands if c.kind in MESSAGES]
-        transport.listen((c.topic, MESSAGES[c.kind], partial(hear, c)) for c in told)
+        told = [c for c in mapping.commands if c.kind in OBEYED]
+        transport.listen((c.topic, ros.COMMANDS[c.kind], partial(hear, c)) for c in told)
     return lambda: [heard.popleft() for _ in range(len(heard))]

@@ -17,24 +17,16 @@ class Bus(Protocol):
     """A node on a ROS graph. Declare everything, then `open`; types are written `pkg/msg/Type`."""
 
     def advertise(self, topic: str, message: str, *, lifespan: float = 0.0, command: bool = False) -> Publish:
-        """Declare a topic that is written.
+        """Declare a topic that is written; `~/x` is the node's own.
 
-        Args:
-            topic: its name; `~/x` is the node's own.
-            message: its type.
-            lifespan: drop what has not been delivered after so many s; 0: never.
-            command: `connected` waits for a reader of this one.
+        What has not been delivered after `lifespan` s is dropped (0: never); `connected` waits for a `command`'s reader.
         """
         ...
 
     def subscribe(self, topic: str, message: str, heard: Heard, *, rate: float = 0.0) -> None:
         """Declare a topic that is read: the newest message only, from any publisher whatever its QoS.
 
-        Args:
-            topic: its name.
-            message: its type.
-            heard: called with each message.
-            rate: more than this is not needed, Hz: a server in between may leave messages out; 0: all.
+        More than `rate` Hz is not needed, so a server in between may leave messages out; 0: all.
         """
         ...
 

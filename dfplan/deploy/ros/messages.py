@@ -30,36 +30,28 @@ CLOCK = "rosgraph_msgs/msg/Clock"
 TRIGGER = "std_srvs/srv/Trigger"
 FOLLOW = "control_msgs/action/FollowJointTrajectory"
 
-_PLACE, _TURN = "x y z", "x y z w"
+_STAMP, _PLACE, _TURN = "header.stamp", "x y z", "x y z w"
 # type -> (kind of source, where the stamp is, [(where, which numbers)] or the field that is a list)
 _LAYOUTS: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
-    JOINT_STATE: ("joint_state", "header.stamp", ()),
-    POSE: ("pose", "header.stamp", (("pose.position", _PLACE), ("pose.orientation", _TURN))),
+    JOINT_STATE: ("joint_state", _STAMP, ()),
+    POSE: ("pose", _STAMP, (("pose.position", _PLACE), ("pose.orientation", _TURN))),
     "geometry_msgs/msg/Pose": ("pose", "", (("position", _PLACE), ("orientation", _TURN))),
     "geometry_msgs/msg/TransformStamped": (
-        "pose",
-        "header.stamp",
-        (("transform.translation", _PLACE), ("transform.rotation", _TURN)),
+        "pose", _STAMP, (("transform.translation", _PLACE), ("transform.rotation", _TURN)),
     ),
     ARRAY: ("array", "", (("data", ""),)),
     "std_msgs/msg/Float32MultiArray": ("array", "", (("data", ""),)),
     "std_msgs/msg/Float64": ("array", "", (("", "data"),)),
-    "geometry_msgs/msg/PointStamped": ("array", "header.stamp", (("point", _PLACE),)),
-    "geometry_msgs/msg/WrenchStamped": (
-        "array",
-        "header.stamp",
-        (("wrench.force", _PLACE), ("wrench.torque", _PLACE)),
-    ),
-}
+    "geometry_msgs/msg/PointStamped": ("array", _STAMP, (("point", _PLACE),)),
+    "geometry_msgs/msg/WrenchStamped": ("array", _STAMP, (("wrench.force", _PLACE), ("wrench.torque", _PLACE))),
+}  # fmt: skip
+COMMANDS = {"trajectory": JOINT_TRAJECTORY, "position": ARRAY, "twist": TWIST}
+"""Kind of command -> its message."""
 _DEFAULTS = {"joint_state": JOINT_STATE, "pose": POSE, "array": ARRAY}
 
 
 def message_type(kind: str, message: str = "") -> str:
-    """Type of the messages of a source, in ROS 2's form.
-
-    Args:
-        kind: `joint_state`, `pose` or `array`.
-        message: the type, as `pkg/msg/Type` or `pkg/Type`; empty: the kind's default.
+    """Type of the messages of a source of that kind, in ROS 2's form: `pkg/msg/Type` or `pkg/Type`, or the default.
 
     Raises:
         ValueError: for a type that cannot be read as that kind.
@@ -79,30 +71,23 @@ def take(message: Any, path: str) -> Any:
 
 def seconds(time: Any) -> float:
     """A ROS 1 or ROS 2 time or duration, s."""
-    if isinstance(time, Mapping):
-        whole = time["sec"] if "sec" in time else time["secs"]
-        return float(whole) + 1e-9 * float(time["nanosec"] if "nanosec" in time else time["nsecs"])
-    return float(time.sec) + 1e-9 * float(time.nanosec)
+    one = isinstance(time, Mapping) and "secs" in time
+    return float(take(time, "secs" if one else "sec")) + 1e-9 * float(
+        take(time, "nsecs" if one else "nanosec")
+    )
 
 
 def time_fields(value: float) -> dict[str, int]:
     """Seconds as a ROS 2 time or duration, to the nanosecond that a float can tell."""
     whole = math.floor(value)
-    nanoseconds = round((value - whole) * 1e9)
-    if nanoseconds == 1_000_000_000:
-        whole, nanoseconds = whole + 1, 0
-    return {"sec": whole, "nanosec": nanoseconds}
+    more, nanoseconds = divmod(round((value - whole) * 1e9), 10**9)
+    return {"sec": whole + more, "nanosec": nanoseconds}
 
 
 def to_reading(source: str, type_name: str, names: Sequence[str], message: Any, received: float) -> Reading:
-    """What a message says.
+    """What a message of rclpy or rosbridge says.
 
-    Args:
-        source: name of the source in the mapping.
-        type_name: the message's type, as `message_type` gives it.
-        names: of an array's numbers.
-        message: from rclpy or from rosbridge.
-        received: when it came, s on the loop's clock.
+    `type_name` is as `message_type` gives it, `names` are those of an array's numbers, `received` s on the loop's clock.
 
     Raises:
         ValueError: where names and numbers do not fit together.
@@ -170,13 +155,7 @@ def diagnostics_fields(
 
 
 def status_fields(node: str, status: Status, counts: Mapping[str, int]) -> dict[str, Any]:
-    """The loop's status as diagnostics.
-
-    Args:
-        node: name of the node.
-        status: of the loop.
-        counts: what the transport itself refused, by reason.
-    """
+    """The loop's status as diagnostics of a node; `counts`: what the transport itself refused, by reason."""
     level = {"FAULT": 2, "HOLD": 1}.get(status.state, int(bool(status.doubtful)))
     values: dict[str, object] = {
         "state": status.state,

@@ -75,12 +75,7 @@ class Ros2Bus:
     """A node of ROS 2: one SingleThreadedExecutor in a daemon thread, its own context, no signal handlers."""
 
     def __init__(self, node: str, *, use_sim_time: bool = False, domain: int | None = None) -> None:
-        """Make the node.
-
-        Args:
-            node: its name.
-            use_sim_time: take the time from /clock.
-            domain: ROS_DOMAIN_ID; None: the environment's.
+        """Make the node; see `ros2_transport`.
 
         Raises:
             ImportError: rclpy is not there.

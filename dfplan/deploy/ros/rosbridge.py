@@ -34,15 +34,7 @@ class RosbridgeBus:
         self, node: str, *, host: str = "127.0.0.1", port: int = 9090, ros1: bool = False,
         use_sim_time: bool = False, stall: float = 0.2,
     ) -> None:  # fmt: skip
-        """Prepare; connects in `open`.
-
-        Args:
-            node: name in front of what begins with `~/`.
-            host: of the server.
-            port: of the server.
-            ros1: the server belongs to ROS 1.
-            use_sim_time: take the time from /clock.
-            stall: cut a connection that leaves bytes unacknowledged for so long, s.
+        """Prepare; connects in `open`. What leaves bytes unacknowledged for `stall` s is cut; see `rosbridge_transport`.
 
         Raises:
             ImportError: websockets is not installed.

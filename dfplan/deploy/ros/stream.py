@@ -42,15 +42,7 @@ class Stream:
 
 
 def twist_of(look: Look, part: JointTrajectory, since: float, now: float, frame: str) -> dict[str, Any]:
-    """The tool's velocity due `since` s after the trajectory's stamp, in the base frame.
-
-    Args:
-        look: the arm.
-        part: all joints, in the order that `look` takes.
-        since: s.
-        now: stamp of the message, s.
-        frame: name of the base frame.
-    """
+    """The tool's velocity due `since` s after the stamp of a trajectory of all joints, in the base `frame`."""
     q, qd = part.at(since)
     if not part.times[0] <= since < part.times[-1]:
         qd = np.zeros_like(qd)

@@ -39,13 +39,7 @@ class RosTransport:
     """
 
     def __init__(self, mapping: Mapping, bus: Bus, *, node: str = "dfplan", ros1: bool = False) -> None:
-        """Prepare; nothing is opened yet.
-
-        Args:
-            mapping: the robot.
-            bus: the connection, not yet open.
-            node: name of the node.
-            ros1: the robot is on ROS 1, whose controllers stop at an empty trajectory.
+        """Prepare; the bus is not yet open. On ROS 1 controllers stop at an empty trajectory.
 
         Raises:
             ValueError: for a message that cannot be read, or a twist without kinematics.
@@ -80,10 +74,10 @@ class RosTransport:
         if self._listening:
             return self.bus.open()
         expire = self.mapping.loop.expire
-        kinds = {"trajectory": ros.JOINT_TRAJECTORY, "position": ros.ARRAY, "twist": ros.TWIST}
         for command in self.mapping.commands:
+            kind = ros.COMMANDS[command.kind]
             self._publishers[command.topic] = self.bus.advertise(
-                command.topic, kinds[command.kind], lifespan=expire, command=True
+                command.topic, kind, lifespan=expire, command=True
             )
         self._status = self.bus.advertise("/diagnostics", ros.DIAGNOSTICS)
         self.bus.serve(f"/{self.node}/arm", handlers.arm)
@@ -180,18 +174,13 @@ class RosTransport:
 
     def publish_status(self, status: Status) -> None:
         """Publish diagnostics."""
-        expires = self.now() + 1.0
-        self._status(ros.status_fields(self.node, status, self.counts), expires)
+        self._status(ros.status_fields(self.node, status, self.counts), self.now() + 1.0)
 
     def follow(self, trajectory: JointTrajectory, done: Callable[[bool, str], None]) -> bool:
-        """Run a motion, such as home, through the controllers' FollowJointTrajectory actions.
+        """Run a motion, such as home, through the controllers' FollowJointTrajectory actions; `hold` cancels it.
 
-        Args:
-            trajectory: the motion.
-            done: called once for each controller with success and what it said.
-
-        Returns:
-            whether every controller has an action and took the goal. `hold` cancels it.
+        Whether every controller has an action and took the goal. `done` is called once for each controller, with
+        success and what it said.
         """
         started = []
         for command in self.mapping.commands:

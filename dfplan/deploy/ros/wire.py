@@ -31,12 +31,7 @@ class Wire:
     """
 
     def __init__(self, host: str, port: int, stall: float) -> None:
-        """Connect.
-
-        Args:
-            host: of the server.
-            port: of the server.
-            stall: longest time that bytes may be unacknowledged, s.
+        """Connect; bytes may be unacknowledged for `stall` s.
 
         Raises:
             OSError, websockets.WebSocketException: there is no server.
