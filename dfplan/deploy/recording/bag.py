@@ -31,12 +31,10 @@ class Bag:
     """
 
     def __init__(self, path: Name, mapping: RobotMapping, sim_time: bool = False) -> None:
-        """Open a bag.
+        """Open a bag: a folder of rosbag2, one of its files, or a `.bag` of ROS 1.
 
-        Args:
-            path: a folder of rosbag2, one of its files, or a `.bag` of ROS 1.
-            mapping: its sources and commands are read; commands may be missing.
-            sim_time: stamps are in the time of the topic /clock; else in that of the log.
+        The mapping's sources and commands are read; commands may be missing. With `sim_time` stamps are in the time of
+        the topic /clock, else in that of the log.
 
         Raises:
             FileNotFoundError: there is nothing at `path`.
@@ -179,17 +177,8 @@ def record_bags(
     """Bags as demonstrations, through the same recorder as a robot: one bag, one episode.
 
     Where a bag could not be recorded live, because a required source is stale or a number missing, the episode
-    ends, and another begins where everything is there again. See `record` for columns and actions.
-
-    Args:
-        paths: bags, in order; see `Bag`.
-        mapping: of the robot, or its file.
-        out: see `record`; written once, at the end.
-        resume: go on with the recording in `out`.
-        sim_time: see `Bag`.
-        name: of the data; None: the robot's.
-        relative: see `record`.
-        tell: called with sentences about what happens.
+    ends, and another begins where everything is there again. See `record` for columns, actions and the other
+    arguments, and `Bag` for `sim_time`; `out` is written once, at the end.
 
     Returns:
         the episodes, those from before included.

@@ -59,7 +59,6 @@ class Setpoints:
     """
 
     def __init__(self, mapping: RobotMapping, body: Body) -> None:
-        """Nobody has commanded anything yet."""
         self.counts: Counter[str] = Counter()
         self._names, self._unit = body.limits.names, body.unit
         self._moves: dict[tuple[str, ...], _Move] = {}

@@ -90,11 +90,7 @@ def record(
 
 
 def _step(
-    sampler: Sampler,
-    recording: Recording,
-    asked: str,
-    seconds: float | None,
-    tell: Callable[[str], None],
+    sampler: Sampler, recording: Recording, asked: str, seconds: float | None, tell: Callable[[str], None]
 ) -> None:
     """One tick after `read`: begin, sample, end."""
     number = len(recording) + 1
@@ -116,14 +112,7 @@ def _step(
 
 
 def keep(sampler: Sampler, recording: Recording, tell: Callable[[str], None], source: str = "") -> None:
-    """End the episode under way, add it unless it is too short, write it, and say so.
-
-    Args:
-        sampler: in the episode.
-        recording: to add it to.
-        tell: called with sentences.
-        source: the bag that it is from; it is then not yet written.
-    """
+    """End the episode under way, add it unless it is too short, and say so; write it, unless it is from a bag, `source`."""
     number, rows = len(recording) + 1, sampler.finish()
     if rows is None:
         tell(f"episode {number}: discarded: it is shorter than two samples")

@@ -157,7 +157,6 @@ class Recording:
         self.described.append(row | ({"source": source} if source else {}))
 
     def __len__(self) -> int:
-        """Episodes so far."""
         return len(self.lengths)
 
     def episodes(self) -> Episodes:

@@ -62,13 +62,9 @@ class Sampler:
         self, mapping: Mapping, transport: Transport, clock: Clock | None = None,
         commands: Commands | None = None,
     ) -> None:  # fmt: skip
-        """Prepare; `connect` opens the transport.
+        """Prepare; `connect` opens the transport, which is only read from.
 
-        Args:
-            mapping: of the robot.
-            transport: to it; only read from.
-            clock: None: the real one.
-            commands: what the controllers are told; None: as far as it can be heard on ROS.
+        `commands`: what the controllers are told; None: as far as it can be heard on ROS.
 
         Raises:
             ValueError: where the policy's actions are tool poses and the mapping has no kinematics.
@@ -148,8 +144,7 @@ class Sampler:
     def sample(self) -> str:
         """Take a sample if it is time; why the episode cannot go on, or empty.
 
-        Returns:
-            the flaw. The samples before it are there until `start` or `discard`.
+        The samples before such a flaw are there until `start` or `discard`.
         """
         flaw = "the robot's clock was set back" if self._set_back else self.flaw()
         dt = self.mapping.policy.dt

@@ -37,7 +37,6 @@ class ServerLimits:
     calls: int = 500
 
     def __post_init__(self) -> None:
-        """Refuse limits that nobody can keep."""
         for name in ("robots", "waiting", "login", "idle", "failures", "calls"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected more than 0")
@@ -53,10 +52,8 @@ class Gate:
 
     def enter(self, address: str) -> bool:
         """Whether a new connection is let in."""
-        failed = self._failed.get(address)
-        often = (
-            failed is not None and len(failed) == self.limits.failures and self._now() - failed[0] < _WINDOW
-        )
+        failed = self._failed.get(address) or deque[float]()
+        often = len(failed) == self.limits.failures and self._now() - failed[0] < _WINDOW
         if often or self.waiting >= self.limits.waiting:
             return False
         self.waiting += 1
@@ -77,12 +74,7 @@ class Gate:
 
 
 def guarded(server_connection: Any, gate: Gate) -> Any:
-    """A class of connections that the gate lets in, and that cannot send much before they have logged in.
-
-    Args:
-        server_connection: `websockets.asyncio.server.ServerConnection`.
-        gate: asked at each new connection.
-    """
+    """A kind of `websockets.asyncio.server.ServerConnection` that the gate lets in, and that sends little before a login."""
 
     class Connection(server_connection):  # type: ignore[misc]  # websockets is an extra: its class is an argument
         address, received, admitted, known = "", 0, False, False

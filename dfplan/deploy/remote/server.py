@@ -119,13 +119,7 @@ class PolicyServer:
     """Serves one model to robots that hold the token."""
 
     def __init__(self, model: Checkpoint, name: str, token: bytes, limits: ServerLimits = LIMITS) -> None:
-        """Check everything; open nothing yet.
-
-        Args:
-            model: checkpoint of an imitation policy, on its device.
-            name: what robots are told that it is called.
-            token: shared secret, see `wire.read_token`.
-            limits: what anyone may ask of it.
+        """Check everything; open nothing yet. Robots are told that the `model`, which is on its device, is called `name`.
 
         Raises:
             ValueError: for a model that is no imitation policy, or a token that can be guessed.
@@ -143,12 +137,9 @@ class PolicyServer:
     def run(
         self, host: str = "127.0.0.1", port: int = 8765, ready: Callable[[int], None] = lambda port: None
     ) -> None:
-        """Serve until `stop`.
+        """Serve until `stop`, at 0.0.0.0 for all of this computer's addresses, at port 0 for any that is free.
 
-        Args:
-            host: address to listen at; 0.0.0.0 for all of this computer's.
-            port: 0 for any that is free.
-            ready: called with the port once robots can connect.
+        `ready` is called with the port once robots can connect.
 
         Raises:
             ImportError: websockets or msgpack is not installed.

@@ -185,13 +185,10 @@ def unpack(payload: bytes) -> dict[str, Any]:
         raise ValueError(
             f"got {len(payload)} bytes that are not a message ({type(error).__name__})"
         ) from error
-    if (
-        not isinstance(message, dict)
-        or type(message.get("kind")) is not str
-        or type(message.get("id")) is not int
-    ):
+    table = message if isinstance(message, dict) else {}
+    if type(table.get("kind")) is not str or type(table.get("id")) is not int:
         raise ValueError("got a message without kind or id")
-    return message
+    return table
 
 
 def check(message: Mapping[str, Any], **types: type | tuple[type, ...]) -> None:
@@ -210,17 +207,10 @@ def rows_out(rows: Array) -> dict[str, Any]:
 
 
 def rows_in(value: Any, name: str, count: tuple[int, int], columns: int, finite: bool = True) -> Array:
-    """An array (N, C) of a message.
-
-    Args:
-        value: what was received.
-        name: for the error.
-        count: fewest and most rows.
-        columns: C.
-        finite: refuse NaN and infinity.
+    """An array (N, C) of a message: `count` is the fewest and the most rows, `columns` C.
 
     Raises:
-        ValueError: for another dtype, shape or number of bytes.
+        ValueError: for another dtype, shape or number of bytes, or for NaN and infinity where it must be `finite`.
     """
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data"} or value["dtype"] != "<f8":
         raise ValueError(f"got {name} that is not an array of <f8")

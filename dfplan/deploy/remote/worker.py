@@ -44,7 +44,6 @@ class RemoteWorker(ThreadWorker):
     """
 
     def __init__(self, decide: RemoteDecide) -> None:
-        """Start the thread; the policy is connected."""
         self._remote = decide.remote
         super().__init__(decide)
 

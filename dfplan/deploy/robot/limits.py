@@ -104,7 +104,6 @@ class Box:
     high: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a box that holds nothing."""
         corners = np.array([self.low, self.high], object)
         ok = corners.shape == (2, 3) and np.isfinite(corners.astype(float)).all()
         if not ok or not (corners[0] < corners[1]).all():
@@ -134,7 +133,6 @@ class Safety:
     workspace: Box | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that would switch a check off."""
         finite_above_zero(self, "jump", "following", "max_age")
 
 

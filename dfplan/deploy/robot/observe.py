@@ -56,7 +56,6 @@ class Assembler:
     """
 
     def __init__(self, mapping: Mapping, body: Body) -> None:
-        """Build for a mapping and its robot."""
         self.mapping, self.body = mapping, body
         self.counts: Counter[str] = Counter()
         self._newest: dict[str, Reading] = {}
@@ -145,8 +144,10 @@ class Assembler:
         names = list(sensor.names)
         rows = self._velocity(r, names) if sensor.field == "velocity" else _pick(r, sensor.field, names)
         rows = rows * UNITS[sensor.unit]
-        if sensor.convert == "none" or not np.isfinite(rows).all():
-            return rows if sensor.convert == "none" else np.full(sensor.size, np.nan)
+        if sensor.convert == "none":
+            return rows
+        if not np.isfinite(rows).all():
+            return np.full(sensor.size, np.nan)
         if sensor.convert == "rot6d":
             return _six(rows)
         q = self.body.limits.zeros()
@@ -157,13 +158,9 @@ class Assembler:
         """Velocities, from two positions where the message has none; 0 with a single one."""
         if "velocity" in r.values:
             return _pick(r, "velocity", names)
-        old = self._before.get(r.source)
-        between = (
-            0.0
-            if old is None
-            else (r.stamp - old.stamp if r.stamp > old.stamp else r.received - old.received)
-        )
-        if old is None or not 0 < between < 1:
+        old = self._before.get(r.source, r)
+        between = r.stamp - old.stamp if r.stamp > old.stamp else r.received - old.received
+        if not 0 < between < 1:
             return np.zeros(len(names))
         return (_pick(r, "position", names) - _pick(old, "position", names)) / between
 
@@ -216,10 +213,7 @@ def tokens_of(mapping: Mapping, spec: TrajectorySpec) -> dict[str, tuple[str, ..
             f"the mapping has actions of {size} numbers, the model was trained on {spec.action_size}"
         )
     out: dict[str, tuple[str, ...]] = {}
-    begin = 0
     for sensor in sensors:
-        mine = set(names[begin : begin + sensor.size])
-        begin += sensor.size
-        got = tuple(t.name for t in spec.tokens[:-1] if mine.intersection(t.channels))
+        got = tuple(t.name for t in spec.tokens[:-1] if set(sensor.called).intersection(t.channels))
         out[sensor.name] = tuple(dict.fromkeys(out.get(sensor.name, ()) + got))
     return out

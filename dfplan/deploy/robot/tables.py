@@ -45,7 +45,6 @@ class Joint:
     grips: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse an unknown unit."""
         one_of(f"unit of joint '{self.name}'", self.unit, ("rad", "deg", "m", "mm"))
 
 
@@ -74,7 +73,6 @@ class Source:
     message: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be read."""
         one_of(f"kind of source '{self.name}'", self.kind, KINDS)
         finite_above_zero(self, "rate", "max_age", of=f" of source '{self.name}'")
         if (self.kind == "array") != bool(self.names):
@@ -107,7 +105,6 @@ class Sensor:
     columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together."""
         one_of(f"unit of sensor '{self.name}'", self.unit, UNITS)
         one_of(f"convert of sensor '{self.name}'", self.convert, CONVERSIONS)
         one_of(f"field of sensor '{self.name}'", self.field, ("position", "velocity", "effort", "value"))
@@ -157,7 +154,6 @@ class Command:
     action: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown kind."""
         one_of(f"kind of command '{self.topic}'", self.kind, COMMANDS)
 
 
@@ -186,7 +182,6 @@ class Robot:
     home: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together."""
         names = [joint.name for joint in self.joints]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"got joints {names}, expected names that differ, one at least")
@@ -215,7 +210,6 @@ class PolicyMap:
     action_joints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together."""
         one_of("action", self.action, ACTIONS)
         if not 0 < self.dt < 10:
             raise ValueError(f"got policy.dt={self.dt}, expected s between two actions, such as 0.05")
@@ -251,7 +245,6 @@ class LoopSettings:
     commit: float = 0.2
 
     def __post_init__(self) -> None:
-        """Refuse rates that do not fit together."""
         finite_above_zero(self, "rate", "send", "lead", "expire", "status", "commit", of=" of the loop")
         if self.settle < 0 or abs(self.rate / self.send - round(self.rate / self.send)) > 1e-6:
             raise ValueError(

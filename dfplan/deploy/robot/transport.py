@@ -7,7 +7,7 @@ clock (`Transport.now`) is what stamps are in: ROS time, simulated time, or the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -104,21 +104,15 @@ class JointTrajectory:
             ValueError: for a joint that is not here.
         """
         columns = [self.names.index(one_of("joint", n, self.names)) for n in names]
-        return JointTrajectory(
-            tuple(names),
-            self.times,
-            self.positions[:, columns],
-            self.velocities[:, columns],
-            self.stamp,
-            self.expires,
-        )
+        positions, velocities = self.positions[:, columns], self.velocities[:, columns]
+        return replace(self, names=tuple(names), positions=positions, velocities=velocities)
 
     def at(self, time: float) -> tuple[Array, Array]:
         """Position (J,) and velocity (J,) `time` s after the stamp: cubic between points, the ends beyond them."""
-        t = float(np.clip(time, self.times[0], self.times[-1]))
-        i = int(np.clip(np.searchsorted(self.times, t) - 1, 0, max(0, len(self.times) - 2)))
         if len(self.times) == 1:
             return self.positions[0].copy(), self.velocities[0].copy()
+        t = float(np.clip(time, self.times[0], self.times[-1]))
+        i = int(np.clip(np.searchsorted(self.times, t) - 1, 0, len(self.times) - 2))
         h = self.times[i + 1] - self.times[i]
         q, v, share = self.positions, self.velocities, (t - self.times[i]) / h
         position, velocity, _ = cubic(q[i], q[i + 1], v[i], v[i + 1], h, share)

@@ -21,7 +21,6 @@ class Stream:
     """Calls a function at a fixed rate in a daemon thread; what it raises is logged, and the next call comes."""
 
     def __init__(self, tick: Callable[[], None], rate: float) -> None:
-        """Start calling `tick` `rate` times per second."""
         self._tick, self._period, self._stop = tick, 1.0 / rate, threading.Event()
         self._thread = threading.Thread(target=self._run, name="setpoints", daemon=True)
         self._thread.start()
