@@ -141,9 +141,8 @@ def test_the_stop_is_exact(v, a, jerk):
     np.testing.assert_allclose(np.diff(dx), h * (ddx[1:] + ddx[:-1]) / 2, atol=1e-6)
     assert np.abs(ddx).max() <= 5 + 1e-9 and np.abs(np.diff(ddx)).max() <= jerk * h + 1e-9
     assert dx[-1] == ddx[-1] == 0 and abs(x[-1] - stop.end[0]) < 1e-12
-    low, high = stop.extremes()
-    assert abs(min(x.min(), 0) - low[0]) < 1e-6 and abs(max(x.max(), 0) - high[0]) < 1e-6
-    assert abs(np.abs(dx).max() - stop.fastest()[0]) < 1e-5
+    assert abs(min(x.min(), 0) - stop.low[0]) < 1e-6 and abs(max(x.max(), 0) - stop.high[0]) < 1e-6
+    assert abs(np.abs(dx).max() - stop.fastest[0]) < 1e-5
     mid = len(t) // 3  # the rest of a stop is the stop from there
     rest = Stop(dx[mid : mid + 1], ddx[mid : mid + 1], np.array([5.0]), np.array([jerk]))
     assert abs(x[mid] + rest.end[0] - x[-1]) < 1e-7

@@ -127,8 +127,7 @@ class SafetyFilter:
 
     def stop(self) -> Stop:
         """The quickest stop from the last setpoint."""
-        now = self._started()
-        return self._stop(now)
+        return self._stop(self._started())
 
     def _stop(self, now: Setpoint) -> Stop:
         return Stop(now.velocity, now.acceleration, self._push, self._jerk)
@@ -208,27 +207,25 @@ class SafetyFilter:
         i.max_acceleration, i.min_acceleration = push - a, -push - a
         try:
             done = self._otg.calculate(i, self._path) == self._working
+            x, dx, ddx = (np.asarray(row, np.float64) for row in self._path.at_time(dt))
+            new = Setpoint(x + q, dx + v, ddx + a)
+            stop = self._stop(new)
         except Exception:  # a target that ruckig cannot solve is one that is not followed
             done = False
         if not done:
             return now, np.ones(len(q), bool)
-        x, dx, ddx = (np.asarray(row, np.float64) for row in self._path.at_time(dt))
-        new = Setpoint(x + q, dx + v, ddx + a)
-        return new, ~self._safe(now, new)
+        return new, ~self._safe(now, new, stop)
 
-    def _safe(self, now: Setpoint, new: Setpoint) -> NDArray[np.bool_]:
-        """(J,) whether this tick and a quickest stop after it keep the joint's limits."""
+    def _safe(self, now: Setpoint, new: Setpoint, stop: Stop) -> NDArray[np.bool_]:
+        """(J,) whether this tick and the quickest stop after it keep the joint's limits."""
         limits, dt, near = self.limits, self.dt, 1 + 1e-8
-        stop = self._stop(new)
-        low, high = stop.extremes()
-        moved = new.position - now.position
-        with np.errstate(invalid="ignore"):
-            ok = (new.position + low >= limits.low + _TINY) & (new.position + high <= limits.high - _TINY)
-            ok &= (stop.fastest() <= self._speed) & (np.abs(moved) <= self._speed * dt * near)
-            ok &= np.abs(new.acceleration) <= self._push
-            ok &= np.abs(new.velocity - now.velocity) <= self._push * dt * near
-            ok &= np.abs(new.acceleration - now.acceleration) <= self._jerk * dt * near
-        return np.asarray(ok & np.isfinite(new.position))
+        ok = new.position + stop.low >= limits.low + _TINY
+        ok &= new.position + stop.high <= limits.high - _TINY
+        ok &= (stop.fastest <= self._speed) & (np.abs(new.acceleration) <= self._push)
+        ok &= np.abs(new.position - now.position) <= self._speed * dt * near
+        ok &= np.abs(new.velocity - now.velocity) <= self._push * dt * near
+        ok &= np.abs(new.acceleration - now.acceleration) <= self._jerk * dt * near
+        return np.asarray(ok)
 
     def _stopping(self, now: Setpoint) -> Setpoint:
         """The next tick of the quickest stop."""
