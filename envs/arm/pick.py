@@ -188,16 +188,19 @@ def grasp_yaw(rotation: Array) -> float:
 class PickExpert(ArmExpert):
     """What it does follows from where cube, hand and spot are, so it recovers by itself."""
 
-    def __init__(self, env: ArmEnv, seed: int, task: Callable[[], tuple[Array, Array, Array]]) -> None:
+    def __init__(
+        self, env: ArmEnv, seed: int, task: Callable[[], tuple[Array, Array, Array]], yaw: float = 0.0
+    ) -> None:
         """Draw this episode's manner; `seed` fixes it.
 
         Args:
             env: already reset.
             seed: of all that is drawn.
             task: tells position (3,) m and rotation (3, 3) of the cube to move now, and the spot (3,) m it is to come to.
+            yaw: turn of the tool about the vertical with which it is put down, rad.
         """
         super().__init__(env, seed)
-        self._task = task
+        self._task, self._upright = task, rotations.turn([0.0, 0.0, yaw]) @ DOWN
         self._approach = float(self.rng.uniform(0.07, 0.13))
         self._carry = float(self.rng.uniform(0.07, 0.14))
         self._leave = float(self.rng.uniform(0.09, 0.15))
@@ -240,7 +243,9 @@ class PickExpert(ArmExpert):
         free = 1.0 if left < 0.03 else _ramp(float(cube[2]) - CUBE, 0.005, 0.04)
         up = CUBE - _BEYOND + height - float(cube[2])
         way = np.append(free * (spot - cube)[:2], up)
-        return self.drive(position + way, DOWN, left + abs(float(cube[2]) - CUBE) + _BEYOND, 0.22, 0.0)
+        return self.drive(
+            position + way, self._upright, left + abs(float(cube[2]) - CUBE) + _BEYOND, 0.22, 0.0
+        )
 
     def _release(self, position: Array, cube: Array, tool: Array) -> Array:
         """Open, then leave straight up."""

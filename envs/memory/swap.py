@@ -26,6 +26,8 @@ NEAR = 0.03
 MIDDLE = np.array([0.50, 0.0, 0.24])
 """Where an episode begins, and where the expert takes the hand after every move, m."""
 _AROUND, _TILT = 0.02, 0.08
+_REST = (8, 17)
+"""Control steps that the hand rests there, drawn between: after them nothing tells where it came from."""
 _JITTER, _YAW = 0.01, np.deg2rad(15.0)
 _LOW, _HIGH = np.array([0.38, -0.195]), np.array([0.67, 0.195])
 # Room for the open fingers between two cubes, m.
@@ -129,12 +131,16 @@ class SwapEnv(ArmEnv):
         poses = [self.cube(index) for index in range(2)]
         return np.concatenate([[*at, *rotations.rot6d(least_turned(turned))] for at, turned in poses])
 
+    def _on(self, index: int, slot: int) -> bool:
+        cube = self.cube(index)[0]
+        return float(np.hypot(*(cube[:2] - SLOTS[slot]))) < NEAR and abs(float(cube[2]) - CUBE) < 0.005
+
     def _settled(self, index: int, slot: int) -> bool:
         """A cube rests on a slot, and the open hand has left it."""
         cube, speed = self.cube(index)[0], 9 + 6 * index
         slow = float(np.linalg.norm(self.physics.data.qvel[speed : speed + 3])) < STILL
-        on = float(np.hypot(*(cube[:2] - SLOTS[slot]))) < NEAR and abs(float(cube[2]) - CUBE) < 0.005
-        return on and slow and self.physics.opening > RELEASED and self._from_hand(cube) >= AWAY
+        left = self.physics.opening > RELEASED and self._from_hand(cube) >= AWAY
+        return self._on(index, slot) and slow and left
 
     def _from_hand(self, place: Array) -> float:
         return float(np.linalg.norm(self.tcp()[0] - place))
@@ -167,14 +173,17 @@ class SwapEnv(ArmEnv):
     def job(self) -> tuple[int, int] | None:
         """Which cube is to come to which slot now; None where all is done.
 
-        That is the present move; before it, what stands in its way by mistake; after the last, what has been displaced.
+        That is the present move; before it, what stands in its way by mistake; after the last, the nearest cube that has
+        been displaced.
         """
         if self._moves < 3:
             index, slot = self._next()
             other = self._belongs[self._moves][1 - index]
             return (index, slot) if self._at[1 - index] == other else (1 - index, other)
         left = [job for job in enumerate(self._belongs[3]) if not self._settled(*job)]
-        return left[0] if left else None
+        return min(
+            left, key=lambda job: (self._on(*job), self._from_hand(self.cube(job[0])[0])), default=None
+        )
 
     def progress(self) -> float:
         """A third for each move; within one, a quarter for coming to the cube and most of the rest for its way."""
@@ -249,7 +258,8 @@ def _different(slots: Array, given: Any) -> NDArray[np.intp]:
 class SwapExpert(ArmExpert):
     """Does one move after the other, each in a manner of its own, and takes the hand back to the middle between them.
 
-    There the hand says nothing about what has been done: neither where it is nor how it moves.
+    There the hand says nothing about what has been done: neither where it is nor how it moves. Nor does a cube say whether it
+    has been moved: it is put down as far from the centre, and as much turned, as at a start.
     """
 
     env: SwapEnv
@@ -257,25 +267,31 @@ class SwapExpert(ArmExpert):
     def __init__(self, env: SwapEnv, seed: int) -> None:
         """Draw this episode's manner; `seed` fixes it."""
         super().__init__(env, seed)
-        self._moves = [PickExpert(env, int(self.rng.integers(2**31)), self._task) for _ in range(3)]
+        self._spots = self.rng.uniform(-_JITTER, _JITTER, (3, 2))
+        self._moves = [
+            PickExpert(env, int(self.rng.integers(2**31)), self._task, yaw)
+            for yaw in self.rng.uniform(-_YAW, _YAW, 3)
+        ]
         self._middles = MIDDLE + self.rng.uniform(-_AROUND, _AROUND, (4, 3))
-        self._done, self._leaving = env.moves, False
+        self._rests = self.rng.integers(*_REST, 4)
+        self._done, self._resting = env.moves, 0
 
     def _task(self) -> tuple[Array, Array, Array]:
         index, slot = self.env.job() or (0, 0)
-        return (*self.env.cube(index), np.append(SLOTS[slot], 0.0))
+        return (*self.env.cube(index), np.append(SLOTS[slot] + self._spots[min(self._done, 2)], 0.0))
 
     def act(self) -> Array:
         """(8,) joint targets (rad) and gripper opening (m) for the state the environment is in now."""
         if self.env.moves != self._done:
-            self._done, self._leaving = self.env.moves, True
+            self._done = self.env.moves
+            self._resting = int(self._rests[self._done])
         position, _ = self.env.tcp()
         way = self._middles[self._done] - position
         far = float(np.linalg.norm(way))
         still = float(np.abs(self.env.physics.qd).max()) < 0.1
-        if far < 0.015 and still:
-            self._leaving = False
-        if not self._leaving and self.env.job() is not None:
+        if self._resting and far < 0.01 and still:
+            self._resting -= 1
+        if not self._resting and self.env.job() is not None:
             return self._moves[min(self._done, 2)].act()
         if position[2] < 0.12:  # first up, so that no cube is touched
             way[:2] *= max(0.05, (position[2] - 0.06) / 0.06)

@@ -47,7 +47,7 @@ def test_import_registers_and_does_not_load_mujoco() -> None:
         "import dfplan.envs.arm.clearance; print(len(e.ARM_IDS), 'mujoco' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["2", "False"]
+    assert done.stdout.split() == ["3", "False"]
 
 
 def test_lazy_names() -> None:
