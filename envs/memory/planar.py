@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Observation = NDArray[np.float32]
+Point = tuple[float, float]
 
 TOP, EASE = 0.4, 0.1
 """Top speed of the hand along each axis, m/s, and the most it changes in a step, m/s."""
@@ -263,6 +264,18 @@ class PlanarEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             "doubtful": doubtful,
             "disturbed": self._episode is not None and self._episode.begun,
         }
+
+
+def inside(what: str, value: ArrayLike, half: float) -> Point:
+    """A point (m) of a square table around the origin.
+
+    Raises:
+        ValueError: for what is not two numbers within -`half` and `half`.
+    """
+    x, y = numbers(what, value, 2).tolist()
+    if max(abs(x), abs(y)) > half:
+        raise ValueError(f"got {what} at ({x}, {y}), expected it on the table, within -{half} and {half} m")
+    return x, y
 
 
 def _within(value: float, velocity: float, low: float, high: float) -> tuple[float, float]:

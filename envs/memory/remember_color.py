@@ -15,11 +15,10 @@ from ..arm.disturb import Disturbance
 from ..arm.model import DT
 from ..arm.sensors import Sensor, numbers
 from .expert import Expert, Mischief
-from .planar import TOP, PlanarEnv
+from .planar import TOP, PlanarEnv, Point, inside
 from .sketch import HAND, Sketch
 
 Array = NDArray[np.float64]
-Point = tuple[float, float]
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (200, 40, 40), "green": (50, 150, 70), "blue": (30, 60, 160), "yellow": (225, 195, 40),
@@ -34,9 +33,11 @@ TABLE, RING, JITTER, TOUCH, APART = 0.30, 0.18, 0.015, 0.025, 0.08
 class RememberColorEnv(PlanarEnv):
     """Touch the cube of the colour that was shown; see `PlanarEnv` for what all tasks share.
 
-    MIKASA-Robo's RememberColor3/5/9 (Cherepanov et al. 2025, arXiv 2502.10550) in the plane and on states: there an arm
-    sees pictures, here a hand is told of each colour where its cube lies; there the cubes lie beside each other, here
-    on a ring around the hand, each time in another order. As there, a cube is shown for 5 env steps, then nothing for 5.
+    MIKASA-Robo's RememberColor3/5/9 (Cherepanov et al. 2025, arXiv 2502.10550) in the plane and on states. As there, a
+    cube is shown for 5 env steps, then nothing for 5, then the cubes lie at shuffled places. There an arm sees pictures,
+    the cubes lie in a row (3) or on an arc (5, 9), and it must come to rest within 5 cm of the right one in 60 env steps in
+    all, whatever else it touches; here a hand is told where the cube of each colour is, they lie on a ring around it, it
+    must touch the right one first, and has 60 env steps once they are there.
 
     Sensors: `hand` position (2) m and velocity (2) m/s; `cubes` of each colour x, y (m) and whether it is seen (1 or 0);
     zeros where it is not.
@@ -105,12 +106,12 @@ class RememberColorEnv(PlanarEnv):
         if "color" in options:
             self.color = self.colors.index(one_of("color", options["color"], self.colors))
         if "hand" in options:
-            self.x, self.y = _inside("hand", options["hand"])
+            self.x, self.y = inside("hand", options["hand"], TABLE)
         if "cubes" in options:
             cubes = numbers("cubes", np.ravel(np.array(options["cubes"], object)), 2 * count).reshape(
                 count, 2
             )
-            self.cubes = [_inside("cubes", cube) for cube in cubes]
+            self.cubes = [inside("cubes", cube, TABLE) for cube in cubes]
 
     def reach(self, axis: int) -> tuple[float, float]:
         """The table."""
@@ -201,14 +202,6 @@ def _whole(what: str, value: Any, low: int, high: int | None = None) -> None:
         raise ValueError(
             f"got {what}={value!r}, expected a whole number, {low} {'or more' if high is None else f'to {high}'}"
         )
-
-
-def _inside(what: str, value: Any) -> Point:
-    """Two numbers on the table."""
-    x, y = numbers(what, value, 2).tolist()
-    if max(abs(x), abs(y)) > TABLE:
-        raise ValueError(f"got {what} at ({x}, {y}), expected it on the table, within -{TABLE} and {TABLE} m")
-    return x, y
 
 
 class Toucher(Expert[RememberColorEnv]):

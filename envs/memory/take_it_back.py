@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arm.disturb import Disturbance
-from ..arm.sensors import Sensor, numbers
+from ..arm.sensors import Sensor
 from .expert import Expert, Mischief
-from .planar import PlanarEnv
+from .planar import PlanarEnv, Point, inside
 from .sketch import HAND, MARK, Sketch
 
 Array = NDArray[np.float64]
-Point = tuple[float, float]
 
 TABLE, SIDE, APART = 0.25, 0.20, 0.12
 """Half the table's side, where things lie at first (+- of each axis), least distance of cube and spot, m."""
@@ -34,9 +33,10 @@ SENSORS = (
 class TakeItBackEnv(PlanarEnv):
     """Bring the cube to the spot and, once the signal lights up, back; see `PlanarEnv` for what all tasks share.
 
-    MIKASA-Robo's TakeItBack (Cherepanov et al. 2025, arXiv 2502.10550) in the plane and on states: there an arm that sees
-    pictures pushes the cube to a target, whose colour then changes; here a hand with a gripper carries it, both must be
-    released where they belong, and a signal of its own lights up.
+    MIKASA-Robo's TakeItBack (Cherepanov et al. 2025, arXiv 2502.10550) in the plane and on states. There an arm sees
+    pictures and pushes the cube from one of three places into a disc of 8 cm, whose colour changes while the cube is in
+    it, and back to within 8 cm of where it was; here a hand with a gripper carries it from anywhere on the table, must
+    release it within 2 and 2.5 cm, and a signal lights up and stays lit.
 
     Sensors: `hand` position (2) m, velocity (2) m/s and gripper (0 open, 1 closed); `cube` (2) m; `spot` (2) m; `signal`
     (0, and 1 for the rest of the episode once the cube has been released on the spot).
@@ -93,9 +93,9 @@ class TakeItBackEnv(PlanarEnv):
             if hypot(drawn[0] - drawn[2], drawn[1] - drawn[3]) >= APART:
                 break
         if "hand" in options:
-            self.x, self.y = _inside("hand", options["hand"])
-        self.cube = _inside("cube", options.get("cube", self.cube))
-        self.spot = _inside("spot", options.get("spot", self.spot))
+            self.x, self.y = inside("hand", options["hand"], TABLE)
+        self.cube = inside("cube", options.get("cube", self.cube), TABLE)
+        self.spot = inside("spot", options.get("spot", self.spot), TABLE)
         if self.off(self.spot) < ON_SPOT + BACK:
             raise ValueError(
                 f"got cube {self.cube} and spot {self.spot}, expected them at least {ON_SPOT + BACK} m apart; move one"
@@ -167,14 +167,6 @@ class TakeItBackEnv(PlanarEnv):
         sketch.box(*self.cube, (0.012, 0.012), (200, 90, 40))
         sketch.disc(self.x, self.y, 0.006 if self.closed else 0.01, HAND)
         return sketch
-
-
-def _inside(what: str, value: Any) -> Point:
-    """Two numbers on the table."""
-    x, y = numbers(what, value, 2).tolist()
-    if max(abs(x), abs(y)) > TABLE:
-        raise ValueError(f"got {what} at ({x}, {y}), expected it on the table, within -{TABLE} and {TABLE} m")
-    return x, y
 
 
 class Carrier(Expert[TakeItBackEnv]):

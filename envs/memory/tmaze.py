@@ -32,9 +32,10 @@ SENSORS = (
 class TMazeEnv(PlanarEnv):
     """Walk to the end of a corridor and turn to the side that the cue said; see `PlanarEnv` for what all tasks share.
 
-    The task of Ni et al. 2023 (arXiv 2307.03864) in continuous space: there the walker steps from cell to cell, sees
-    the cue in the first one and, in the corridor, nothing that tells its place. Here a cell is what the hand covers
-    in a step at top speed (2 cm), speed and place across the corridor are free, and the cue is shown for 5 env steps.
+    The passive T-maze of Ni et al. 2023 (arXiv 2307.03864) in continuous space. There the walker steps from cell to cell,
+    is told the cue in the first one, and sees nothing in the corridor that tells its place; here a cell is what the hand
+    covers in a step at top speed (2 cm), speed and place across the corridor are free, the cue is shown for 5 env steps,
+    and twice as many steps as cells, and 60, may be used.
 
     Sensors: `cue` (1 is left, -1 is right, 0 after the first 5 env steps); `body` place across the corridor (m, left is
     positive) and velocity (2) m/s; `walls` free distance (3) ahead, left and right (m, at most 3 cells). The place along
