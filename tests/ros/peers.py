@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from dfplan.deploy.ros.messages import take
+
 HERE = Path(__file__).parent
 START = 90
 """s: a process has started and is ready after so long, also from a cold disk on a busy machine."""
@@ -63,6 +65,14 @@ def arm(log: Path, task: str = "reach", seed: int = 0, *more: str):
 def drive(log: Path, kind: str, port: int, task: str = "reach", seed: int = 3):
     """A control loop in a process of its own."""
     return process([sys.executable, str(HERE / "drive.py"), kind, str(port), task, str(seed)], log)
+
+
+def diagnostics_values(message, name: str) -> dict[str, str]:
+    """Values of the status called `name` in a DiagnosticArray, empty if it is not in there."""
+    for status in take(message, "status"):
+        if take(status, "name") == name:
+            return {take(pair, "key"): take(pair, "value") for pair in take(status, "values")}
+    return {}
 
 
 def free_port() -> int:

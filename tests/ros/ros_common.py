@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from peers import START, arm, wait
+from peers import START, arm, diagnostics_values, wait
 
 from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.inference import Answer
@@ -97,9 +97,9 @@ class Watch:
         bus.subscribe("/diagnostics", ros.DIAGNOSTICS, lambda m, t: self._heard(m, node))
 
     def _heard(self, message, node: str) -> None:
-        if found := ros.diagnostics_values(message, f"{node}: arm"):
+        if found := diagnostics_values(message, f"{node}: arm"):
             self.values, self.heard = found, self.heard + 1
-        self.loop = ros.diagnostics_values(message, "dfplan: control loop") or self.loop
+        self.loop = diagnostics_values(message, "dfplan: control loop") or self.loop
 
     def number(self, key: str) -> float:
         return float(self.values.get(key, "nan"))

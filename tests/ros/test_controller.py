@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from peers import diagnostics_values
 
 from dfplan.deploy.robot.limits import JointLimits
 from dfplan.deploy.robot.transport import JointTrajectory, Status
@@ -163,7 +164,7 @@ def test_messages():
     assert '"positions": [1.0, 2.0]' in as_json(ros.trajectory_fields(trajectory))
     status = Status("HOLD", "why", NOW, refusals={"jump": 2}, ages={"joints": 0.01})
     fields = ros.status_fields("dfplan", status, {"transport: expired": 1})
-    values = ros.diagnostics_values(fields, "dfplan: control loop")
+    values = diagnostics_values(fields, "dfplan: control loop")
     assert values["refused_jump"] == "2" and values["refused_transport: expired"] == "1"
     assert fields["status"][0]["level"] == 1
 

@@ -12,6 +12,13 @@ from dfplan.tools.errors import finite_above_zero
 Array = NDArray[np.float64]
 
 
+def fix(owner: object, key: str, value: ArrayLike) -> None:
+    """Give a frozen object a copy of an array, read-only."""
+    row = np.array(value)
+    row.setflags(write=False)
+    object.__setattr__(owner, key, row)
+
+
 @dataclass(frozen=True)
 class JointLimits:
     """What J joints may do. SI units: rad for turning joints, m for sliding ones.
@@ -53,13 +60,13 @@ class JointLimits:
         if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError(f"got joints {list(self.names)}, expected names that differ, one at least")
         for key in ("lower", "upper", "velocity", "acceleration", "jerk", "margin"):
-            self._fix(key, self.check(getattr(self, key), key))
-        self._fix("sliding", np.broadcast_to(np.asarray(self.sliding, bool), (len(self.names),)))
+            fix(self, key, self.check(getattr(self, key), key))
+        fix(self, "sliding", np.broadcast_to(np.asarray(self.sliding, bool), (len(self.names),)))
         grips = False if self.grips is None else self.grips
-        self._fix("grips", np.broadcast_to(np.asarray(grips, bool), (len(self.names),)))
-        self._fix("low", self.lower + self.margin)
-        self._fix("high", self.upper - self.margin)
-        self._fix("scale", np.where(grips, np.inf, np.where(self.sliding, 0.1, 1.0)))
+        fix(self, "grips", np.broadcast_to(np.asarray(grips, bool), (len(self.names),)))
+        fix(self, "low", self.lower + self.margin)
+        fix(self, "high", self.upper - self.margin)
+        fix(self, "scale", np.where(grips, np.inf, np.where(self.sliding, 0.1, 1.0)))
         for i, name in enumerate(self.names):
             for key in ("velocity", "acceleration", "jerk"):
                 if not getattr(self, key)[i] > 0:
@@ -69,11 +76,6 @@ class JointLimits:
                     f"joint '{name}': got lower={self.lower[i]}, upper={self.upper[i]}, margin={self.margin[i]}; expected "
                     "lower + margin < upper - margin, margin 0 or more"
                 )
-
-    def _fix(self, key: str, value: NDArray[np.generic]) -> None:
-        value = np.array(value)
-        value.setflags(write=False)
-        object.__setattr__(self, key, value)
 
     def check(self, values: ArrayLike, what: str = "positions") -> Array:
         """`values` as J finite numbers.

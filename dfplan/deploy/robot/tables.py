@@ -12,10 +12,6 @@ UNITS = {"rad": 1.0, "deg": np.pi / 180, "m": 1.0, "mm": 1e-3, "cm": 1e-2, "1": 
 """Unit -> factor to rad, m or 1."""
 POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 """Numbers of a source of kind pose: m, then a quaternion."""
-KINDS = ("joint_state", "pose", "array")
-CONVERSIONS = ("none", "rot6d", "tool")
-COMMANDS = ("trajectory", "position", "twist")
-ACTIONS = ("joints", "tool")
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Source:
     message: str = ""
 
     def __post_init__(self) -> None:
-        one_of(f"kind of source '{self.name}'", self.kind, KINDS)
+        one_of(f"kind of source '{self.name}'", self.kind, ("joint_state", "pose", "array"))
         finite_above_zero(self, "rate", "max_age", of=f" of source '{self.name}'")
         if (self.kind == "array") != bool(self.names):
             raise ValueError(
@@ -106,7 +102,7 @@ class Sensor:
 
     def __post_init__(self) -> None:
         one_of(f"unit of sensor '{self.name}'", self.unit, UNITS)
-        one_of(f"convert of sensor '{self.name}'", self.convert, CONVERSIONS)
+        one_of(f"convert of sensor '{self.name}'", self.convert, ("none", "rot6d", "tool"))
         one_of(f"field of sensor '{self.name}'", self.field, ("position", "velocity", "effort", "value"))
         if not self.names:
             raise ValueError(
@@ -154,7 +150,7 @@ class Command:
     action: str = ""
 
     def __post_init__(self) -> None:
-        one_of(f"kind of command '{self.topic}'", self.kind, COMMANDS)
+        one_of(f"kind of command '{self.topic}'", self.kind, ("trajectory", "position", "twist"))
 
 
 @dataclass(frozen=True)
@@ -210,7 +206,7 @@ class PolicyMap:
     action_joints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        one_of("action", self.action, ACTIONS)
+        one_of("action", self.action, ("joints", "tool"))
         if not 0 < self.dt < 10:
             raise ValueError(f"got policy.dt={self.dt}, expected s between two actions, such as 0.05")
         columns = [name for sensor in self.observation for name in sensor.called]

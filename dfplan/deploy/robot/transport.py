@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfplan.deploy.robot.cubic import cubic
+from dfplan.deploy.robot.limits import fix
 from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
@@ -85,13 +86,12 @@ class JointTrajectory:
         """
         size = (len(self.times), len(self.names))
         for key, shape in (("times", size[:1]), ("positions", size), ("velocities", size)):
-            value = np.array(getattr(self, key), np.float64)
+            value = np.asarray(getattr(self, key), np.float64)
             if value.shape != shape or not size[0] or not np.isfinite(value).all():
                 raise ValueError(
                     f"got {key} of shape {value.shape} for joints {list(self.names)}, expected finite numbers in {shape}"
                 )
-            value.setflags(write=False)
-            object.__setattr__(self, key, value)
+            fix(self, key, value)
         if self.times[0] <= 0 or (np.diff(self.times) <= 0).any():
             raise ValueError(
                 f"got times {self.times.tolist()}, expected them above 0 and strictly increasing"

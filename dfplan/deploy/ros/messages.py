@@ -18,7 +18,6 @@ from dfplan.deploy.robot.transport import JointTrajectory, Reading, Status, read
 from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
-Fields = Mapping[str, Any]
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
@@ -170,11 +169,3 @@ def status_fields(node: str, status: Status, counts: Mapping[str, int]) -> dict[
     values |= {f"age_{key}": f"{age:.4f}" for key, age in status.ages.items()}
     values |= {f"refused_{key}": n for key, n in {**status.refusals, **counts}.items()}
     return diagnostics_fields(f"{node}: control loop", level, status.reason, values, status.stamp)
-
-
-def diagnostics_values(message: Any, name: str) -> dict[str, str]:
-    """Values of the status called `name` in a DiagnosticArray, empty if it is not in there."""
-    for status in take(message, "status"):
-        if take(status, "name") == name:
-            return {take(pair, "key"): take(pair, "value") for pair in take(status, "values")}
-    return {}

@@ -17,27 +17,21 @@ from dfplan.deploy.ros import messages as ros
 _LOG = logging.getLogger(__name__)
 
 
-class Stream:
-    """Calls a function at a fixed rate in a daemon thread; what it raises is logged, and the next call comes."""
+def stream(tick: Callable[[], None], rate: float, over: threading.Event) -> threading.Thread:
+    """Call `tick` `rate` times per second until `over`; what it raises is logged, and the next call comes."""
 
-    def __init__(self, tick: Callable[[], None], rate: float) -> None:
-        self._tick, self._period, self._stop = tick, 1.0 / rate, threading.Event()
-        self._thread = threading.Thread(target=self._run, name="setpoints", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        self._thread.join(1.0)
-
-    def _run(self) -> None:
+    def run() -> None:
         due = time.perf_counter()
-        while not self._stop.wait(max(0.0, due - time.perf_counter())):
+        while not over.wait(max(0.0, due - time.perf_counter())):
             try:
-                self._tick()
+                tick()
             except Exception:  # the next setpoint must come whatever happened to this one
                 _LOG.exception("streaming a setpoint")
-            due = max(due + self._period, time.perf_counter())
+            due = max(due + 1.0 / rate, time.perf_counter())
+
+    thread = threading.Thread(target=run, name="setpoints", daemon=True)
+    thread.start()
+    return thread
 
 
 def twist_of(look: Look, part: JointTrajectory, since: float, now: float, frame: str) -> dict[str, Any]:

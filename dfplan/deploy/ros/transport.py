@@ -20,7 +20,7 @@ from dfplan.deploy.robot.tables import Command, Source
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
 from dfplan.deploy.ros import messages as ros
 from dfplan.deploy.ros.bus import Bus, Heard, Publish
-from dfplan.deploy.ros.stream import Stream, twist_of
+from dfplan.deploy.ros.stream import stream, twist_of
 
 Array = NDArray[np.float64]
 _LOG = logging.getLogger(__name__)
@@ -57,8 +57,9 @@ class RosTransport:
         self._held, self._sent_on = math.inf, -1
         self._publishers: dict[str, Publish] = {}
         self._status: Publish = lambda fields, expires: False
-        self._streams: list[Stream] = []
-        self._lock, self._closed, self._listening = threading.Lock(), False, False
+        self._streams: list[threading.Thread] = []
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._closed = self._listening = False
 
     def listen(self, topics: Iterable[tuple[str, str, Heard]]) -> None:
         """Only listen from now on, to these topics too (name, message, handler): an arm cannot be moved by this."""
@@ -85,7 +86,7 @@ class RosTransport:
         self.bus.open()
         for command in self.mapping.commands:
             if command.kind != "trajectory":
-                self._streams.append(Stream(self._streamed(command), self.mapping.loop.rate))
+                self._streams.append(stream(self._streamed(command), self.mapping.loop.rate, self._over))
 
     def connected(self) -> bool:
         """Whether all controllers can be written to now."""
@@ -199,8 +200,9 @@ class RosTransport:
             self.hold()
         except Exception:  # whatever the bus says, it is closed all the same
             _LOG.exception("holding while closing")
-        for stream in self._streams:
-            stream.close()
+        self._over.set()
+        for thread in self._streams:
+            thread.join(1.0)
         self._closed = True
         self.bus.close()
 
