@@ -35,7 +35,6 @@ class _Follows(Protocol):
 
     def follow(self, trajectory: JointTrajectory, done: Callable[[bool, str], None]) -> bool:
         """Run a motion; `done` once for each controller."""
-        ...
 
 
 def home(

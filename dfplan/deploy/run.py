@@ -38,7 +38,6 @@ class Acts(Protocol):
     @property
     def actor(self) -> Actor:
         """What decides."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,6 @@ class Disturbed(Protocol):
 
     def displace(self, rng: np.random.Generator, distance: float) -> bool:
         """Move the object, or the target, by `distance` m; whether that was possible."""
-        ...
 
 
 class Episode:

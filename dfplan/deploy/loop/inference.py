@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.deploy.loop.committed import CommittedPolicy, History
+from dfplan.deploy.robot import rotations
 from dfplan.deploy.robot.body import Body
 from dfplan.deploy.robot.mapping import Mapping
 
@@ -75,7 +76,6 @@ class Decide(Protocol):
 
     def __call__(self, request: Request) -> Answer:
         """Decide; never raises."""
-        ...
 
 
 class PolicyDecide:
@@ -86,12 +86,8 @@ class PolicyDecide:
     ) -> None:
         """Put them together."""
         self.policy, self.mapping, self.body, self.monitor = policy, mapping, body, monitor
-        self.stride, self.steps, self.ahead, self.chunk = (
-            policy.stride,
-            policy.steps,
-            policy.ahead,
-            policy.chunk,
-        )
+        self.stride, self.steps = policy.stride, policy.steps
+        self.ahead, self.chunk = policy.ahead, policy.chunk
         self._kept = self.chunk + round(_SPARE / mapping.policy.dt)
         self._run = -1
         names = [j.name for j in mapping.robot.joints]
@@ -100,22 +96,17 @@ class PolicyDecide:
     def __call__(self, request: Request) -> Answer:
         """Decide; what goes wrong is in the answer."""
         began, first = time.perf_counter(), request.step + len(request.committed)
-        nothing = np.zeros((0, 0))
         try:
             if request.run != self._run:
                 self._run = request.run
                 self.policy.reset(0)
-            history = request.history
-            scores: dict[str, float] = {}
-            doubtful: tuple[str, ...] = ()
-            if self.monitor is not None:
-                scores = self.monitor.scores(self.policy.actor, history)
-                doubtful = self.monitor.doubtful(scores)
-                history = doubting(history, doubtful)
-            actions = self.policy.decide(history, request.committed)[: self._kept]
+            monitor, history = self.monitor, request.history
+            scores = {} if monitor is None else monitor.scores(self.policy.actor, history)
+            doubtful = () if monitor is None else monitor.doubtful(scores)
+            actions = self.policy.decide(doubting(history, doubtful), request.committed)[: self._kept]
             joints = self.joints(actions, request.joints)
         except Exception as error:  # whatever it is, the arm is stopped and the operator told
-            text = f"{type(error).__name__}: {error}"
+            text, nothing = f"{type(error).__name__}: {error}", np.zeros((0, 0))
             return Answer(first, nothing, nothing, time.perf_counter() - began, error=text, run=request.run)
         return Answer(first, actions, joints, time.perf_counter() - began, scores, doubtful, run=request.run)
 
@@ -125,25 +116,19 @@ class PolicyDecide:
         if self.mapping.policy.action == "joints":
             out[:, self._columns] = actions
             return out
-        out[:, self._columns_after_pose()] = actions[:, 9:]
+        after = self._columns if self.mapping.policy.action_joints else []
+        moved = [i for i in range(len(start)) if i not in after]
+        out[:, after] = actions[:, 9:]
         q = np.array(start, np.float64)
-        for i, action in enumerate(actions):
-            keep = out[i].copy()
-            x = action[3:6] / np.linalg.norm(action[3:6])
-            y = action[6:9] - (x @ action[6:9]) * x
-            y = y / np.linalg.norm(y)
-            q, met = self.body.inverse(q, action[:3], np.stack([x, y, np.cross(x, y)], 1))
+        for row, action in zip(out, actions, strict=True):
+            found, met = self.body.inverse(q, action[:3], rotations.matrix(action[3:9]))
             if not met:
                 raise ValueError(
                     f"the tool cannot reach {np.round(action[:3], 3).tolist()} m with that rotation"
                 )
-            mine = [i for i in range(len(q)) if i not in self._columns_after_pose()]
-            out[i, mine] = q[mine]
-            q = np.where(np.isin(np.arange(len(q)), mine), q, keep)
+            row[moved] = found[moved]
+            q = row
         return out
-
-    def _columns_after_pose(self) -> list[int]:
-        return self._columns if self.mapping.policy.action_joints else []
 
 
 def doubting(history: History, tokens: tuple[str, ...]) -> History:

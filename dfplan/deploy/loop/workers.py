@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Protocol
 
@@ -18,30 +19,24 @@ class Worker(Protocol):
 
     def submit(self, request: Request) -> None:
         """Begin; only when not busy."""
-        ...
 
     def poll(self) -> Answer | None:
         """The answer, once."""
-        ...
 
     @property
     def busy(self) -> bool:
         """Whether an answer is still to come."""
-        ...
 
     @property
     def alive(self) -> bool:
         """Whether one can still come."""
-        ...
 
     @property
     def ready(self) -> bool:
         """Whether the policy is loaded."""
-        ...
 
     def close(self) -> None:
         """End it; may be repeated."""
-        ...
 
 
 class DelayedWorker:
@@ -55,9 +50,8 @@ class DelayedWorker:
 
     def submit(self, request: Request) -> None:
         """Decide now."""
-        answer = self.decide(request)
-        late = Answer(**{**answer.__dict__, "seconds": self.delay})
-        self._answer = (self.clock.now() + self.delay, late)
+        answer = replace(self.decide(request), seconds=self.delay)
+        self._answer = (self.clock.now() + self.delay, answer)
 
     def poll(self) -> Answer | None:
         """The answer, when its time has come."""
@@ -135,11 +129,9 @@ class ProcessWorker:
         """Start the process (spawned); `make` is called there, and must be importable."""
         import multiprocessing
 
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=_serve, args=(make, theirs), name="dfplan-inference", daemon=True
-        )
+        spawn, name = multiprocessing.get_context("spawn"), "dfplan-inference"
+        self._pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=_serve, args=(make, theirs), name=name, daemon=True)
         self.process.start()
         theirs.close()
         self._waiting, self._ready = 0, False
