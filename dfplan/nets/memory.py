@@ -8,23 +8,18 @@ so it does not matter to the network which carrier there is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
+from dfplan.nets.carriers import BLOCKS, CARRIERS
 from dfplan.nets.embeddings import LevelEmbedding
 
 LEVEL = 8
 """Numbers that tell a token's level."""
 BUCKETS = 32
 """Ages that are told apart: two for each doubling."""
-LIMIT = 4096
-"""Most steps that `attention` keeps; older ones are dropped."""
-BLOCKS = 8
-"""Least blocks of each length that `compressed` keeps, once there are so many."""
 
 
 @dataclass(frozen=True)
@@ -55,168 +50,6 @@ class Recall:
     age: Tensor
 
 
-class Carrier(nn.Module):
-    """How embeddings (B, S, C) of steps are kept: all at once in training, one after the other in use.
-
-    Args:
-        size: C.
-
-    Attributes:
-        settled: an entry stays as it is once it is made, so that its key and value are kept instead of it.
-    """
-
-    settled = False
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def entries(self, embedded: Tensor, known: int) -> Tensor:
-        """(E, S, C) -> (E, N, C); gradients stop before step `known`."""
-        raise NotImplementedError
-
-    def ages(self, steps: int) -> Tensor:
-        """(S + 1, N) age of every entry after so many steps; -1 where it is not seen then."""
-        raise NotImplementedError
-
-    def add(self, kept: tuple[Tensor, ...], embedded: Tensor) -> tuple[Tensor, ...]:
-        """What is kept after one more step (B, C)."""
-        raise NotImplementedError
-
-    def now(self, kept: tuple[Tensor, ...], steps: int) -> tuple[Tensor, Tensor]:
-        """Entries (B, N, C) and their ages (N,)."""
-        raise NotImplementedError
-
-
-class Attention(Carrier):
-    """Every step is kept, up to `LIMIT`."""
-
-    settled = True
-
-    def entries(self, embedded: Tensor, known: int) -> Tensor:
-        """As they are."""
-        return embedded
-
-    def ages(self, steps: int) -> Tensor:
-        """The last step before a window is 0 old."""
-        age = torch.arange(steps + 1)[:, None] - 1 - torch.arange(steps)
-        return torch.where(age < LIMIT, age, -1)
-
-    def add(self, kept: tuple[Tensor, ...], embedded: Tensor) -> tuple[Tensor, ...]:
-        """One more at the end, the oldest dropped where there are too many."""
-        return (torch.cat([*kept, embedded[:, None]], 1)[:, -LIMIT:],)
-
-    def now(self, kept: tuple[Tensor, ...], steps: int) -> tuple[Tensor, Tensor]:
-        """All of them."""
-        count = kept[0].shape[1]
-        return kept[0], torch.arange(count - 1, -1, -1, device=kept[0].device)
-
-
-class Recurrent(Carrier):
-    """A GRU's state is the whole memory (Diffusion Forcing's own network)."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.gru = nn.GRU(size, size, batch_first=True)
-
-    def entries(self, embedded: Tensor, known: int) -> Tensor:
-        """The state after each step."""
-        state, parts = None, []
-        if known:
-            with torch.no_grad():
-                out, state = self.gru(embedded[:, :known])
-            parts.append(out)
-        if known < embedded.shape[1]:
-            parts.append(self.gru(embedded[:, known:], state)[0])
-        return torch.cat(parts, 1)
-
-    def ages(self, steps: int) -> Tensor:
-        """Only the last state is seen, and it is of now."""
-        return torch.eye(steps + 1, dtype=torch.long)[:, 1:] - 1
-
-    def add(self, kept: tuple[Tensor, ...], embedded: Tensor) -> tuple[Tensor, ...]:
-        """The next state."""
-        return (self.gru(embedded[:, None], kept[0][None].contiguous() if kept else None)[0][:, 0],)
-
-    def now(self, kept: tuple[Tensor, ...], steps: int) -> tuple[Tensor, Tensor]:
-        """The state."""
-        return kept[0][:, None], torch.zeros(1, dtype=torch.long, device=kept[0].device)
-
-
-@lru_cache(8)
-def _blocks(steps: int) -> tuple[tuple[tuple[int, int], ...], ...]:
-    """After 0, 1, ..., `steps` steps: how many blocks of each length there are, as (first block, count)."""
-    out: list[tuple[tuple[int, int], ...]] = [()]
-    now: list[tuple[int, int]] = []
-    for _ in range(steps):
-        arrived = True
-        for k in range(len(now) + 1):
-            if k == len(now):
-                now.append((0, 0))
-            first, count = now[k][0], now[k][1] + 1
-            arrived = count > BLOCKS + 1
-            now[k] = (first + 2, count - 2) if arrived else (first, count)
-            if not arrived:
-                break
-        out.append(tuple(now))
-    return tuple(out)
-
-
-class Compressed(Carrier):
-    """Older steps coarser: blocks of 1, 2, 4, ... steps, `BLOCKS` or one more of each length.
-
-    A block is the elementwise maximum over its steps, so that what was seen once is never averaged away, whatever
-    came after it. After n steps about `BLOCKS` log2(n) blocks are kept.
-    """
-
-    def entries(self, embedded: Tensor, known: int) -> Tensor:
-        """Blocks of one step, then those of two, ..., for as long as whole ones are needed."""
-        parts, now = [embedded], embedded
-        while now.shape[1] > BLOCKS + 1:
-            now = now[:, : now.shape[1] // 2 * 2].unflatten(1, (-1, 2)).amax(2)
-            parts.append(now)
-        return torch.cat(parts, 1)
-
-    def ages(self, steps: int) -> Tensor:
-        """Age of a block's last step."""
-        sizes = [steps]
-        while sizes[-1] > BLOCKS + 1:
-            sizes.append(sizes[-1] // 2)
-        out = torch.full((steps + 1, sum(sizes)), -1)
-        for after, levels in enumerate(_blocks(steps)):
-            for k, (first, count) in enumerate(levels):
-                block = torch.arange(first, first + count)
-                out[after, sum(sizes[:k]) + block] = after - (block + 1) * 2**k
-        return out
-
-    def add(self, kept: tuple[Tensor, ...], embedded: Tensor) -> tuple[Tensor, ...]:
-        """One more of one step; where there are too many of a length, the oldest two become one."""
-        levels, arrived = list(kept), embedded[:, None]
-        for k in range(len(levels) + 1):
-            levels[k:] = levels[k:] or [arrived[:, :0]]
-            levels[k] = torch.cat([levels[k], arrived], 1)
-            if levels[k].shape[1] <= BLOCKS + 1:
-                break
-            arrived, levels[k] = levels[k][:, :2].amax(1, keepdim=True), levels[k][:, 2:]
-        return tuple(levels)
-
-    def now(self, kept: tuple[Tensor, ...], steps: int) -> tuple[Tensor, Tensor]:
-        """All blocks, the youngest length first."""
-        ages, end = [], steps
-        for k, level in enumerate(kept):
-            count = level.shape[1]
-            ages.append(steps - end + torch.arange(count - 1, -1, -1) * 2**k)
-            end -= count * 2**k
-        return torch.cat(kept, 1), torch.cat(ages).to(kept[0].device)
-
-
-CARRIERS: Mapping[str, type[Carrier]] = {
-    "attention": Attention,
-    "recurrent": Recurrent,
-    "compressed": Compressed,
-}
-
-
 class Memory(nn.Module):
     """Embeds steps of history and keeps them in a carrier.
 
@@ -235,7 +68,9 @@ class Memory(nn.Module):
         self.heads, self.fine, self.level = heads, fine, LevelEmbedding(LEVEL)
         self.register_buffer("where", valid.flatten().nonzero()[:, 0], persistent=False)
         numbers = len(self.where) * (2 if fine else 1) + len(valid) * LEVEL + 1
-        self.enter = nn.Sequential(nn.Linear(numbers, 2 * size), nn.GELU(), nn.Linear(2 * size, size))
+        self.enter = nn.Sequential(
+            nn.Linear(numbers, 2 * size), nn.GELU(), nn.Linear(2 * size, size), nn.Tanh()
+        )
         self.carrier = CARRIERS[carrier](size)
         self.norm, self.pair = nn.LayerNorm(size), nn.Linear(size, 2 * size)
 
@@ -251,7 +86,7 @@ class Memory(nn.Module):
         out: Tensor = self.enter(torch.cat(parts, -1))
         return out
 
-    def windows(self, x: Tensor, level: Tensor, ends: Tensor, known: int = 0) -> Recall:
+    def windows(self, x: Tensor, level: Tensor, ends: Tensor, known: int = 0, blocks: int = BLOCKS) -> Recall:
         """All windows of whole episodes at once.
 
         Args:
@@ -259,12 +94,13 @@ class Memory(nn.Module):
             level: (E, S, G).
             ends: (E, W) steps that come before each window.
             known: steps through which gradients do not go.
+            blocks: see `dfplan.nets.carriers.BLOCKS`.
         """
         with torch.no_grad():
             old = self.embed(x[:, :known], level[:, :known], 0)
         embedded = torch.cat([old, self.embed(x[:, known:], level[:, known:], known)], 1)
-        ages = self.carrier.ages(x.shape[1]).to(x.device)
-        return self._recall(self.pair(self.norm(self.carrier.entries(embedded, known))), ages[ends])
+        ages = self.carrier.ages(x.shape[1], blocks).to(x.device)
+        return self._recall(self.pair(self.norm(self.carrier.entries(embedded, known, blocks))), ages[ends])
 
     def add(self, before: Remembered, x: Tensor, level: Tensor) -> Remembered:
         """One more step (B, G, D) at levels (B, G)."""

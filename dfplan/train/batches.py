@@ -24,12 +24,14 @@ class Past(NamedTuple):
         level: (E, S, G).
         noise: (E, S, G, D) standard normal.
         ends: (E, W) steps that are over when a window begins; 0 where it is to do without them.
+        blocks: see `dfplan.nets.carriers.BLOCKS`.
     """
 
     x: Tensor
     level: Tensor
     noise: Tensor
     ends: Tensor
+    blocks: int
 
 
 class Batch(NamedTuple):
@@ -138,10 +140,13 @@ class Batches:
         levels, generator = self._config.levels, self._generator
         forgot = torch.rand(ends.shape, generator=generator) < levels.forget
         level = levels.past(steps.shape[:3], generator)
-        return Past(steps, level, torch.randn(steps.shape, generator=generator), ends * ~forgot)
+        noise, blocks = torch.randn(steps.shape, generator=generator), 2 ** int(self._rng.integers(4))
+        return Past(steps, level, noise, ends * ~forgot, blocks)
 
 
 def _each(batch: Batch, to: Callable[[Tensor], Tensor]) -> Batch:
     """The same with every tensor passed through `to`."""
-    past = None if batch.past is None else Past(*(to(part) for part in batch.past))
+    past = batch.past
+    if past is not None:
+        past = Past(to(past.x), to(past.level), to(past.noise), to(past.ends), past.blocks)
     return Batch(to(batch.x), to(batch.level), to(batch.noise), to(batch.scored), past)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from dfplan.denoiser import PARAMETERISATIONS, Denoiser
-from dfplan.nets.memory import CARRIERS, Memory
+from dfplan.nets.carriers import CARRIERS
+from dfplan.nets.memory import Memory
 from dfplan.nets.mlp import Perceptron
 from dfplan.nets.recurrent import Recurrent
 from dfplan.nets.transformer import Transformer

@@ -114,7 +114,8 @@ class Trainer:
         if past is None or memory is None:
             return None
         noisy = self.model.schedule.add_noise(past.x, past.level, past.noise)
-        return memory.windows(noisy, past.level, past.ends, max(0, past.x.shape[1] - self.config.through))
+        known = max(0, past.x.shape[1] - self.config.through)
+        return memory.windows(noisy, past.level, past.ends, known, past.blocks)
 
     def run(self, log: Log | None = None) -> Iterator[int]:
         """Train to the end, saving as it goes; yields the step after each one.
