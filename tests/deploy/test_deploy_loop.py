@@ -28,7 +28,7 @@ def test_it_follows_the_policy_and_nothing_is_sent_before_it_is_armed():
     assert made.machine.state == "RUNNING" and not made.stats.overruns
     begun = made.machine.changes[-1].time
     t = made.clock.now() - begun - made._lead - 2 * made.dt
-    wanted = made.driver.motion.at(made.driver._time)[0]
+    wanted = made.driver.motion.at(made.driver.time)[0]
     assert np.abs(made.plan.setpoints[0].position - wanted).max() < 0.02 and t > 1.5
     actions = np.stack([made.driver.motion.action(i) for i in range(20)])
     np.testing.assert_allclose(actions, [decide.action(i) for i in range(20)])
@@ -100,12 +100,12 @@ def test_a_policy_that_is_too_late_uses_up_its_chunk_then_stops():
     made, robot, _ = loop()
     play(made, 1.5)
     made.worker.delay = 1e9
-    asked, since = made.driver.motion.end, made.driver._time
+    asked, since = made.driver.motion.end, made.driver.time
     play(made, 3.0, arm=False)
     change = made.machine.changes[-1]
     assert change.new == "HOLD" and "did not come in time" in change.reason
-    assert made.driver._time > since + 0.1 and made.driver.motion.end >= asked
-    assert made.driver._time >= made.driver.motion.end - 0.05
+    assert made.driver.time > since + 0.1 and made.driver.motion.end >= asked
+    assert made.driver.time >= made.driver.motion.end - 0.05
     q = positions(robot)
     assert np.abs(np.diff(q, n=2, axis=0)).max() < 0.01**2 * 7.5  # the stop keeps the acceleration limit
 
@@ -166,9 +166,9 @@ def test_what_the_monitor_doubts_slows_or_holds():
     made.driver.slow = 0.5
     play(made, 1.0)
     decide.score = ("lamp",)
-    before, at = made.driver._time, made.clock.now()
+    before, at = made.driver.time, made.clock.now()
     play(made, 2.0, arm=False)
-    assert made.driver.speed == 0.5 and (made.driver._time - before) < 0.65 * (made.clock.now() - at)
+    assert made.driver.speed == 0.5 and (made.driver.time - before) < 0.65 * (made.clock.now() - at)
     assert made.status().doubtful == ("lamp",) and made.status().speed == 0.5
     made.driver.hold_on = ("lamp",)
     play(made, 0.5, arm=False)

@@ -5,7 +5,6 @@ What follows them is then drawn given them, and continues them in position and v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,11 +125,3 @@ class CommittedPolicy:
         )  # fmt: skip
         self._state = decision.state
         return decision.actions[0]
-
-
-def history_of(
-    observations: Sequence[Array], doubtful: Sequence[tuple[str, ...]], done: Sequence[Array], actions: int
-) -> History:
-    """A history from lists; `actions` is A, for a history without any action yet."""
-    rows = np.stack(done) if len(done) else np.zeros((0, actions))
-    return History(np.stack(observations), tuple(doubtful), rows)

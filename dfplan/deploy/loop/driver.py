@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.deploy.loop.committed import history_of
+from dfplan.deploy.loop.committed import History
 from dfplan.deploy.loop.inference import Answer, Decide, Request
 from dfplan.deploy.loop.stats import Stats
 from dfplan.deploy.loop.workers import Worker
@@ -32,6 +32,8 @@ class Driver:
 
     Attributes:
         stats: counts and times.
+        motion: the one under way.
+        time: the policy's now, s.
         doubtful: tokens that were not trusted in the last decision.
         speed: share of the full speed.
         slow: share of the speed while the monitor distrusts a sensor; 0 holds the arm, 1 does nothing.
@@ -62,24 +64,18 @@ class Driver:
         self.worker, self.stride, self.chunk, self.ahead = worker, decide.stride, decide.chunk, decide.ahead
         self.dt, self.tokens, self.handover, self.slow = dt, tokens, handover, slow
         self.hold_on, self.stats, self.actions, self.commit = tuple(hold_on), Stats(), actions, commit
-        self.doubtful: tuple[str, ...] = ()
-        self.speed, self.steps = 1.0, decide.steps
-        self._run, self._time, self._until, self._asked = 0, 0.0, 0, -1
-        self._motion = Motion(dt, np.zeros(0), handover)
+        self.steps = decide.steps
+        self.begin(np.zeros(0), 0)
 
     def begin(self, joints: Array, run: int) -> None:
         """A new run, at rest at `joints` (J,)."""
-        self._motion, self._run = Motion(self.dt, joints, self.handover), run
+        self.motion, self._run = Motion(self.dt, joints, self.handover), run
         self._seen: deque[Array] = deque(maxlen=self.steps)
         self._doubts: deque[tuple[str, ...]] = deque(maxlen=self.steps)
-        self._time, self._until, self._asked, self._step = 0.0, 0, -1, -1
-        self.speed, self.doubtful = 1.0, ()
+        self.time, self._until, self._asked, self._step = 0.0, 0, -1, -1
+        self.speed = 1.0
+        self.doubtful: tuple[str, ...] = ()
         self._waited, self._basis = 0.0, 0.0
-
-    @property
-    def motion(self) -> Motion:
-        """The motion under way."""
-        return self._motion
 
     def decide(self, observe: Callable[[], Observed], passed: float, lead: float) -> Flaw | None:
         """Move the policy's time on, ask and take answers.
@@ -96,32 +92,30 @@ class Driver:
         if flaw is not None:
             return flaw
         self._waited += passed
-        if self._motion.steps:
+        if self.motion.steps:
             self._pace(passed, lead)
-            self._time += passed * self.speed
-        step = int(self._time / self.dt + 1e-6)
+            self.time += passed * self.speed
+        step = int(self.time / self.dt + 1e-6)
         if step > self._step:
             for _ in range(self._step, step):
-                self._record(observe())
+                seen = observe()
+                bad = [t for sensor in seen.doubtful for t in self.tokens.get(sensor, ())]
+                self._seen.append(seen.values)
+                self._doubts.append(tuple(dict.fromkeys(bad)))
             self._step = step
         if self._due(lead):
             self._ask(lead)
             flaw = self._take(lead)
-        if self._motion.steps and self._time + lead > self._motion.end + 1e-9:
+        if self.motion.steps and self.time + lead > self.motion.end + 1e-9:
             self.stats.counts["no chunk in time"] += 1
             return False, "the next chunk did not come in time; the last one is used up"
         return flaw
 
     def target(self, ahead: float) -> Target:
         """What is wanted `ahead` s from now."""
-        q, v, a = self._motion.at(self._time + ahead * self.speed)
-        age = max(0.0, self._time + ahead * self.speed - self._basis)
+        q, v, a = self.motion.at(self.time + ahead * self.speed)
+        age = max(0.0, self.time + ahead * self.speed - self._basis)
         return Target(q, v * self.speed, a * self.speed**2, age)
-
-    @property
-    def time(self) -> float:
-        """The policy's time now, s."""
-        return self._time
 
     def resume(self, state: Setpoint, since: float, passed: float, ahead: float) -> None:
         """The arm had left the motion for a stop: go on from the time at which the motion is nearest to it, at its speed.
@@ -132,7 +126,7 @@ class Driver:
             passed: s since the last call of `decide`, which are not to be counted there.
             ahead: s.
         """
-        motion, until = self._motion, self._time + (passed + ahead) * self.speed
+        motion, until = self.motion, self.time + (passed + ahead) * self.speed
         if not motion.steps:
             return
         times = np.arange(min(since, until), until + _FINE, _FINE)
@@ -142,17 +136,12 @@ class Driver:
         share = float(speed @ state.velocity) / max(float(speed @ speed), 1e-12)
         self.speed = float(np.clip(share, 0.0, self.speed))
         self._basis -= until - time  # what was decided has aged all the same
-        self._time = time - ahead * self.speed
+        self.time = time - ahead * self.speed
 
     def _pace(self, passed: float, lead: float) -> None:
         """Toward the speed that the monitor and the network's latency allow, gently."""
         wanted = min(self.slow if self.doubtful else 1.0, self.commit / self._wait(lead))
         self.speed += float(np.clip(wanted - self.speed, -_RAMP * passed, _RAMP * passed))
-
-    def _record(self, seen: Observed) -> None:
-        bad = [t for sensor in seen.doubtful for t in self.tokens.get(sensor, ())]
-        self._seen.append(seen.values)
-        self._doubts.append(tuple(dict.fromkeys(bad)))
 
     def _needed(self, lead: float) -> int:
         """Actions that are executed before an answer can be used, in whole tokens, which is how models learn them.
@@ -170,19 +159,17 @@ class Driver:
         """Whether to ask now."""
         if self.worker.busy or self._asked == self._step:
             return False
-        if not self._motion.steps:
-            return True
-        return self._until - self._step <= self._needed(lead)
+        return not self.motion.steps or self._until - self._step <= self._needed(lead)
 
     def _ask(self, lead: float) -> None:
-        step, motion = self._step, self._motion
+        step, motion = self._step, self.motion
         count = 0
         if motion.steps and self.handover == "committed":
             count = min(self._needed(lead), motion.steps - step)
-        past = len(self._seen) - 1
-        done = [motion.action(i) for i in range(step - past, step)]
-        history = history_of(list(self._seen), list(self._doubts), done, self.actions)
-        committed = motion.ahead(step, count) if count else np.zeros((0, self.actions))
+        begin = step + 1 - len(self._seen)
+        rows = np.array([motion.action(i) for i in range(begin, step + count)]).reshape(-1, self.actions)
+        done, committed = rows[: step - begin], rows[step - begin :]
+        history = History(np.stack(list(self._seen)), tuple(self._doubts), done)
         self._asked = step
         self.worker.submit(Request(step, history, committed, motion.target(step + count - 1), self._run))
 
@@ -200,20 +187,20 @@ class Driver:
         return self._accept(answer, lead)
 
     def _accept(self, answer: Answer, lead: float) -> Flaw | None:
-        if not self._motion.steps and self._waited > _FIRST:
+        if not self.motion.steps and self._waited > _FIRST:
             self.stats.counts["first chunk too old"] += 1
             self._seen.clear()
             self._doubts.clear()
             self._step, self._asked, self._waited = -1, -1, 0.0
             return None
-        if not self._motion.steps:  # the policy's time begins where the fixed setpoints end
-            self._time = -lead * self.speed
-        used = self._time + lead * self.speed
-        took = self._motion.accept(answer.first, answer.actions, answer.joints, used)
+        if not self.motion.steps:  # the policy's time begins where the fixed setpoints end
+            self.time = -lead * self.speed
+        used = self.time + lead * self.speed
+        took = self.motion.accept(answer.first, answer.actions, answer.joints, used)
         self.stats.handovers.append(took)
         if took.late and self.handover == "committed":
             self.stats.overruns += 1
-        self._until = min(answer.first + self.chunk, self._motion.steps)
+        self._until = min(answer.first + self.chunk, self.motion.steps)
         self._basis, self.doubtful = self._asked * self.dt, answer.doubtful
         for token in answer.doubtful:
             self.stats.counts[f"doubtful: {token}"] += 1

@@ -84,11 +84,6 @@ class Motion:
         """(J,) the joint target of an env step; -1 is the start."""
         return self._knots[step + 1]
 
-    def ahead(self, step: int, count: int) -> Array:
-        """(C, A) the actions from `step` on, at most `count`."""
-        rows = self._actions[step : step + count]
-        return np.stack(rows) if rows else np.zeros((0, 0))
-
     def accept(self, first: int, actions: Array, joints: Array, time: float) -> Handover:
         """Take a chunk.
 
