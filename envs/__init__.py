@@ -113,7 +113,7 @@ ARM_IDS: dict[str, str] = {
 for _task, _part, _steps in (
     ("arm-reach", "arm.reach:ArmReachEnv", 150),
     ("arm-pick", "arm.pick:ArmPickEnv", 300),
-    ("swap", "memory.swap:SwapEnv", 600),
+    ("swap", "memory.swap:SwapEnv", 700),
 ):
     if ARM_IDS[_task] not in gym.registry:
         gym.register(id=ARM_IDS[_task], entry_point=f"{__name__}.{_part}", max_episode_steps=_steps)

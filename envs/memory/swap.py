@@ -25,7 +25,7 @@ NEAR = 0.03
 """A cube is on a slot within this many m of its centre."""
 MIDDLE = np.array([0.50, 0.0, 0.24])
 """Where an episode begins, and where the expert takes the hand after every move, m."""
-_AROUND, _TILT = 0.02, 0.08
+_AROUND = 0.02
 _REST = (8, 17)
 """Control steps that the hand rests there, drawn between: after them nothing tells where it came from."""
 _JITTER, _YAW = 0.01, np.deg2rad(15.0)
@@ -79,10 +79,9 @@ class SwapEnv(ArmEnv):
         return cubes + slots
 
     def start_joints(self) -> Array:
-        """Above the middle of the slots, tool about upright."""
+        """Above the middle of the slots, tool upright."""
         position = MIDDLE + self.np_random.uniform(-_AROUND, _AROUND, 3)
-        rotation = rotations.turn(self.np_random.uniform(-_TILT, _TILT, 3)) @ DOWN
-        return panda.solve(HOME, position, rotation, HOME)[0]
+        return panda.solve(HOME, position, DOWN, HOME)[0]
 
     def place(self, options: Mapping[str, Any]) -> None:
         """Draw which cube stands where."""
@@ -273,12 +272,20 @@ class SwapExpert(ArmExpert):
             for yaw in self.rng.uniform(-_YAW, _YAW, 3)
         ]
         self._middles = MIDDLE + self.rng.uniform(-_AROUND, _AROUND, (4, 3))
+        self._postures = [panda.solve(HOME, middle, DOWN, HOME)[0] for middle in self._middles]
+        self._postures = [panda.solve(HOME, middle, DOWN, HOME)[0] for middle in self._middles]
         self._rests = self.rng.integers(*_REST, 4)
         self._done, self._resting = env.moves, 0
 
     def _task(self) -> tuple[Array, Array, Array]:
         index, slot = self.env.job() or (0, 0)
-        return (*self.env.cube(index), np.append(SLOTS[slot] + self._spots[min(self._done, 2)], 0.0))
+        cube, rotation = self.env.cube(index)
+        spot = SLOTS[slot]
+        if (
+            np.linalg.norm(cube[:2] - spot) < NEAR
+        ):  # else it might stay where it is on no slot, but near the spot
+            spot = spot + self._spots[min(self._done, 2)]
+        return cube, rotation, np.append(spot, 0.0)
 
     def act(self) -> Array:
         """(8,) joint targets (rad) and gripper opening (m) for the state the environment is in now."""
@@ -293,6 +300,8 @@ class SwapExpert(ArmExpert):
             self._resting -= 1
         if not self._resting and self.env.job() is not None:
             return self._moves[min(self._done, 2)].act()
+        if far < 0.02:  # the joints too come to rest as if from anywhere
+            return np.append(self._postures[self._done], 0.08)
         if position[2] < 0.12:  # first up, so that no cube is touched
             way[:2] *= max(0.05, (position[2] - 0.06) / 0.06)
         return self.drive(position + way, DOWN, far, 0.24, 0.08)
