@@ -14,7 +14,7 @@ from dfplan.deploy.recording.recording import Name, Recording
 from dfplan.deploy.recording.sampler import Sampler
 from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.robot.mapping import load_mapping
-from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
+from dfplan.deploy.robot.transport import Reading
 from dfplan.deploy.ros import messages as ros
 from dfplan.tools.clock import FakeClock
 from dfplan.tools.errors import one_of, optional_import
@@ -23,7 +23,7 @@ _CLOCK = "/clock"
 
 
 class Bag:
-    """A transport that plays a bag: at each moment of `clock` the newest readings that were logged by then.
+    """Plays a bag: at each moment of `clock` the newest readings that were logged by then.
 
     Attributes:
         clock: 0 at the first message.
@@ -140,27 +140,6 @@ class Bag:
     def now(self) -> float:
         """The robot's clock: the log's, or /clock."""
         return self._sim_now if self._sim else 1e-9 * self._first + self.clock.now()
-
-    def connect(self, handlers: Handlers) -> None:
-        """There is nobody to connect to."""
-
-    def connected(self) -> bool:
-        """A bag is always there."""
-        return True
-
-    def connection(self) -> int:
-        """The first and only one."""
-        return 1
-
-    def send(self, trajectory: JointTrajectory) -> bool:
-        """Nothing moves."""
-        return False
-
-    def hold(self) -> None:
-        """Nothing moves."""
-
-    def publish_status(self, status: Status) -> None:
-        """Nobody is told."""
 
     def close(self) -> None:
         """Close the files."""

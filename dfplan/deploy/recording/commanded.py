@@ -15,7 +15,7 @@ from dfplan.deploy.robot.body import Body
 from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.robot.observe import Measured
 from dfplan.deploy.robot.tables import Command
-from dfplan.deploy.robot.transport import JointTrajectory, Transport
+from dfplan.deploy.robot.transport import JointTrajectory, Readings
 from dfplan.deploy.ros import messages as ros
 from dfplan.deploy.ros.transport import RosTransport
 
@@ -140,7 +140,7 @@ def _move(command: Command, times: Array, rows: Array, speeds: Array, stamp: flo
     return _Move(path, linear)
 
 
-def listen(transport: Transport, mapping: RobotMapping) -> Commands:
+def listen(transport: Readings, mapping: RobotMapping) -> Commands:
     """Only listen from now on, and also to what the mapping's controllers are told on ROS; to call before `connect`."""
     heard: deque[Said] = deque(maxlen=1000)
 

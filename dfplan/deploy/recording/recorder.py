@@ -11,7 +11,7 @@ from dfplan.deploy.recording.recording import Name, Recording
 from dfplan.deploy.recording.sampler import Sampler
 from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.robot.mapping import load_mapping
-from dfplan.deploy.robot.transport import Transport
+from dfplan.deploy.robot.transport import Handlers, Transport
 from dfplan.tools.clock import Clock, RealClock
 from dfplan.tools.errors import one_of
 
@@ -70,7 +70,7 @@ def record(
     sampler = Sampler(mapping, transport, clock, commands)
     before, begun, tick = len(recording), clock.now(), 0
     try:
-        sampler.connect()
+        transport.connect(Handlers(_refuse, _refuse))
         begun = clock.now()
         while episodes is None or len(recording) - before < episodes:
             asked = one_of("answer of control", control(sampler.running), ASKED)
@@ -87,6 +87,10 @@ def record(
     finally:
         transport.close()
     return recording.episodes()
+
+
+def _refuse() -> tuple[bool, str]:
+    return False, "recording, not driving"
 
 
 def _step(

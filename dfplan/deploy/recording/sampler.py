@@ -13,7 +13,7 @@ from dfplan.deploy.recording.commanded import Commands, Setpoints, listen
 from dfplan.deploy.robot.body import body
 from dfplan.deploy.robot.mapping import Mapping
 from dfplan.deploy.robot.observe import Assembler, Measured
-from dfplan.deploy.robot.transport import Handlers, Transport
+from dfplan.deploy.robot.transport import Readings
 from dfplan.tools.clock import Clock, RealClock
 
 Array = NDArray[np.float64]
@@ -59,10 +59,10 @@ class Sampler:
     """
 
     def __init__(
-        self, mapping: Mapping, transport: Transport, clock: Clock | None = None,
+        self, mapping: Mapping, transport: Readings, clock: Clock | None = None,
         commands: Commands | None = None,
     ) -> None:  # fmt: skip
-        """Prepare; `connect` opens the transport, which is only read from.
+        """Prepare to read from a transport that is connected later.
 
         `commands`: what the controllers are told; None: as far as it can be heard on ROS.
 
@@ -84,11 +84,6 @@ class Sampler:
         self._measured: Measured | None = None
         self._set_back = False
         self._samples: list[tuple[Array, Array, list[bool]]] = []
-
-    def connect(self) -> None:
-        """Open the transport; nobody can arm anything through it."""
-        no = (False, "recording, not driving")
-        self.transport.connect(Handlers(lambda: no, lambda: no))
 
     def read(self) -> None:
         """Take what is new: readings and commands."""

@@ -165,48 +165,43 @@ class Handlers:
     stop: Callable[[], tuple[bool, str]]
 
 
+class Readings(Protocol):
+    """Where readings come from."""
+
+    def now(self) -> float:
+        """The robot's clock, s."""
+
+    def read(self) -> Sequence[Reading]:
+        """The newest reading of each source that has any; the same one again if nothing newer came."""
+
+
 @runtime_checkable
-class Transport(Protocol):
+class Transport(Readings, Protocol):
     """A connection to one robot. No method waits for the network: they run in the control loop's thread."""
 
     def connect(self, handlers: Handlers) -> None:
         """Open the connection and begin to receive, in threads of its own; wait for nothing but its own set-up."""
-        ...
 
     def connected(self) -> bool:
         """Whether commands can be handed over now. Not a proof that the arm is alive: its readings' age is."""
-        ...
 
     def connection(self) -> int:
         """Number of the connection: counts up each time it is made again, so a short drop between ticks shows."""
-        ...
-
-    def now(self) -> float:
-        """The robot's clock, s."""
-        ...
-
-    def read(self) -> Sequence[Reading]:
-        """The newest reading of each source that has any; the same one again if nothing newer came."""
-        ...
 
     def send(self, trajectory: JointTrajectory) -> bool:
         """Replace the motion under way; False if it was not handed over: the one before is then taken to go on.
 
         Never queues: what cannot be handed over at once is dropped, and what has expired is not handed over.
         """
-        ...
 
     def hold(self) -> None:
         """Ask the arm to stop by its own means and stay there: cancel goals, drop what is queued. May be repeated."""
-        ...
 
     def publish_status(self, status: Status) -> None:
         """Tell the robot's side, about twice a second and at each change of state."""
-        ...
 
     def close(self) -> None:
         """Hold, then close the connection. Never raises; may be repeated."""
-        ...
 
 
 def reading(source: str, names: Sequence[str], stamp: float, received: float, **values: ArrayLike) -> Reading:

@@ -21,43 +21,33 @@ class Bus(Protocol):
 
         What has not been delivered after `lifespan` s is dropped (0: never); `connected` waits for a `command`'s reader.
         """
-        ...
 
     def subscribe(self, topic: str, message: str, heard: Heard, *, rate: float = 0.0) -> None:
         """Declare a topic that is read: the newest message only, from any publisher whatever its QoS.
 
         More than `rate` Hz is not needed, so a server in between may leave messages out; 0: all.
         """
-        ...
 
     def serve(self, name: str, handler: Trigger) -> None:
         """Declare a std_srvs/Trigger service."""
-        ...
 
     def follow(self, action: str, goal: Mapping[str, Any], done: Callable[[bool, str], None]) -> bool:
         """Send a FollowJointTrajectory goal; `done` is called later. False if that is not possible here."""
-        ...
 
     def cancel(self) -> None:
         """Cancel all goals that were sent."""
-        ...
 
     def open(self) -> None:
         """Connect; returns without waiting for the other side."""
-        ...
 
     def connected(self) -> bool:
         """Whether something that is written now would be handed over."""
-        ...
 
     def connection(self) -> int:
         """How often a connection was made."""
-        ...
 
     def now(self) -> float:
         """The ROS clock, s."""
-        ...
 
     def close(self) -> None:
         """Disconnect. Never raises; may be repeated."""
-        ...
