@@ -21,6 +21,7 @@ TINY = [
     "precision=fp32",
     "model.width=16",
 ]
+SHORT = ["--env-args", "max_episode_steps=40"]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,19 @@ def test_training_goes_on_where_it_stopped(place, demos, run, dfplan):  # noqa: 
 
 
 def test_evaluation_reports_checkpoints_best_and_mean_apart(run, dfplan, tmp_path):  # noqa: F811
-    words = ["eval", "arm-pick", "--checkpoint", run, "--episodes", 2, "--last", 2, "--policy.steps", 1]
+    words = [
+        "eval",
+        "arm-pick",
+        "--checkpoint",
+        run,
+        "--episodes",
+        2,
+        "--last",
+        2,
+        "--policy.steps",
+        1,
+        *SHORT,
+    ]
     got = dfplan(*words, "--json", tmp_path / "e.json")
     assert got.code == 0, got.err
     values = json.loads((tmp_path / "e.json").read_text())
@@ -115,7 +128,7 @@ def test_only_the_first_six_episodes_are_filmed_whoever_runs_them(dfplan, tmp_pa
 
 
 def test_policies_are_run_with_as_many_threads_as_asked(run, dfplan):  # noqa: F811
-    words = ["eval", "arm-pick", "--checkpoint", run, "--episodes", 1, "--policy.steps", 1]
+    words = ["eval", "arm-pick", "--checkpoint", run, "--episodes", 1, "--policy.steps", 1, *SHORT]
     try:
         assert dfplan(*words, "--threads", 2).code == 0
         assert torch.get_num_threads() == 2
