@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from dfplan.deploy.loop.committed import ACT, CommittedPolicy
+import numpy as np
+
+from dfplan.deploy.loop.committed import ACT, CommittedPolicy, History
 from dfplan.deploy.loop.driver import Driver
-from dfplan.deploy.loop.inference import Decide, PolicyDecide
+from dfplan.deploy.loop.inference import Decide, PolicyDecide, Request
 from dfplan.deploy.loop.loop import Loop
 from dfplan.deploy.loop.machine import FAULT, HOLD, READY, Change
 from dfplan.deploy.loop.monitor import Monitor
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 Name = str | os.PathLike[str]
 WORKERS = ("thread", "process", "inline")
+_SHOW = 0.2
+"""s between two status lines."""
 
 
 class Acts(Protocol):
@@ -76,21 +80,15 @@ def make_decide(
     monitor: Monitor | None = None, warm: bool = True, show: str = "clean", device: str = "cpu",
 ) -> PolicyDecide:  # fmt: skip
     """What a worker runs; importable, so that a process can make its own. `warm`: one decision in advance."""
-    import numpy as np
-
-    from dfplan.deploy.loop.committed import History
-    from dfplan.deploy.loop.inference import Request
-
     loaded = load_policy(policy, config, device)
     tokens_of(mapping, loaded.spec)
     if monitor is not None:
         monitor.check(loaded.spec)
     decide = PolicyDecide(CommittedPolicy(loaded, show), mapping, body(mapping.robot), monitor)
     if warm:
-        spec = loaded.spec
-        rows = History(np.zeros((1, spec.observation_size)), ((),), np.zeros((0, spec.action_size)))
-        limits = decide.body.limits
-        decide(Request(0, rows, np.zeros((0, spec.action_size)), (limits.low + limits.high) / 2, -2))
+        limits, none = decide.body.limits, np.zeros((0, loaded.spec.action_size))
+        rows = History(np.zeros((1, loaded.spec.observation_size)), ((),), none)
+        decide(Request(0, rows, none, (limits.low + limits.high) / 2, -2))
     return decide
 
 
@@ -141,16 +139,14 @@ def build(
         spec, decide = loaded.spec, make_decide(loaded, mapping, None, monitor, worker == "thread", show)
         start = partial(ThreadWorker, decide)
         if worker == "process":
-            start = partial(
-                ProcessWorker, partial(make_decide, policy, mapping, config, monitor, True, show, device)
-            )
+            there = partial(make_decide, policy, mapping, config, monitor, True, show, device)
+            start = partial(ProcessWorker, there)
     tokens = tokens_of(mapping, spec)
     for name in hold_on:
         one_of("token", name, [t.name for t in spec.tokens[:-1]])
     made = DelayedWorker(decide, clock, delay) if worker == "inline" else start()
-    actions = spec.action_size
-    pace, commit = (handover, slow, hold_on), mapping.loop.commit
-    driver = Driver(made, decide, mapping.policy.dt, tokens, actions, *pace, commit)
+    pace = (handover, slow, hold_on, mapping.loop.commit)
+    driver = Driver(made, decide, mapping.policy.dt, tokens, spec.action_size, *pace)
     return Loop(mapping, robot, transport, made, driver, clock)
 
 
@@ -183,23 +179,28 @@ def run(
     out: TextIO | None = None,
 ) -> Report:  # fmt: skip
     """Run a loop that is not yet connected; see `deploy`."""
-    line = _Line(loop, out if out is not None else (sys.stderr if sys.stderr.isatty() else None))
+    out = sys.stderr if out is None and sys.stderr.isatty() else out
     loop.connect()
-    begun, asked = loop.clock.now(), False
+    begun, asked, shown = loop.clock.now(), False, -np.inf
 
     def over() -> bool:
-        nonlocal asked
+        nonlocal asked, shown
+        now = loop.clock.now()
         if arm and not asked and loop.machine.state == READY:
             asked = loop.arm()[0]
-        line.show()
-        late = seconds is not None and loop.clock.now() - begun >= seconds
+        if out is not None and now >= shown + _SHOW:
+            shown = now
+            out.write("\r\x1b[K" + status_line(loop.status(now)))
+            out.flush()
+        late = seconds is not None and now - begun >= seconds
         return late or bool(until and until())
 
     try:
         loop.run(over)
     except KeyboardInterrupt:
         loop.run(lambda: True)
-    line.end()
+    if out is not None:
+        out.write("\n")
     return Report(begun, loop.status(), tuple(loop.machine.changes), loop.stats.slips, loop.stats.dropped)
 
 
@@ -214,27 +215,6 @@ def summary(report: Report) -> list[str]:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(s.refusals.items()))
         lines.append(f"changed or refused on the way, in joint targets and readings: {counts}")
     return lines
-
-
-class _Line:
-    """The live status line, five times a second."""
-
-    def __init__(self, loop: Loop, out: TextIO | None) -> None:
-        self.loop, self.out, self._next = loop, out, 0.0
-
-    def show(self) -> None:
-        """Write it, if it is time."""
-        now = self.loop.clock.now()
-        if self.out is None or now < self._next:
-            return
-        self._next = now + 0.2
-        self.out.write("\r\x1b[K" + status_line(self.loop.status(now)))
-        self.out.flush()
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self.out is not None:
-            self.out.write("\n")
 
 
 def status_line(s: Status) -> str:

@@ -87,9 +87,8 @@ class Loop:
             return "the arm is still stopping"
         fast = np.abs(measured.velocity) > 0.05 * self.body.limits.velocity
         if fast.any():
-            return (
-                f"joint '{self.body.limits.names[int(np.argmax(fast))]}' moves; wait until the arm is at rest"
-            )
+            name = self.body.limits.names[int(np.argmax(fast))]
+            return f"joint '{name}' moves; wait until the arm is at rest"
         try:
             self.filter.check(measured.position)
         except ValueError as error:
@@ -184,9 +183,8 @@ class Loop:
     def _compare(self, now: float, measured: Measured) -> None:
         """See what the arm carries out, and whether it is where that leads."""
         tick = (now - self._begun) / self.dt
-        if (
-            abs(tick - round(tick)) < _LATE
-        ):  # of a late tick it is not known which setpoint its reading belongs to
+        # Of a late tick it is not known which setpoint its reading belongs to.
+        if abs(tick - round(tick)) < _LATE:
             self.plan.under_way.see(tick - measured.age / self.dt, measured.position, tick)
         if self.plan.setpoints and self.machine.state == RUNNING and self._run == self.machine.run:
             off = np.abs(self.plan.setpoints[0].position - measured.position) / self.body.limits.scale
@@ -201,12 +199,9 @@ class Loop:
     def _begin(self, now: float) -> None:
         """Armed: start at rest where the arm is."""
         self._run, self._resting, self._standing = self.machine.run, 0, False
-        measured = self.assembler.measured(now, self.transport.now())
-        assert measured is not None
-        flaw = self.unfit()
-        if flaw:
-            self.machine.hold(flaw)
-            return
+        measured, flaw = self.assembler.measured(now, self.transport.now()), self.unfit()
+        if measured is None or flaw:
+            return self.machine.hold(flaw)
         start = self.plan.begin(measured.position, self._tick)
         self.driver.begin(start.position, self.machine.run)
         self._next = self._tick + -self._tick % self._every
@@ -225,18 +220,13 @@ class Loop:
             passed = 0.0
         flaw = self.driver.decide(lambda: self.assembler.observe(now, robot_now), passed, self._lead)
         if flaw:
-            self._fail(*flaw)
+            fault, reason = flaw
+            (self.machine.fault if fault else self.machine.hold)(reason)
             return self._stand()
         measured = self.assembler.measured(now, robot_now)
         seen = None if measured is None else measured.position
         self.plan.extend(lambda ahead: self.driver.target((ahead + 1) * self.dt), seen)
         self._resting = 0
-
-    def _fail(self, fault: bool, reason: str) -> None:
-        if fault:
-            self.machine.fault(reason)
-        else:
-            self.machine.hold(reason)
 
     def _stand(self) -> None:
         """The quickest stop, from the first setpoint that is not yet due."""
@@ -255,14 +245,8 @@ class Loop:
         times = self._begun + ticks * self.dt - now
         keep = times > 1e-4
         stamp = self.transport.now() - (self.clock.now() - now)  # times count from the tick's beginning
-        return JointTrajectory(
-            self.body.limits.names,
-            times[keep],
-            positions[keep],
-            velocities[keep],
-            stamp,
-            stamp + self.mapping.loop.expire,
-        )
+        names, rows = self.body.limits.names, (times[keep], positions[keep], velocities[keep])
+        return JointTrajectory(names, *rows, stamp, stamp + self.mapping.loop.expire)
 
     def _send(self, now: float) -> None:
         """Hand over what is planned, unless it is not known where the arm is: it ends what it was sent before."""

@@ -64,13 +64,8 @@ class Machine:
         if new == self._state:
             return
         self.changes.append(Change(self._clock.now(), self._state, new, reason))
-        LOG.log(
-            logging.WARNING if new in (HOLD, FAULT) else logging.INFO,
-            "%s -> %s: %s",
-            self._state,
-            new,
-            reason,
-        )
+        level = logging.WARNING if new in (HOLD, FAULT) else logging.INFO
+        LOG.log(level, "%s -> %s: %s", self._state, new, reason)
         self._state, self._reason = new, reason
 
     def arm(self) -> tuple[bool, str]:
@@ -89,15 +84,11 @@ class Machine:
     def stop(self, reason: str = "stop was asked for") -> tuple[bool, str]:
         """RUNNING -> HOLD; acknowledges a FAULT. Always done."""
         with self._lock:
-            if self._state == FAULT:
+            if self._state in (FAULT, READY):
                 self._since = None
-                self._to(DISARMED, "fault acknowledged")
-            elif self._state == READY:
-                self._since = None
-                self._to(DISARMED, reason)
-            elif self._state == RUNNING:
-                self._to(HOLD, reason)
-            return True, f"{self._state}"
+                self._to(DISARMED, "fault acknowledged" if self._state == FAULT else reason)
+            self.hold(reason)
+            return True, self._state
 
     def hold(self, reason: str) -> None:
         """RUNNING -> HOLD, by a watchdog or the monitor."""
@@ -121,17 +112,15 @@ class Machine:
         """Told at every tick what is missing for moving, or nothing."""
         with self._lock:
             self._missing = missing
-            if missing:
-                self._since = None
-                if self._state == RUNNING:
-                    self._to(HOLD, missing)
-                elif self._state == READY:
-                    self._to(DISARMED, missing)
+            if not missing:
+                self._since = self._clock.now() if self._since is None else self._since
+                if self._state == DISARMED and self._settled():
+                    self._to(READY, "everything is fresh")
                 return
-            if self._since is None:
-                self._since = self._clock.now()
-            if self._state == DISARMED and self._settled():
-                self._to(READY, "everything is fresh")
+            self._since = None
+            self.hold(missing)
+            if self._state == READY:
+                self._to(DISARMED, missing)
 
     def _settled(self) -> bool:
         return self._since is not None and self._clock.now() - self._since >= self._settle - 1e-9
