@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -85,8 +85,7 @@ class SwapEnv(ArmEnv):
 
     def place(self, options: Mapping[str, Any]) -> None:
         """Draw which cube stands where."""
-        slots = self.np_random.permutation(3)[:2]
-        jitter = self.np_random.uniform(-_JITTER, _JITTER, (2, 2))
+        slots, jitter = self.np_random.permutation(3)[:2], self.np_random.uniform(-_JITTER, _JITTER, (2, 2))
         yaws = self.np_random.uniform(-_YAW, _YAW, 2)
         if "arrangement" in options:
             slots = _different(numbers("arrangement", options["arrangement"], 2), options["arrangement"])
@@ -95,9 +94,8 @@ class SwapEnv(ArmEnv):
             poses = numbers("objects", options["objects"], 6).reshape(2, 3)
             nearest = _different(np.array([_nearest(place) for place in poses[:, :2]]), options["objects"])
             if "arrangement" in options and (nearest != slots).any():
-                raise ValueError(
-                    f"got arrangement {slots.tolist()} with objects nearest to the slots {nearest.tolist()}; give one of the two"
-                )
+                given = f"arrangement {slots.tolist()}, and objects on slots {nearest.tolist()}"
+                raise ValueError(f"got {given}; give one of the two")
             slots = nearest
         for cube, (x, y, yaw) in enumerate(poses):
             self._cube_to(cube, np.array([x, y]), yaw)
@@ -180,15 +178,14 @@ class SwapEnv(ArmEnv):
             other = self._belongs[self._moves][1 - index]
             return (index, slot) if self._at[1 - index] == other else (1 - index, other)
         left = [job for job in enumerate(self._belongs[3]) if not self._settled(*job)]
-        return min(
-            left, key=lambda job: (self._on(*job), self._from_hand(self.cube(job[0])[0])), default=None
-        )
+        left.sort(key=lambda job: (self._on(*job), self._from_hand(self.cube(job[0])[0])))
+        return left[0] if left else None
 
     def progress(self) -> float:
         """A third for each move; within one, a quarter for coming to the cube and most of the rest for its way."""
         index, slot = self._next()
         cube = self.cube(index)[0]
-        left = float(np.hypot(*(cube[:2] - SLOTS[slot])))
+        left = float(np.linalg.norm(cube[:2] - SLOTS[slot]))
         part = 0.25 * max(0.0, 1.0 - self._from_hand(cube) / 0.4) + 0.65 * max(0.0, 1.0 - left / 0.24)
         return (min(self._moves, 2) + (0.95 if self._moves == 3 else part)) / 3
 
@@ -214,14 +211,15 @@ class SwapEnv(ArmEnv):
                 return self._move(rng, index, distance, _beside)
         return False
 
-    def _move(self, rng: np.random.Generator, index: int, distance: float, fits: Any) -> bool:
+    def _move(
+        self, rng: np.random.Generator, index: int, distance: float, fits: Callable[[Array], bool]
+    ) -> bool:
         """Put a cube `distance` m aside, on the table, clear of the other one and where it `fits`; False if there is no place."""
         cube, rotation = self.cube(index)
         other = self.cube(1 - index)[0]
         yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
         for _ in range(50):
-            angle = rng.uniform(-np.pi, np.pi)
-            place = cube[:2] + distance * np.array([np.cos(angle), np.sin(angle)])
+            place = cube[:2] + distance * rotations.turn([0.0, 0.0, rng.uniform(-np.pi, np.pi)])[:2, 0]
             inside = (place > _LOW).all() and (place < _HIGH).all()
             if inside and np.linalg.norm(place - other[:2]) > _APART and fits(place):
                 self._cube_to(index, place, yaw)
@@ -273,30 +271,24 @@ class SwapExpert(ArmExpert):
         ]
         self._middles = MIDDLE + self.rng.uniform(-_AROUND, _AROUND, (4, 3))
         self._postures = [panda.solve(HOME, middle, DOWN, HOME)[0] for middle in self._middles]
-        self._postures = [panda.solve(HOME, middle, DOWN, HOME)[0] for middle in self._middles]
         self._rests = self.rng.integers(*_REST, 4)
         self._done, self._resting = env.moves, 0
 
     def _task(self) -> tuple[Array, Array, Array]:
         index, slot = self.env.job() or (0, 0)
         cube, rotation = self.env.cube(index)
-        spot = SLOTS[slot]
-        if (
-            np.linalg.norm(cube[:2] - spot) < NEAR
-        ):  # else it might stay where it is on no slot, but near the spot
-            spot = spot + self._spots[min(self._done, 2)]
-        return cube, rotation, np.append(spot, 0.0)
+        # Further off it might be left where it is: near the spot, but on no slot.
+        near = float(np.linalg.norm(cube[:2] - SLOTS[slot])) < NEAR
+        return cube, rotation, np.append(SLOTS[slot] + near * self._spots[min(self._done, 2)], 0.0)
 
     def act(self) -> Array:
         """(8,) joint targets (rad) and gripper opening (m) for the state the environment is in now."""
         if self.env.moves != self._done:
-            self._done = self.env.moves
-            self._resting = int(self._rests[self._done])
+            self._done, self._resting = self.env.moves, int(self._rests[self.env.moves])
         position, _ = self.env.tcp()
         way = self._middles[self._done] - position
         far = float(np.linalg.norm(way))
-        still = float(np.abs(self.env.physics.qd).max()) < 0.1
-        if self._resting and far < 0.01 and still:
+        if self._resting and far < 0.01 and np.abs(self.env.physics.qd).max() < 0.1:
             self._resting -= 1
         if not self._resting and self.env.job() is not None:
             return self._moves[min(self._done, 2)].act()
