@@ -34,11 +34,7 @@ class Brain:
     worker: Literal["process", "thread"] = "process"
 
     def find(self) -> tuple[str | Remote, str]:
-        """A policy here or one on a server, and where it runs.
-
-        Raises:
-            ValueError: neither was given.
-        """
+        """A policy here or one on a server, and where it runs; ValueError where neither was given."""
         from dfplan.deploy import Remote, read_token
 
         if self.server is not None:

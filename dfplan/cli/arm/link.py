@@ -37,11 +37,7 @@ class Link:
     sim_time: bool = False
 
     def connect(self, kind: Kind) -> tuple[Mapping, Transport]:
-        """The mapping and the transport to the arm, not yet open.
-
-        Raises:
-            ValueError: a robot without its mapping file.
-        """
+        """The mapping and the transport to the arm, not yet open; ValueError for a robot without its mapping file."""
         from dfplan.deploy import DryRun, load_mapping
         from dfplan.envs import SimArm, arm_mapping
 

@@ -123,11 +123,7 @@ class Bag:
                 self._said.append((command, message, self._sim_now if self._sim else 1e-9 * time))
 
     def check(self) -> None:
-        """Raise, after the bag was played, unless each joint that is needed was in it.
-
-        Raises:
-            ValueError: with the nearest name.
-        """
+        """Raise, after the bag was played, unless each joint that is needed was in it; ValueError with the nearest name."""
         for source in self.mapping.sources:
             for name in self.mapping.needed[source.name] if source.name in self._joints else ():
                 one_of(f"joint on {source.topic} of {self.path}", name, sorted(self._joints[source.name]))

@@ -123,11 +123,7 @@ class Recording:
             self._take(load(out))
 
     def _take(self, there: Episodes) -> None:
-        """Go on with a recording.
-
-        Raises:
-            ValueError: it has other columns, units or another time step.
-        """
+        """Go on with a recording; ValueError where it has other columns, units or another time step."""
         for key in ("names", "units", "groups"):
             got, mine = there.info.get(key, {}), self.info[key]
             if any(got.get(k) != value for k, value in mine.items()):
@@ -160,11 +156,7 @@ class Recording:
         return len(self.lengths)
 
     def episodes(self) -> Episodes:
-        """All of them.
-
-        Raises:
-            ValueError: there is none.
-        """
+        """All of them; ValueError where there is none."""
         if not self.lengths:
             raise ValueError(f"{self.name}: no episode was kept, so there is nothing to write")
         arrays = {key: np.concatenate(parts) for key, parts in self.arrays.items()}

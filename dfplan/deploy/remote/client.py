@@ -46,11 +46,7 @@ class Remote:
     timeout: float = 2.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be an address or a time.
-
-        Raises:
-            ValueError: naming it.
-        """
+        """Refuse what cannot be an address or a time; ValueError names it."""
         url = urlsplit(self.address)
         if url.scheme not in ("ws", "wss") or not url.hostname:
             raise ValueError(
@@ -187,11 +183,7 @@ class RemotePolicy:
                 return answer
 
     def ping(self) -> None:
-        """Show that this robot is there, and see that the server is.
-
-        Raises:
-            ConnectionError: it is not.
-        """
+        """Show that this robot is there, and see that the server is; ConnectionError where it is not."""
         wire.check(self._ask({"kind": "ping"}))
 
     def reset(self, seed: int | None = 0) -> None:

@@ -34,11 +34,7 @@ class Session:
     """One robot's policy: the shared network, with settings and noise of its own."""
 
     def __init__(self, model: Checkpoint, limits: ServerLimits, hello: Mapping[str, Any]) -> None:
-        """Set up as the hello asks, and decide once: the first decision is slow.
-
-        Raises:
-            ValueError: naming the setting.
-        """
+        """Set up as the hello asks, and decide once: the first decision is slow; ValueError names the setting."""
         from dfplan.act import Actor, ImitationConfig
 
         wire.check(hello, config=dict, show=str, monitor=(dict, type(None)), timeout=float)
@@ -74,11 +70,7 @@ class Session:
         }  # fmt: skip
 
     def decide(self, message: Message, received: float) -> Message:
-        """Answer a request that came at `received`.
-
-        Raises:
-            ValueError: naming what is wrong with it.
-        """
+        """Answer a request that came at `received`; ValueError names what is wrong with it."""
         began = time.perf_counter()
         if time.monotonic() - received > self._timeout:
             raise ValueError("the request waited behind other robots until it was too late")
@@ -119,11 +111,7 @@ class PolicyServer:
     """Serves one model to robots that hold the token."""
 
     def __init__(self, model: Checkpoint, name: str, token: bytes, limits: ServerLimits = LIMITS) -> None:
-        """Check everything; open nothing yet. Robots are told that the `model`, which is on its device, is called `name`.
-
-        Raises:
-            ValueError: for a model that is no imitation policy, or a token that can be guessed.
-        """
+        """`name`: what robots are told; ValueError for a model that is no imitation policy, or a token easy to guess."""
         self.model, self.name, self.limits = model, name, limits
         self.weights, self.robots = _weights(model), 0
         self._token, self._gate = wire.check_token(token), Gate(limits)

@@ -54,11 +54,7 @@ class OtherVersion(ValueError):
 
 
 def read_token(file: str | os.PathLike[str] | None = None) -> bytes:
-    """The shared token, from a file or the environment variable DFPLAN_TOKEN.
-
-    Raises:
-        ValueError: where there is none, it is short enough to guess, or others may read the file.
-    """
+    """The token from a file or DFPLAN_TOKEN; ValueError where there is none, it is short, or others may read the file."""
     if file is None:
         text, where = os.environ.get(TOKEN, ""), f"environment variable {TOKEN}"
     else:
@@ -72,11 +68,7 @@ def read_token(file: str | os.PathLike[str] | None = None) -> bytes:
 
 
 def check_token(token: bytes, where: str = "token") -> bytes:
-    """The token, if it is long enough that listening to a login does not let anyone guess it.
-
-    Raises:
-        ValueError: for less than 24 bytes.
-    """
+    """The token; ValueError for less than 24 bytes, which who listens to a login might guess."""
     if len(token) < 24:
         raise ValueError(
             f"{where}: got a token of {len(token)} characters, expected 24 random ones or more, the same on server and "
@@ -102,11 +94,7 @@ class Channel:
         return self._tag(self._mine, self._sent, payload) + payload
 
     def open(self, frame: object) -> bytes:
-        """The payload of the next message received.
-
-        Raises:
-            Refused: where its seal is not the one it must have.
-        """
+        """The payload of the next message received; Refused where its seal is not the one it must have."""
         if not isinstance(frame, bytes) or len(frame) < _SEAL:
             raise Refused("got no sealed message")
         tag, payload = frame[:_SEAL], frame[_SEAL:]
@@ -126,12 +114,7 @@ def make_challenge() -> bytes:
 
 
 def make_hello(token: bytes, challenge: object, payload: bytes) -> tuple[Channel, bytes]:
-    """A robot's answer to the challenge, in the newest version that both know.
-
-    Raises:
-        Refused: where the other side is no policy server.
-        OtherVersion: where it knows no version that is known here.
-    """
+    """A robot's answer to the challenge, in the newest version that both know; Refused, or OtherVersion without one."""
     count = challenge[len(MAGIC)] if isinstance(challenge, bytes) and len(challenge) > len(MAGIC) else 0
     size = len(MAGIC) + 1 + count + _NONCE
     if not isinstance(challenge, bytes) or not challenge.startswith(MAGIC) or len(challenge) != size:
@@ -148,12 +131,7 @@ def make_hello(token: bytes, challenge: object, payload: bytes) -> tuple[Channel
 
 
 def take_hello(token: bytes, challenge: bytes, frame: object) -> tuple[Channel, bytes]:
-    """The server's end of a connection, and what the hello said.
-
-    Raises:
-        Refused: where the robot does not hold the token.
-        OtherVersion: for a version that was not offered.
-    """
+    """The server's end, and what the hello said; Refused without the token, OtherVersion for one that was not offered."""
     if not isinstance(frame, bytes) or len(frame) < 1 + _NONCE + _SEAL:
         raise Refused("got no hello")
     if frame[0] not in VERSIONS:
@@ -170,11 +148,7 @@ def pack(message: Mapping[str, Any]) -> bytes:
 
 
 def unpack(payload: bytes) -> dict[str, Any]:
-    """Bytes -> a message, with a `kind` and an `id`.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """Bytes -> a message, with a `kind` and an `id`; ValueError for anything else."""
     msgpack = optional_import("msgpack", "server")
     try:  # claimed lengths are limited: an array's memory is taken before its contents are seen
         message = msgpack.unpackb(
@@ -207,11 +181,7 @@ def rows_out(rows: Array) -> dict[str, Any]:
 
 
 def rows_in(value: Any, name: str, count: tuple[int, int], columns: int, finite: bool = True) -> Array:
-    """An array (N, C) of a message: `count` is the fewest and the most rows, `columns` C.
-
-    Raises:
-        ValueError: for another dtype, shape or number of bytes, or for NaN and infinity where it must be `finite`.
-    """
+    """An array (N, C) of a message, N from `count[0]` to `count[1]`; ValueError for anything else, or NaN where `finite`."""
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data"} or value["dtype"] != "<f8":
         raise ValueError(f"got {name} that is not an array of <f8")
     shape, data = value["shape"], value["data"]
@@ -247,13 +217,7 @@ def request_out(number: int, reset: int | None, history: History, committed: Arr
 
 
 def request_in(message: Mapping[str, Any], shape: Shape) -> tuple[int | None, History, Array]:
-    """Seed or None, history, committed actions.
-
-    NaN is let through in observations alone: the policy refuses it where the sensor is not doubtful.
-
-    Raises:
-        ValueError: naming what is wrong.
-    """
+    """Seed or None, history (NaN passes: the policy refuses it where it is trusted), committed actions; or ValueError."""
     from dfplan.deploy.loop.committed import History  # with torch, which a robot need not have
 
     check(message, reset=(int, type(None)), observations=dict, doubtful=list, done=dict, committed=dict)

@@ -64,11 +64,7 @@ def _given(kinematics: K | None) -> K:
 
 
 def body(robot: Robot) -> Body:
-    """Limits and kinematics of the robot of a mapping.
-
-    Raises:
-        ValueError: for a limit that neither the mapping nor the URDF or model gives, or an unknown joint or link.
-    """
+    """Limits and kinematics of a mapping's robot; ValueError for a limit that nobody gives, or an unknown joint or link."""
     given: dict[str, dict[str, float]] = {}
     pose: Pose | None = None
     look: Look | None = None

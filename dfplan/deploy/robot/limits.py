@@ -52,11 +52,7 @@ class JointLimits:
     scale: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Copy the numbers, read-only, and refuse limits that do not fit together.
-
-        Raises:
-            ValueError: naming the joint and the field.
-        """
+        """Copy the numbers, read-only; ValueError names the joint and the field that do not fit together."""
         if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError(f"got joints {list(self.names)}, expected names that differ, one at least")
         for key in ("lower", "upper", "velocity", "acceleration", "jerk", "margin"):
@@ -78,11 +74,7 @@ class JointLimits:
                 )
 
     def check(self, values: ArrayLike, what: str = "positions") -> Array:
-        """`values` as J finite numbers.
-
-        Raises:
-            ValueError: if they are anything else.
-        """
+        """`values` as J finite numbers; ValueError if they are anything else."""
         try:
             row = np.array(values, np.float64)
         except (TypeError, ValueError):

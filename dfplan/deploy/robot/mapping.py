@@ -28,11 +28,7 @@ class Mapping:
     loop: LoopSettings = field(default_factory=LoopSettings)
 
     def __post_init__(self) -> None:
-        """Refuse names that are not there.
-
-        Raises:
-            ValueError: with the nearest name.
-        """
+        """Refuse names that are not there; ValueError with the nearest name."""
         names, joints = [s.name for s in self.sources], [j.name for j in self.robot.joints]
         if len(set(names)) != len(names):
             raise ValueError(f"got sources {names}, expected names that differ")

@@ -184,11 +184,7 @@ def _six(quaternion: Array) -> Array:
 
 
 def tokens_of(mapping: Mapping, spec: TrajectorySpec) -> dict[str, tuple[str, ...]]:
-    """Which of the model's tokens each sensor fills.
-
-    Raises:
-        ValueError: where the model was trained on other columns, another time step or another number of actions.
-    """
+    """Which of the model's tokens each sensor fills; ValueError where the model is for other columns, actions or steps."""
     sensors = mapping.policy.observation
     names = [name for sensor in sensors for name in sensor.called]
     if abs(spec.dt - mapping.policy.dt) > 1e-6:

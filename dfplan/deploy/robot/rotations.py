@@ -17,11 +17,7 @@ def rot6d(rotation: ArrayLike) -> Array:
 
 
 def matrix(six: ArrayLike) -> Array:
-    """Rotation matrix nearest in Gram and Schmidt's sense: (..., 6) -> (..., 3, 3).
-
-    Raises:
-        ValueError: where the two columns are not finite, or zero, or parallel.
-    """
+    """Gram and Schmidt: (..., 6) -> (..., 3, 3); ValueError where two columns are not finite, or zero, or parallel."""
     six = np.asarray(six, dtype=np.float64)
     x, y = six[..., :3], six[..., 3:]
     with np.errstate(invalid="ignore", divide="ignore"):

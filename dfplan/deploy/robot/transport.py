@@ -40,11 +40,7 @@ class Reading:
     received: float
 
     def __post_init__(self) -> None:
-        """Copy the numbers, read-only, and check that each field has one for every name.
-
-        Raises:
-            ValueError: naming the source and the field.
-        """
+        """Copy the numbers, read-only; ValueError where a field has not one for every name."""
         fixed = {}
         for key, value in self.values.items():
             row = np.array(value, np.float64)
@@ -79,11 +75,7 @@ class JointTrajectory:
     expires: float
 
     def __post_init__(self) -> None:
-        """Copy the numbers, read-only, and refuse what an arm would refuse.
-
-        Raises:
-            ValueError: on shapes that differ, times that do not increase, or a number that is not finite.
-        """
+        """Copy the numbers, read-only; ValueError for what an arm would refuse."""
         size = (len(self.times), len(self.names))
         for key, shape in (("times", size[:1]), ("positions", size), ("velocities", size)):
             value = np.asarray(getattr(self, key), np.float64)
@@ -98,11 +90,7 @@ class JointTrajectory:
             )
 
     def select(self, names: Sequence[str]) -> JointTrajectory:
-        """The part for one controller: those joints, in that order.
-
-        Raises:
-            ValueError: for a joint that is not here.
-        """
+        """The part for one controller: those joints, in that order; ValueError for a joint that is not here."""
         columns = [self.names.index(one_of("joint", n, self.names)) for n in names]
         positions, velocities = self.positions[:, columns], self.velocities[:, columns]
         return replace(self, names=tuple(names), positions=positions, velocities=velocities)

@@ -43,11 +43,7 @@ class UrdfJoint:
 
 
 def read_urdf(path: str | os.PathLike[str]) -> dict[str, UrdfJoint]:
-    """Joints of a URDF file by name.
-
-    Raises:
-        ValueError: if it is no URDF, or has a document type (which could define entities), naming the file.
-    """
+    """Joints of a URDF file by name; ValueError if it is none, or has a document type (which could define entities)."""
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path} does not exist; a path in a mapping is relative to the mapping's folder")
@@ -92,11 +88,7 @@ class Chain:
     """Kinematics from a base link to a tip, for J joints in the mapping's order; for any thread."""
 
     def __init__(self, joints: dict[str, UrdfJoint], base: str, tip: str, names: Sequence[str]) -> None:
-        """Follow the tree from `tip` up to `base`; joints that are not in `names` stay at 0.
-
-        Raises:
-            ValueError: for an unknown link, or where `base` is not above `tip`.
-        """
+        """Joints that are not in `names` stay at 0; ValueError for an unknown link, or `base` not above `tip`."""
         above = {joint.child: joint for joint in joints.values()}
         link, steps = one_of("tip link", tip, above), list[UrdfJoint]()
         while link != base:

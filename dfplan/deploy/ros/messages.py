@@ -50,11 +50,7 @@ _DEFAULTS = {"joint_state": JOINT_STATE, "pose": POSE, "array": ARRAY}
 
 
 def message_type(kind: str, message: str = "") -> str:
-    """Type of the messages of a source of that kind, in ROS 2's form: `pkg/msg/Type` or `pkg/Type`, or the default.
-
-    Raises:
-        ValueError: for a type that cannot be read as that kind.
-    """
+    """`pkg/msg/Type` of `pkg/Type`, or the default of a kind of source; ValueError where that cannot read it."""
     name = message or _DEFAULTS[kind]
     package, _, rest = name.partition("/")
     name = name if rest.startswith("msg/") else f"{package}/msg/{rest}"
@@ -105,11 +101,7 @@ def to_reading(source: str, type_name: str, names: Sequence[str], message: Any, 
 
 
 def numbers(values: Any) -> Array:
-    """A list of numbers; JSON's null, which is how rosbridge writes NaN, becomes NaN.
-
-    Raises:
-        ValueError: if it holds anything else.
-    """
+    """A list of numbers, where JSON's null, as rosbridge writes NaN, is NaN; ValueError if it holds anything else."""
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:

@@ -24,11 +24,7 @@ _LIST = re.compile(r"sequence<(.+?)(?:, *\d+)?>|(.+)\[\d*\]")
 
 
 def _rclpy(module: str = "") -> Any:
-    """The robot's own rclpy, or a module of it.
-
-    Raises:
-        ImportError: with how to get one.
-    """
+    """The robot's own rclpy, or a module of it; ImportError with how to get one."""
     try:
         return importlib.import_module(f"rclpy{module}")
     except ImportError as error:
@@ -39,11 +35,7 @@ def _rclpy(module: str = "") -> Any:
 
 
 def type_of(name: str) -> Any:
-    """The Python class of `pkg/msg/Type`, `pkg/srv/Type`, `pkg/action/Type` or `pkg/Type` (a message).
-
-    Raises:
-        ImportError: if its package is not there.
-    """
+    """Class of `pkg/msg/Type`, `pkg/srv/Type`, `pkg/action/Type` or `pkg/Type` (a message); ImportError without package."""
     package, *middle, last = name.split("/")
     try:
         return getattr(importlib.import_module(f"{package}.{middle[0] if middle else 'msg'}"), last)
@@ -75,11 +67,7 @@ class Ros2Bus:
     """A node of ROS 2: one SingleThreadedExecutor in a daemon thread, its own context, no signal handlers."""
 
     def __init__(self, node: str, *, use_sim_time: bool = False, domain: int | None = None) -> None:
-        """Make the node; see `ros2_transport`.
-
-        Raises:
-            ImportError: rclpy is not there.
-        """
+        """Make the node; see `ros2_transport`; ImportError where rclpy is not there."""
         rclpy = _rclpy()
         parameter = _rclpy(".parameter").Parameter
         self._context = _rclpy(".context").Context()

@@ -34,11 +34,7 @@ class RosbridgeBus:
         self, node: str, *, host: str = "127.0.0.1", port: int = 9090, ros1: bool = False,
         use_sim_time: bool = False, stall: float = 0.2,
     ) -> None:  # fmt: skip
-        """Prepare; connects in `open`. What leaves bytes unacknowledged for `stall` s is cut; see `rosbridge_transport`.
-
-        Raises:
-            ImportError: websockets is not installed.
-        """
+        """See `rosbridge_transport`; a connection that leaves bytes unacknowledged for `stall` s is cut."""
         self._errors = (OSError, optional_import("websockets.exceptions", "ros").WebSocketException)
         self._node, self._where, self._ros1, self._sim = node, (host, port, stall), ros1, use_sim_time
         self._wire: Wire | None = None

@@ -39,11 +39,7 @@ class RosTransport:
     """
 
     def __init__(self, mapping: Mapping, bus: Bus, *, node: str = "dfplan", ros1: bool = False) -> None:
-        """Prepare; the bus is not yet open. On ROS 1 controllers stop at an empty trajectory.
-
-        Raises:
-            ValueError: for a message that cannot be read, or a twist without kinematics.
-        """
+        """`bus`: not yet open; ValueError for a message that cannot be read, or a twist without kinematics."""
         self.mapping, self.bus, self.node = mapping, bus, node
         self.counts: Counter[str] = Counter()
         self._ros1, self._body = ros1, body(mapping.robot)

@@ -31,11 +31,7 @@ class Wire:
     """
 
     def __init__(self, host: str, port: int, stall: float) -> None:
-        """Connect; bytes may be unacknowledged for `stall` s.
-
-        Raises:
-            OSError, websockets.WebSocketException: there is no server.
-        """
+        """Connect; bytes may be unacknowledged for `stall` s. Without a server OSError or WebSocketException."""
         client: Any = optional_import("websockets.sync.client", "ros")
         self._broken = optional_import("websockets.exceptions", "ros").WebSocketException
         self._stall, self._socket = stall, socket.create_connection((host, port), 2.0)
