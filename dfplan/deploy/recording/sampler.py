@@ -62,12 +62,9 @@ class Sampler:
         self, mapping: Mapping, transport: Readings, clock: Clock | None = None,
         commands: Commands | None = None,
     ) -> None:  # fmt: skip
-        """Prepare to read from a transport that is connected later.
+        """Prepare to read from a transport that is connected later; ValueError for tool actions without kinematics.
 
         `commands`: what the controllers are told; None: as far as it can be heard on ROS.
-
-        Raises:
-            ValueError: where the policy's actions are tool poses and the mapping has no kinematics.
         """
         self.mapping, self.transport, self.clock = mapping, transport, clock or RealClock()
         self.body = body(mapping.robot)

@@ -72,13 +72,7 @@ class RemotePolicy:
         self, remote: Remote, config: ImitationConfig | None = None, monitor: Monitor | None = None,
         show: str = "clean",
     ) -> None:  # fmt: skip
-        """Connect.
-
-        Raises:
-            ConnectionError: there is no server, or it holds another token.
-            ValueError: the server refuses the settings, or its model is not understood here.
-            ImportError: websockets or msgpack is not installed.
-        """
+        """Connect; ConnectionError where there is no server, or one with another token, ValueError for what it refuses."""
         self._remote = remote
         self._hello = {
             "kind": "hello", "id": 0, "config": {} if config is None else to_dict(config), "show": show,
@@ -92,9 +86,7 @@ class RemotePolicy:
         self._accepted = False
         self._reset: int | None = None
         self._welcome: dict[str, Any] = {}
-        self.scores: dict[str, float] = {}
-        self.doubtful: tuple[str, ...] = ()
-        self.seconds = 0.0
+        self.scores, self.doubtful, self.seconds = dict[str, float](), tuple[str, ...](), 0.0
         self.connect()
 
     def connect(self) -> None:
@@ -193,9 +185,7 @@ class RemotePolicy:
     def decide(self, history: History, committed: Array) -> Array:
         """The actions (M, A) that follow the committed ones (C, A).
 
-        Raises:
-            ConnectionError: no answer in time; the connection is closed.
-            ValueError: the server refused the request.
+        ConnectionError where no answer came in time (the connection is closed), ValueError where it is a refusal.
         """
         reset, self._reset = self._reset, None
         answer = self._ask(wire.request_out(0, reset, history, committed))

@@ -53,13 +53,11 @@ class Session:
         self._monitor = None if hello["monitor"] is None else Monitor(hello["monitor"])
         if self._monitor is not None:
             self._monitor.check(spec)
-        self._shape = wire.Shape(
-            spec.observation_size, spec.action_size, self._policy.steps, self._policy.ahead
-        )
-        nothing = np.zeros((0, spec.action_size))
-        self._policy.reset(0)
-        self._policy.decide(History(np.zeros((1, spec.observation_size)), ((),), nothing), nothing)
-        self._policy.reset(0)
+        seen, acted, policy = spec.observation_size, spec.action_size, self._policy
+        self._shape = wire.Shape(seen, acted, policy.steps, policy.ahead)
+        policy.reset(0)
+        policy.decide(History(np.zeros((1, seen)), ((),), np.zeros((0, acted))), np.zeros((0, acted)))
+        policy.reset(0)
 
     def welcome(self) -> Message:
         """What the robot is told about the policy."""
@@ -77,13 +75,10 @@ class Session:
         seed, history, committed = wire.request_in(message, self._shape)
         if seed is not None:
             self._policy.reset(seed)
-        scores: dict[str, float] = {}
-        doubtful: tuple[str, ...] = ()
-        if self._monitor is not None:
-            scores = self._monitor.scores(self._policy.actor, history)
-            doubtful = self._monitor.doubtful(scores)
-            history = doubting(history, doubtful)
-        actions = self._policy.decide(history, committed)
+        monitor = self._monitor
+        scores = {} if monitor is None else monitor.scores(self._policy.actor, history)
+        doubtful = () if monitor is None else monitor.doubtful(scores)
+        actions = self._policy.decide(doubting(history, doubtful), committed)
         return {
             "kind": "actions", "actions": wire.rows_out(actions), "seconds": time.perf_counter() - began,
             "scores": scores, "doubtful": list(doubtful),
@@ -125,13 +120,10 @@ class PolicyServer:
     def run(
         self, host: str = "127.0.0.1", port: int = 8765, ready: Callable[[int], None] = lambda port: None
     ) -> None:
-        """Serve until `stop`, at 0.0.0.0 for all of this computer's addresses, at port 0 for any that is free.
+        """Serve until `stop`; OSError where the port is taken.
 
-        `ready` is called with the port once robots can connect.
-
-        Raises:
-            ImportError: websockets or msgpack is not installed.
-            OSError: the port is taken.
+        0.0.0.0 is for all of this computer's addresses, port 0 for any that is free; `ready` is called with the port
+        once robots can connect.
         """
         optional_import("msgpack", "server")
         asyncio.run(self._run(host, port, ready))

@@ -19,14 +19,9 @@ _DAMPING, _PULL, _EYE6 = 0.02, 0.1, np.eye(6)
 
 
 def joint_step(jac: Array, q: Array, twist: Array, rest: Array | None, pull: float) -> Array:
-    """Joint motion (J,) rad for a small motion of the tool, drawn toward a posture where the task leaves freedom.
+    """Joint motion (J,) rad from `q` (J,), with the Jacobian `jac` (6, J), for a small `twist` (6,) of the tool, m and rad.
 
-    Args:
-        jac: (6, J) Jacobian at `q`.
-        q: (J,) rad.
-        twist: (6,) translation (m) and rotation (rad) to make.
-        rest: (J,) posture to prefer, rad, or None.
-        pull: part of the way to `rest` to go in the null space, by the joints that move the tool.
+    Where that leaves freedom it goes a part `pull` of the way to the posture `rest` (J,), by joints that move the tool.
     """
     weights = np.linalg.solve(jac @ jac.T + _DAMPING**2 * _EYE6, np.column_stack([twist, jac]))
     drawn = np.where(np.abs(jac).max(0) > 1e-9, pull * ((q if rest is None else rest) - q), 0.0)

@@ -81,12 +81,7 @@ class Mapping:
 
 
 def load_mapping(path: str | os.PathLike[str]) -> Mapping:
-    """Read a mapping file (YAML).
-
-    Raises:
-        ValueError: naming the file and the key, with the nearest name for one that does not exist.
-        ImportError: ruamel.yaml is not installed.
-    """
+    """Read a mapping file (YAML); ValueError names the file, the key, and the nearest one that exists."""
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path} does not exist; docs/deploy.md has a mapping to start from")

@@ -90,11 +90,8 @@ class Assembler:
 
     def _finite(self, r: Reading) -> bool:
         """A state whose positions are not finite is not taken; other sources' NaN makes their sensor doubtful."""
-        if r.source != self.mapping.robot.state:
-            return True
-        if "position" not in r.values:
-            return False
-        return bool(np.isfinite(_pick(r, "position", [j.name for j in self.mapping.robot.joints])).all())
+        joints = [joint.name for joint in self.mapping.robot.joints]
+        return r.source != self.mapping.robot.state or bool(np.isfinite(_pick(r, "position", joints)).all())
 
     def age(self, source: str, now: float, robot_now: float) -> float:
         """Age of a source, s: since it arrived or since it was measured, whichever is longer; infinite if never."""

@@ -80,12 +80,9 @@ def time_fields(value: float) -> dict[str, int]:
 
 
 def to_reading(source: str, type_name: str, names: Sequence[str], message: Any, received: float) -> Reading:
-    """What a message of rclpy or rosbridge says.
+    """What a message of type `message_type` says; ValueError where names and numbers do not fit together.
 
-    `type_name` is as `message_type` gives it, `names` are those of an array's numbers, `received` s on the loop's clock.
-
-    Raises:
-        ValueError: where names and numbers do not fit together.
+    `names` are those of an array's numbers, `received` is s on the loop's clock.
     """
     kind, where, parts = _LAYOUTS[type_name]
     stamp = seconds(take(message, where)) if where else math.nan
