@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -366,19 +367,32 @@ FORMATS = {
 }
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """Copies a file or folder that is as it should be to a place where a test may damage it."""
+    folder = tmp_path_factory.mktemp("sound")
+
+    def copy(form, place):
+        _, write, file = FORMATS[form]
+        if not (folder / file).exists():
+            write(sample(), folder / file)
+            assert load(folder / file).steps == 12
+        to = shutil.copytree if (folder / file).is_dir() else shutil.copy
+        return Path(to(folder / file, place / file))
+
+    return copy
+
+
 @pytest.mark.parametrize(
     ("form", "case"), [(form, case) for form, given in FORMATS.items() for case in given[0]]
 )
-def test_refuses_with_a_message_that_names_file_and_field(tmp_path, form, case):
-    cases, write, file = FORMATS[form]
-    damage, message = cases[case]
+def test_refuses_with_a_message_that_names_file_and_field(tmp_path, sound, form, case):
+    damage, message = FORMATS[form][0][case]
     if form == "lerobot":
         pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'dfplan[lerobot]'")
     if form in ("zarr", "zip"):
         pytest.importorskip("zarr", reason="zarr is not installed: pip install 'dfplan[zarr]'")
-    path = tmp_path / file
-    write(sample(), path)
-    assert load(path).steps == 12
+    path = sound(form, tmp_path)
     damage(path)
     with pytest.raises((ValueError, FileNotFoundError), match=f"(?s){message}") as caught:
         load(path)

@@ -6,7 +6,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import same, sample
 
@@ -68,6 +68,7 @@ def test_episodes_without_names_actions_or_groups(target):
 
 
 @pytest.mark.parametrize("form", ["robomimic", "lerobot", "zarr", "npz"])
+@settings(max_examples=20)  # one file each
 @given(data=st.data())
 def test_any_shape_and_type_comes_back(form, data, tmp_path_factory):
     if form == "lerobot":
