@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.deploy.motion.profile import Stop
+from dfplan.deploy.robot.cubic import cubic
 from dfplan.deploy.robot.limits import JointLimits
 from dfplan.deploy.ros.messages import numbers, seconds, take
 from dfplan.tools.errors import finite_above_zero
@@ -69,25 +70,15 @@ class Curve:
         i = max(0, int(np.searchsorted(self.times, time, "right")) - 1)
         if time <= self.times[0]:
             return self.positions[0].copy(), self.velocities[0].copy()
-        h, s = self._span(i, time)
-        a, b, c, d = self._cubic(i, h)
-        return ((d * s + c) * s + b) * s + a, ((3 * d * s + 2 * c) * s + b) / h
-
-    def _span(self, i: int, time: float) -> tuple[float, float]:
-        h = float(self.times[i + 1] - self.times[i])
-        return h, (time - float(self.times[i])) / h
-
-    def _cubic(self, i: int, h: float) -> tuple[Array, Array, Array, Array]:
-        p0, p1 = self.positions[i], self.positions[i + 1]
-        v0, v1 = h * self.velocities[i], h * self.velocities[i + 1]
-        return p0, v0, 3 * (p1 - p0) - 2 * v0 - v1, 2 * (p0 - p1) + v0 + v1
+        q, v, begin = self.positions, self.velocities, float(self.times[i])
+        h = float(self.times[i + 1]) - begin
+        position, velocity, _ = cubic(q[i], q[i + 1], v[i], v[i + 1], h, (time - begin) / h)
+        return position, velocity
 
     def fastest(self) -> Array:
         """(J,) highest speed between the points."""
-        h = np.diff(self.times)[:, None]
-        middle = 1.5 * np.diff(self.positions, axis=0) / h - 0.25 * (
-            self.velocities[1:] + self.velocities[:-1]
-        )
+        slopes = np.diff(self.positions, axis=0) / np.diff(self.times)[:, None]
+        middle = 1.5 * slopes - 0.25 * (self.velocities[1:] + self.velocities[:-1])
         return np.abs(np.concatenate([self.velocities, middle])).max(0)
 
 
@@ -137,14 +128,11 @@ class TrajectoryController:
             return "stopped"
         names, points = list(take(message, "joint_names")), list(take(message, "points"))
         stamp = seconds(take(message, "header.stamp"))
-        if stamp == 0:
-            if self.rules.stamped and points:
-                return "no stamp"
-            stamp = now
-        if now - stamp > self.rules.max_age:
-            return "stale"
-        if stamp - now > self.rules.max_age:
-            return "from the future"
+        if stamp == 0 and self.rules.stamped and points:
+            return "no stamp"
+        stamp = stamp or now
+        if abs(now - stamp) > self.rules.max_age:
+            return "stale" if stamp < now else "from the future"
         if not points:
             if not self.rules.empty_stops:
                 return "empty"
@@ -163,12 +151,9 @@ class TrajectoryController:
         times = np.array([seconds(take(p, "time_from_start")) for p in points])
         rows = [numbers(take(p, "positions")) for p in points]
         speeds = [numbers(take(p, "velocities")) for p in points]
-        if any(len(row) != size for row in rows) or any(len(row) not in (0, size) for row in speeds):
+        if {len(row) for row in rows} != {size} or {len(row) for row in speeds} not in ({0}, {size}):
             return "sizes"
-        if len({len(row) for row in speeds}) > 1:
-            return "sizes"
-        positions = np.stack(rows)[:, order]
-        given = len(speeds[0]) == size
+        positions, given = np.stack(rows)[:, order], len(speeds[0]) == size
         velocities = np.stack(speeds)[:, order] if given else np.zeros_like(positions)
         if not (np.isfinite(positions).all() and np.isfinite(velocities).all()):
             return "not finite"
@@ -184,16 +169,12 @@ class TrajectoryController:
             return "ends in the past"
         if (curve.fastest() > (1 + self.rules.slack) * self.limits.velocity).any():
             return "velocity limit"
-        due = (
-            self._due if abs(self._due - now) < 0.05 else now
-        )  # the next setpoint's own time: no part is repeated
+        # The next setpoint's own time: no part is repeated.
+        due = self._due if abs(self._due - now) < 0.05 else now
         position, velocity = self._curve.at(due)
         if curve.times[0] > due:
-            curve = Curve(
-                np.append(due, curve.times),
-                np.concatenate([position[None], curve.positions]),
-                np.concatenate([velocity[None], curve.velocities]),
-            )
+            rows = np.vstack([position, curve.positions]), np.vstack([velocity, curve.velocities])
+            curve = Curve(np.append(due, curve.times), *rows)
         low, high = self.limits.lower - 1e-6, self.limits.upper + 1e-6
         if (curve.positions[1:] < low).any() or (curve.positions[1:] > high).any():
             return "position limit"
@@ -260,8 +241,6 @@ class TrajectoryController:
 
 def _slopes(times: Array, positions: Array) -> Array:
     """Velocities of a trajectory without any: the straight way's on average, 0 at the end."""
-    if len(times) == 1:
-        return np.zeros_like(positions)
-    slopes = np.gradient(positions, times, axis=0) if len(times) > 1 else np.zeros_like(positions)
+    slopes: Array = np.gradient(positions, times, axis=0) if len(times) > 1 else np.zeros_like(positions)
     slopes[-1] = 0.0
-    return np.asarray(slopes, np.float64)
+    return slopes

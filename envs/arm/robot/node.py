@@ -28,13 +28,7 @@ from dfplan.deploy.ros.bus import Bus, Publish
 from ..model import TIMESTEP
 from ..pick import ArmPickEnv
 from ..reach import ArmReachEnv
-from .connection import (
-    ARM_TOPIC,
-    GRIPPER_TOPIC,
-    ArmSettings,
-    make_bus,
-    pose_fields,
-)
+from .connection import ARM_TOPIC, GRIPPER_TOPIC, ArmSettings, make_bus, pose_fields
 from .controller import TrajectoryController
 
 Array = NDArray[np.float64]
@@ -56,11 +50,10 @@ class ArmNode:
 
     def __init__(self, bus: Bus, settings: ArmSettings) -> None:
         """Build the arm and declare its topics on `bus`, which is not yet open."""
-        timestep = TIMESTEP
         self.settings, self.bus, self.seed = settings, bus, settings.seed
         self.env = ArmReachEnv() if settings.task == "reach" else ArmPickEnv()
-        self._steps = round(400.0 / settings.rate)
-        self._dt, self._offsets = self._steps * timestep, np.arange(1, self._steps + 1) * timestep
+        steps = round(400.0 / settings.rate)
+        self._dt, self._offsets = steps * TIMESTEP, np.arange(1, steps + 1) * TIMESTEP
         self._lock, self._sim, self._tick = threading.Lock(), 1000.0, 0
         self._late, self._fastest, self._success, self._lasted = 0, 0.0, False, 0.0
         self._episode, self._moved, self._turned = 0.0, math.nan, math.nan
@@ -150,14 +143,13 @@ class ArmNode:
         arm, gripper = self.controllers
         with self._lock:
             physics = self.env.physics
-            q = physics.q
-            arm.measured, gripper.measured = q, np.array([physics.opening])
+            arm.measured, gripper.measured = physics.q, np.array([physics.opening])
             times: Array = np.asarray(at + self._offsets, np.float64)
             rows = np.concatenate([arm.setpoints(times), gripper.setpoints(times)], 1)
-            if arm.moving(at) and np.abs(rows[0, :7] - q).max() > self.settings.follow:
+            if arm.moving(at) and np.abs(rows[0, :7] - physics.q).max() > self.settings.follow:
                 arm.refused["did not follow"] += 1
                 arm.halt(at)
-            self.env.physics.advance(rows)
+            physics.advance(rows)
             self._watch(at)
             tick, self._tick = self._tick, self._tick + 1
             state, truth = self._joint_state(), self.env.truth() if tick % 2 == 0 else None
@@ -165,9 +157,9 @@ class ArmNode:
 
     def _watch(self, at: float) -> None:
         self._moved = at if self.controllers[0].moving(at) else self._moved
-        speed = np.abs(self.env.physics.qd) / LIMITS.velocity
-        self._turned = at if speed.max() > _STILL else self._turned
-        self._fastest = max(self._fastest, float(speed.max()))
+        speed = float((np.abs(self.env.physics.qd) / LIMITS.velocity).max())
+        self._turned = at if speed > _STILL else self._turned
+        self._fastest = max(self._fastest, speed)
         self._episode += self._dt
         self._lasted = self._lasted + self._dt if self.env.succeeded() else 0.0
         self._success = self._success or self._lasted >= _LASTED

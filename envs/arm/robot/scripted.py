@@ -15,6 +15,7 @@ from dfplan.deploy.ros import messages as ros
 
 from ..control import Limiter
 from ..experts import scripted as experts
+from ..model import TIMESTEP
 from .sim import SimArm
 
 if TYPE_CHECKING:
@@ -88,14 +89,10 @@ class ScriptedTeleoperator:
     def _drive(self) -> None:
         """The expert's next command, limited as in its own environment: on to there, and then to rest."""
         rows: NDArray[np.float64] = self._limiter.rows(self.arm.env.physics.q, self._expert.act())
-        step = float(self.arm.env.physics.model.opt.timestep)
-        speed = (rows[-1] - rows[0]) / (step * (len(rows) - 1))
-        times = np.array([_SEND, 3 * _SEND])
-        positions = np.stack([rows[-1], rows[-1] + speed * _SEND])
-        now = self.arm.now()
-        motion = JointTrajectory(
-            self._names, times, positions, np.stack([speed, np.zeros_like(speed)]), now, now + _SEND
-        )
+        speed = (rows[-1] - rows[0]) / (TIMESTEP * (len(rows) - 1))
+        positions, speeds = np.stack([rows[-1], rows[-1] + speed * _SEND]), np.stack([speed, 0 * speed])
+        times, now = np.array([_SEND, 3 * _SEND]), self.arm.now()
+        motion = JointTrajectory(self._names, times, positions, speeds, now, now + _SEND)
         self.arm.send(motion)
         self._next += _SEND
         for command in self.mapping.commands:

@@ -15,8 +15,13 @@ from dfplan.deploy.robot.tables import Command, Joint, LoopSettings, PolicyMap, 
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
 from dfplan.tools.clock import Clock, RealClock
 
+from ..base import HOLD
+from ..model import SUBSTEPS, TIMESTEP
+from .connection import ARM_TOPIC, GRIPPER_TOPIC
+
 Array = NDArray[np.float64]
 
+_NAMES = (*JOINTS, "gripper")
 _SHARE, _MARGIN = 0.7, 0.06
 
 
@@ -37,10 +42,9 @@ def arm_mapping(env: Any, safety: Safety | None = None, loop: LoopSettings | Non
     ]
     sources = [Source("joints", "/joint_states", "joint_state", rate=100.0)]
     for sensor in env.task_sensors:
-        sources.append(
-            Source(sensor.name, f"/{sensor.name}", "array", sensor.channels, 20.0, 0.2, required=False)
-        )
-        observation.append(Sensor(sensor.name, sensor.name, "value", sensor.channels))
+        name, names = sensor.name, sensor.channels
+        sources.append(Source(name, f"/{name}", "array", names, 20.0, 0.2, required=False))
+        observation.append(Sensor(name, name, "value", names))
     tool = env.action_kind == "ee"
     rest = (*map(float, HOME), GRIPPER_OPEN)
     # Its servos overshoot, and fall behind and catch up too fast where their torque does not do: targets stay that far
@@ -52,10 +56,7 @@ def arm_mapping(env: Any, safety: Safety | None = None, loop: LoopSettings | Non
     return Mapping(
         Robot((*joints, Joint("gripper", "m", grips=True)), "arm", model="panda", home=rest),
         tuple(sources),
-        (
-            Command("/arm_controller/joint_trajectory", JOINTS),
-            Command("/gripper_controller/joint_trajectory", ("gripper",)),
-        ),
+        (Command(ARM_TOPIC, JOINTS), Command(GRIPPER_TOPIC, ("gripper",))),
         PolicyMap(0.05, tuple(observation), "tool" if tool else "joints", ("gripper",) if tool else ()),
         safety or Safety(workspace=Box((-0.3, -0.8, 0.0), (1.0, 0.8, 1.2))),
         loop or LoopSettings(),
@@ -76,18 +77,15 @@ class SimArm:
         commands: (target position, measured position) of each physics step where `record` is set.
     """
 
-    def __init__(
-        self, env: Any, clock: Clock | None = None, speed: float = 1.0, record: bool = False
-    ) -> None:
+    def __init__(self, env: Any, clock: Clock | None = None, record: bool = False) -> None:
         """Build; `reset` begins an episode.
 
         Args:
             env: an `ArmEnv`.
             clock: of the loop; None: the real one.
-            speed: simulated s per s of the clock.
             record: keep targets and measured joints.
         """
-        self.env, self.clock, self.speed, self.record = env, clock or RealClock(), speed, record
+        self.env, self.clock, self.record = env, clock or RealClock(), record
         self.commands: list[tuple[Array, Array]] = []
         self.up, self._number, self.status = False, 0, Status("DISARMED", "", 0.0)
         self.reset(0)
@@ -107,11 +105,7 @@ class SimArm:
     @property
     def time(self) -> float:
         """Simulated s since the episode began."""
-        return self._steps * self._timestep
-
-    @property
-    def _timestep(self) -> float:
-        return float(self.env.physics.model.opt.timestep)
+        return self._steps * TIMESTEP
 
     def connect(self, handlers: Handlers) -> None:
         """Connect; there is nobody on the other side to ask for anything."""
@@ -127,21 +121,20 @@ class SimArm:
 
     def now(self) -> float:
         """Simulated time, s, counted on from the clock's."""
-        return (self.clock.now() - self._origin) * self.speed
+        return self.clock.now() - self._origin
 
     def advance(self) -> None:
         """Simulate up to the present."""
-        step = self._timestep
-        per_control = round(0.05 / step)
-        while (self._steps + 1) * step <= self.now() + 1e-9:
-            if self._steps % per_control == 0 and self._started:
+        physics = self.env.physics
+        while (self._steps + 1) * TIMESTEP <= self.now() + 1e-9:
+            if self._steps % SUBSTEPS == 0 and self._started:
                 self.env.meddle()
-            row = self._follow((self._steps + 1) * step)
-            self.env.physics.advance(row[None])
+            row = self._follow((self._steps + 1) * TIMESTEP)
+            physics.advance(row[None])
             if self.record:
-                self.commands.append((row.copy(), np.append(self.env.physics.q, self.env.physics.opening)))
+                self.commands.append((row, np.append(physics.q, physics.opening)))
             self._steps += 1
-            if self._steps % per_control == 0:
+            if self._steps % SUBSTEPS == 0:
                 self._control_step()
 
     def _follow(self, time: float) -> Array:
@@ -158,15 +151,14 @@ class SimArm:
         self._seen = env.observe(int(self._started))[0]
         self._stamp = self.time
         self._lasted = self._lasted + 1 if env.succeeded() else 0
-        self.success = self.success or self._lasted >= 5
+        self.success = self.success or self._lasted >= HOLD
 
     def read(self) -> Sequence[Reading]:
         """Joints as they are now, the other sensors as of the last control step."""
         self.advance()
         physics, now = self.env.physics, self.clock.now()
-        names = (*JOINTS, "gripper")
         q, qd = np.append(physics.q, physics.opening), np.append(physics.qd, 0.0)
-        out = [Reading("joints", names, {"position": q, "velocity": qd}, self.time, now)]
+        out = [Reading("joints", _NAMES, {"position": q, "velocity": qd}, self.time, now)]
         for sensor in self.env.task_sensors:
             value = np.array(self._seen[self.env.sensors[sensor.name]], np.float64)
             out.append(Reading(sensor.name, sensor.channels, {"value": value}, self._stamp, now))
@@ -177,7 +169,7 @@ class SimArm:
         if not self.up:
             return False
         self.advance()
-        now, t = self.now(), trajectory.select((*JOINTS, "gripper"))
+        now, t = self.now(), trajectory.select(_NAMES)
         after = max(0.0, now - t.stamp)
         keep = t.times > after + 1e-6
         if now > t.expires or not keep.any():
@@ -185,12 +177,9 @@ class SimArm:
             return True
         self._started = True
         times = np.concatenate([[after], t.times[keep]])
-        rows = [
-            np.concatenate([[first], rest[keep]])
-            for first, rest in ((self._target, t.positions), (self._speed, t.velocities))
-        ]
+        rows = np.vstack([self._target, t.positions[keep]]), np.vstack([self._speed, t.velocities[keep]])
         # A second is added to the times and taken from the stamp: a first time of 0 is not for messages.
-        self._motion = JointTrajectory(t.names, times + 1.0, rows[0], rows[1], t.stamp - 1.0, t.expires)
+        self._motion = JointTrajectory(t.names, times + 1.0, *rows, t.stamp - 1.0, t.expires)
         return True
 
     def hold(self) -> None:
