@@ -175,8 +175,8 @@ class Carrier(Expert[TakeItBackEnv]):
     def __init__(self, env: TakeItBackEnv, seed: int) -> None:
         """Draw how exactly it grasps and releases."""
         super().__init__(env, seed)
-        self._near = float(self.rng.uniform(0.005, 0.010))
-        self._slow = float(self.rng.uniform(0.05, 0.12))
+        self._near = float(self.rng.uniform(0.008, 0.013))
+        self._slow = float(self.rng.uniform(0.06, 0.15))
 
     def act(self) -> Array:
         """(3,) velocity as a fraction of the top speed, and gripper."""
