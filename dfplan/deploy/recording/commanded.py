@@ -60,7 +60,7 @@ class Setpoints:
 
     def __init__(self, mapping: RobotMapping, body: Body) -> None:
         self.counts: Counter[str] = Counter()
-        self._names, self._unit = body.limits.names, body.unit
+        self._limits, self._unit = body.limits, body.unit
         self._moves: dict[tuple[str, ...], _Move] = {}
 
     def hear(self, said: Said, measured: Measured | None) -> None:
@@ -80,20 +80,17 @@ class Setpoints:
 
     def at(self, time: float) -> Array:
         """(J,) setpoints in rad or m at `time`, s on the robot's clock; NaN where nobody has commanded."""
-        out = np.full(len(self._names), np.nan)
+        out = np.full(len(self._limits.names), np.nan)
         for joints, move in self._moves.items():
-            out[self._columns(joints)] = move.at(time)[0]
+            out[self._limits.columns(joints)] = move.at(time)[0]
         return out
-
-    def _columns(self, joints: tuple[str, ...]) -> list[int]:
-        return [self._names.index(name) for name in joints]
 
     def _jump(self, command: Command, message: Any, now: float) -> _Move:
         """A single position, which is valid at once."""
         values = ros.numbers(list(ros.take(message, "data")))
         if len(values) != len(command.joints):
             raise ValueError(f"{len(values)} numbers, expected {len(command.joints)}")
-        return _stand(command, values * self._unit[self._columns(command.joints)], now)
+        return _stand(command, values * self._unit[self._limits.columns(command.joints)], now)
 
     def _follow(self, command: Command, message: Any, now: float, measured: Measured | None) -> _Move:
         """A trajectory, from the setpoint under way on."""
@@ -106,7 +103,7 @@ class Setpoints:
         if not points:  # the stop of ROS 1
             return _stand(command, self._start(command, now, measured)[0], now)
         columns = [names.index(name) for name in command.joints]
-        unit = self._unit[self._columns(command.joints)]
+        unit = self._unit[self._limits.columns(command.joints)]
         times = np.array([ros.seconds(ros.take(p, "time_from_start")) for p in points])
         rows = np.stack([ros.numbers(ros.take(p, "positions"))[columns] for p in points]) * unit
         given = [ros.numbers(ros.take(p, "velocities")) for p in points]
@@ -127,7 +124,7 @@ class Setpoints:
             return self._moves[command.joints].at(time)
         if measured is None:
             raise ValueError("before the first joint state")
-        position = measured.position[self._columns(command.joints)]
+        position = measured.position[self._limits.columns(command.joints)]
         return position, np.zeros_like(position)
 
 

@@ -195,8 +195,8 @@ class Sampler:
 
     def _action(self, targets: Array) -> Array:
         """Joint targets (J,) as an action (A,)."""
-        policy, names = self.mapping.policy, self.body.limits.names
+        policy, limits = self.mapping.policy, self.body.limits
         if policy.action == "joints":
-            return targets[[names.index(n) for n in policy.action_joints or names]]
-        rest = targets[[names.index(n) for n in policy.action_joints]]
+            return targets[limits.columns(policy.action_joints or limits.names)]
+        rest = targets[limits.columns(policy.action_joints)]
         return np.concatenate([self.body.tool(targets), rest])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,6 +85,10 @@ class JointLimits:
                 f"got {what} {values!r}, expected a finite number for each joint of {list(self.names)}"
             )
         return row
+
+    def columns(self, names: Iterable[str]) -> list[int]:
+        """Where joints are among these."""
+        return [self.names.index(name) for name in names]
 
     def zeros(self) -> Array:
         """(J,) zeros."""

@@ -148,7 +148,7 @@ class Assembler:
         if sensor.convert == "rot6d":
             return _six(rows)
         q = self.body.limits.zeros()
-        q[[self.body.limits.names.index(n) for n in names]] = rows
+        q[self.body.limits.columns(names)] = rows
         return self.body.tool(q)
 
     def _velocity(self, r: Reading, names: list[str]) -> Array:

@@ -126,13 +126,10 @@ class RosTransport:
 
     def _fields(self, command: Command, trajectory: JointTrajectory) -> dict[str, Any]:
         """The message for one controller: its joints, in their units."""
-        part, unit = trajectory.select(command.joints), self._units(command)
+        part = trajectory.select(command.joints)
+        unit = self._body.unit[self._body.limits.columns(command.joints)]
         rows = replace(part, positions=part.positions / unit, velocities=part.velocities / unit)
         return ros.trajectory_fields(rows)
-
-    def _units(self, command: Command) -> Array:
-        limits, unit = self._body.limits, self._body.unit
-        return unit[[limits.names.index(name) for name in command.joints]]
 
     def hold(self) -> None:
         """Cancel goals and stop: within the joints' limits from where the last trajectory is now."""
@@ -157,7 +154,7 @@ class RosTransport:
     def _stopping(self, active: JointTrajectory, now: float) -> JointTrajectory:
         """The quickest stop from the setpoint that is due now, then rest: it must not be over before it expires."""
         limits = self._body.limits
-        columns = [limits.names.index(name) for name in active.names]
+        columns = limits.columns(active.names)
         position, velocity = active.at(now - active.stamp)
         if not 0 <= now - active.stamp <= active.times[-1]:
             velocity = np.zeros_like(velocity)
@@ -221,7 +218,7 @@ class RosTransport:
     def _streamed(self, command: Command) -> Callable[[], None]:
         """What the thread of a position or twist command does at each of its ticks."""
         publish, base = self._publishers[command.topic], self.mapping.robot.base
-        unit = self._units(command)
+        unit = self._body.unit[self._body.limits.columns(command.joints)]
 
         def tick() -> None:
             active, now = self._active, self.now()
