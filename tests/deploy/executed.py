@@ -7,7 +7,7 @@ first one still to come (`splice`), or goes on as before until that one's time (
 from dataclasses import dataclass
 
 import numpy as np
-from robots import mapping
+from robots import Fake, mapping
 
 from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.inference import Answer
@@ -59,27 +59,16 @@ class Trouble:
         return any(begin <= now < end for begin, end in spans)
 
 
-class Controllers:
+class Controllers(Fake):
     """A transport to joints that are always at their setpoints; see above."""
 
     def __init__(self, clock, trouble, way="splice", lag=0.0, noise=0.0):
-        self.clock, self.trouble, self.way, self.lag = clock, trouble, way, lag
+        super().__init__(clock)
+        self.trouble, self.way, self.lag = trouble, way, lag
         self.q, self.v = np.zeros(2), np.zeros(2)
         self.curve = [None, None]  # of each joint: times (H,), positions (H,), velocities (H,)
-        self.path, self.up, self.held, self.last, self.status = [self.q.copy()], True, 0, None, None
+        self.path, self.last = [self.q.copy()], None
         self.measured, self.noise, self.rng = self.q.copy(), noise, np.random.default_rng(0)
-
-    def connect(self, handlers):
-        self.handlers = handlers
-
-    def connected(self):
-        return self.up
-
-    def connection(self):
-        return 1
-
-    def now(self):
-        return self.clock.now() + 1000.0
 
     def advance(self):
         count = int((self.clock.now() + 1e-9) / STEP) + 1 - len(self.path)
@@ -130,15 +119,6 @@ class Controllers:
                 self.curve[j] = spliced(rows, keep, self.before(j, times[keep][0]))
         return self.trouble.says if lost else True
 
-    def hold(self):
-        self.held += 1
-
-    def publish_status(self, status):
-        self.status = status
-
-    def close(self):
-        self.up = False
-
 
 def spliced(rows, keep, before):
     """A message as the controller takes it: the points to come, after what it does until then."""
@@ -153,7 +133,7 @@ def along(times, places, speeds, t):
     h = times[i + 1] - times[i]
     u = (
         t - times[i]
-    ) / h  # below 0 before the first point, where a message is replaced: its curve, run backward
+    ) / h  # below 0 before the first point of a message that is replaced: its curve, run backward
     a, b, step = speeds[i] * h, speeds[i + 1] * h, places[i + 1] - places[i]
     c, d = 3 * step - 2 * a - b, a + b - 2 * step
     rest = t >= times[-1]
@@ -230,9 +210,8 @@ def troubles(kind, rng):
 def random_drive(kind, seed):
     """One drive with trouble of a kind; the shares that were carried out, and the loop."""
     rng = np.random.default_rng([seed, list(LIMITS).index(kind)])
-    way = (
-        WAYS[seed // 2 % 2] if LIMITS[kind][1] <= 2 else WAYS[0]
-    )  # `replace` leaps over what nobody has noticed yet
+    # `replace` leaps over what nobody has noticed yet.
+    way = WAYS[seed // 2 % 2] if LIMITS[kind][1] <= 2 else WAYS[0]
     settings = {"jerk": JERKS[seed % 2], "way": way, "apart": kind == "one controller's"}
     made, arm = drive(troubles(kind, rng), phase=rng.uniform(0, 0.5), **settings)
     return shares(made, arm), made

@@ -1,7 +1,7 @@
 """A robot that somebody moves by hand, and recordings of it, for the tests."""
 
 import numpy as np
-from robots import mapping
+from robots import Fake, mapping
 
 from dfplan.deploy import FakeClock, record
 from dfplan.deploy.robot.transport import Reading
@@ -12,24 +12,12 @@ def path(t):
     return np.array([0.4 * np.sin(t), 20.0 * np.cos(0.7 * t)])
 
 
-class Guided:
+class Guided(Fake):
     """A robot that somebody moves by hand; `broken` maps a source to (begin, end, what) in s."""
 
     def __init__(self, clock, broken=None):
-        self.clock, self.broken, self.sent, self.closed = clock, broken or {}, 0, False
-        self._last = {}
-
-    def connect(self, handlers):
-        self.arm = handlers.arm
-
-    def connected(self):
-        return True
-
-    def connection(self):
-        return 1
-
-    def now(self):
-        return self.clock.now() + 1000.0
+        super().__init__(clock)
+        self.broken, self._last = broken or {}, {}
 
     def read(self):
         now = self.clock.now()
@@ -47,18 +35,9 @@ class Guided:
             self._last[source] = Reading(source, names, values, now + 1000.0, now)
         return list(self._last.values())
 
-    def send(self, trajectory):
-        self.sent += 1
-        return True
-
-    def hold(self):
-        self.sent += 1
-
-    def publish_status(self, status):
-        self.sent += 1
-
-    def close(self):
-        self.closed = True
+    def untouched(self):
+        """Whether nothing was asked of it, and it was let go."""
+        return not (self.sent or self.held or self.status or self.up)
 
 
 def plan(*asked):

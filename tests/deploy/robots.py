@@ -7,7 +7,7 @@ from dfplan.deploy.loop.inference import Answer
 from dfplan.deploy.loop.loop import Loop
 from dfplan.deploy.loop.workers import DelayedWorker
 from dfplan.deploy.robot.body import body
-from dfplan.deploy.robot.limits import Box, JointLimits, Safety
+from dfplan.deploy.robot.limits import JointLimits
 from dfplan.deploy.robot.mapping import Mapping, parse
 from dfplan.deploy.robot.transport import Reading
 from dfplan.tools.clock import FakeClock
@@ -49,13 +49,12 @@ def limits(count=3, jerk=2000.0, margin=0.05):
     )  # fmt: skip
 
 
-class Robot:
-    """A transport whose joints are always where they were told to be, unless something is broken."""
+class Fake:
+    """What every transport of the tests does: its clock is 1000 s ahead, and it notes what it is asked."""
 
     def __init__(self, clock):
-        self.clock, self.up, self.number, self.alive, self.blocked = clock, True, 1, True, False
-        self.q, self.last, self.sent, self.held, self.statuses = np.zeros(2), None, [], 0, []
-        self.lamp_stamp = None
+        self.clock, self.up, self.number = clock, True, 1
+        self.sent, self.held, self.status = [], 0, None
 
     def connect(self, handlers):
         self.handlers = handlers
@@ -69,22 +68,8 @@ class Robot:
     def now(self):
         return self.clock.now() + 1000.0
 
-    def read(self):
-        now = self.clock.now()
-        if self.alive:
-            self.stamp, self.received = self.now(), now
-            if self.last is not None and not self.blocked:
-                self.q = self.last.at(self.now() - self.last.stamp)[0]
-        degrees = np.array([self.q[0], np.rad2deg(self.q[1]), 7.0])
-        joints = Reading("joints", ("a", "b", "gripper"), {"position": degrees}, self.stamp, self.received)
-        lamp = Reading(
-            "lamp", ("on",), {"value": [0.5]}, self.now() if self.lamp_stamp is None else self.lamp_stamp, now
-        )
-        return [joints, lamp]
-
     def send(self, trajectory):
         assert self.up, "sent while disconnected"
-        self.last = trajectory
         self.sent.append((self.clock.now(), trajectory))
         return True
 
@@ -92,10 +77,33 @@ class Robot:
         self.held += 1
 
     def publish_status(self, status):
-        self.statuses.append(status)
+        self.status = status
 
     def close(self):
         self.up = False
+
+
+class Robot(Fake):
+    """Its joints are always where they were told to be, unless something is broken."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.alive, self.blocked = True, False
+        self.q, self.lamp_stamp = np.zeros(2), None
+
+    def read(self):
+        now = self.clock.now()
+        if self.alive:
+            self.stamp, self.received = self.now(), now
+            if self.sent and not self.blocked:
+                last = self.sent[-1][1]
+                self.q = last.at(self.now() - last.stamp)[0]
+        degrees = np.array([self.q[0], np.rad2deg(self.q[1]), 7.0])
+        joints = Reading("joints", ("a", "b", "gripper"), {"position": degrees}, self.stamp, self.received)
+        lamp = Reading(
+            "lamp", ("on",), {"value": [0.5]}, self.now() if self.lamp_stamp is None else self.lamp_stamp, now
+        )
+        return [joints, lamp]
 
 
 class Sines:
@@ -141,6 +149,3 @@ def play(made, seconds, arm=True):
         made.clock.sleep_until(made._begun + made._tick * made.dt)
         if not asked and made.machine.state == "READY":
             asked = made.arm()[0]
-
-
-__all__ = ["Box", "Safety"]

@@ -7,7 +7,7 @@ pytest.importorskip("ruamel.yaml", reason="pip install 'dfplan[deploy]'")
 pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from guided import Guided, path, plan
-from robots import mapping
+from robots import Fake, mapping
 
 from dfplan.deploy import FakeClock, Status, body, record
 from dfplan.deploy.recording.commanded import Setpoints
@@ -120,11 +120,12 @@ def test_an_arm_that_is_not_where_it_was_told_to_be_ends_the_episode_and_what_wa
     )
 
 
-class FakeBus:
+class FakeBus(Fake):
     """A connection to ROS that notes what is declared."""
 
     def __init__(self, clock):
-        self.clock, self.heard, self.declared = clock, {}, []
+        super().__init__(clock)
+        self.heard, self.declared = {}, []
 
     def subscribe(self, topic, message, heard, **_):
         self.heard[topic] = (message, heard)
@@ -139,15 +140,6 @@ class FakeBus:
         pass
 
     close = cancel = open
-
-    def connected(self):
-        return True
-
-    def connection(self):
-        return 1
-
-    def now(self):
-        return self.clock.now() + 1000.0
 
 
 def test_on_ros_it_listens_to_sources_and_commands_and_declares_nothing():

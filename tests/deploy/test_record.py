@@ -21,7 +21,7 @@ from dfplan.envs.arm import ArmPickEnv, ArmReachEnv
 
 def test_without_commands_the_action_is_where_the_joints_are_one_step_later():
     made, told, robot = recorded((0.1, "start"), (1.1, "stop"), (2.0, "start"), (2.53, "stop"))
-    assert made.ends.tolist() == [20, 30] and made.dt == 0.05 and robot.closed and robot.sent == 0
+    assert made.ends.tolist() == [20, 30] and made.dt == 0.05 and robot.untouched()
     t = np.concatenate([0.1 + 0.05 * np.arange(21), 2.0 + 0.05 * np.arange(11)])
     rows = np.stack([np.append(path(x) * [1, np.pi / 180], 0.5 + x) for x in t])
     keep = np.delete(np.arange(32), [20, 31])
@@ -34,7 +34,7 @@ def test_without_commands_the_action_is_where_the_joints_are_one_step_later():
     assert made.info["groups"] == {"arm": [0, 2], "lamp": [2, 3]}
     assert made.info["units"] == {"observations": ["rad", "rad", "1"], "actions": ["rad", "rad"]}
     assert made.info["episodes"][1]["begun"] == pytest.approx(1002.0)
-    assert robot.arm() == (False, "recording, not driving")
+    assert robot.handlers.arm() == (False, "recording, not driving")
     assert "episode 2: kept, 10 steps; actions: measured, nobody commands a joint" in told
 
 
@@ -113,7 +113,7 @@ def test_ctrl_c_costs_the_running_episode_alone():
 
     robot = Guided(clock)
     made = record(mapping(), robot, control=control, clock=clock, tell=told.append)
-    assert made.ends.tolist() == [8] and told[-1] == "stopped" and robot.closed
+    assert made.ends.tolist() == [8] and told[-1] == "stopped" and robot.untouched()
 
 
 def test_a_slow_source_is_mentioned():
