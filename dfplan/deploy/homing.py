@@ -62,10 +62,12 @@ def home(
     """
     mapping = mapping if isinstance(mapping, Mapping) else load_mapping(mapping)
     robot, clock = body(mapping.robot), clock or RealClock()
-    goal = _goal(robot, share)
-    decide = _Move(robot, goal, share)
+    if robot.home is None:
+        raise ValueError("the mapping has no home; give robot.home, one position for each joint")
+    decide = _Move(robot, robot.home, share)
+    decide.plan(robot.home)  # refuses a home outside the limits, and the share
     worker = DelayedWorker(decide, clock)
-    driver = Driver(worker, decide, _DT, {}, len(goal), commit=mapping.loop.commit)
+    driver = Driver(worker, decide, _DT, {}, len(robot.home), commit=mapping.loop.commit)
     loop = Loop(mapping, robot, transport, worker, driver, clock)
     by_action = _ByAction(loop, decide)
     there = False
@@ -91,15 +93,6 @@ def _arrived(loop: Loop) -> bool:
     far = np.abs(measured.position - loop.body.home) / loop.body.limits.scale
     slow = np.abs(measured.velocity) < 0.02 * loop.body.limits.velocity
     return bool((far < _NEAR).all() and slow.all())
-
-
-def _goal(robot: Body, share: float) -> Array:
-    if robot.home is None:
-        raise ValueError("the mapping has no home; give robot.home, one position for each joint")
-    move(
-        robot.limits, robot.home, robot.home, share=share
-    )  # refuses a home outside the limits, and the share
-    return robot.home
 
 
 class _Move:

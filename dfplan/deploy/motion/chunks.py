@@ -124,8 +124,8 @@ class Motion:
         rows.append(pair)
         weights = np.exp(-_WEIGHT * np.arange(len(rows)))
         weights /= weights.sum()
-        a, q = (np.einsum("n,nk->k", weights, np.stack([row[k] for row in rows])) for k in (0, 1))
-        return a, q
+        actions, joints = (weights @ np.stack(column) for column in zip(*rows, strict=True))
+        return actions, joints
 
     def _put(self, step: int, action: Array, joints: Array) -> None:
         if step < self.steps:
@@ -143,10 +143,8 @@ class Motion:
             self._speeds.append(ahead / (self.dt * (2 if i + 1 < len(knots) else 1)))
 
     def _change(self, step: int) -> Array:
-        k, n = self._knots, step
-        if n < 1 or n + 1 >= len(k):
-            return np.zeros_like(k[0])
-        return np.asarray((k[n + 1] - 2 * k[n] + k[n - 1]) / self.dt, np.float64)
+        k = self._knots[max(0, step - 1) : step + 2]
+        return (k[2] - 2 * k[1] + k[0]) / self.dt if step and len(k) == 3 else np.zeros_like(k[0])
 
     def at(self, time: float) -> tuple[Array, Array, Array]:
         """Position, velocity and acceleration (J,) at `time`; at rest at the ends beyond them."""
@@ -204,22 +202,18 @@ def move(
         ValueError: for a goal outside the limits.
     """
     ruckig: Any = optional_import("ruckig", "deploy")
-    q, to = limits.check(start, "start"), limits.check(goal, "goal")
+    size, q, to = len(limits.names), limits.check(start, "start"), limits.check(goal, "goal")
     if ((to < limits.low) | (to > limits.high)).any() or not 0 < share <= 1:
         raise ValueError(
             f"got goal {to.tolist()} with share {share}, expected it within {limits.low.tolist()} and "
             f"{limits.high.tolist()}, and a share above 0 to 1"
         )
-    otg, task, path = ruckig.Ruckig(len(q)), ruckig.InputParameter(len(q)), ruckig.Trajectory(len(q))
+    task, path = ruckig.InputParameter(size), ruckig.Trajectory(size)
     task.current_position, task.target_position = q, to
     task.max_velocity, task.max_acceleration = limits.velocity * share, limits.acceleration * share
     task.max_jerk = limits.jerk * share
-    otg.calculate(task, path)
-    count = max(2, int(np.ceil(path.duration / dt)))
-    times: Array = dt * np.arange(1, count + 1, dtype=np.float64)
-    points = [path.at_time(min(float(t), path.duration)) for t in times]
-    speeds = np.array([p[1] for p in points])
+    ruckig.Ruckig(size).calculate(task, path)
+    times: Array = dt * np.arange(1, 1 + max(2, int(np.ceil(path.duration / dt))), dtype=np.float64)
+    rows, speeds, _ = np.array([path.at_time(min(float(t), path.duration)) for t in times]).swapaxes(0, 1)
     speeds[-1] = 0.0
-    return JointTrajectory(
-        limits.names, times, np.array([p[0] for p in points]), speeds, stamp, stamp + expire
-    )
+    return JointTrajectory(limits.names, times, rows, speeds, stamp, stamp + expire)
