@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.deploy.robot.body import Body
 from dfplan.deploy.robot.mapping import Mapping
-from dfplan.deploy.robot.rotations import rot6d
 from dfplan.deploy.robot.tables import UNITS, Sensor
 from dfplan.deploy.robot.transport import Reading
 from dfplan.tools.errors import one_of
@@ -175,9 +173,13 @@ def _six(quaternion: Array) -> Array:
     length = float(np.linalg.norm(quaternion))
     if abs(length - 1) > 0.01:
         return np.full(6, np.nan)
-    rotation = np.zeros(9)
-    mujoco.mju_quat2Mat(rotation, np.roll(quaternion / length, 1))
-    return rot6d(rotation.reshape(3, 3))
+    x, y, z, w = (quaternion / length).tolist()
+    return np.array(
+        [
+            1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w),
+            2 * (x * y - z * w), 1 - 2 * (x * x + z * z), 2 * (y * z + x * w),
+        ]
+    )  # fmt: skip
 
 
 def tokens_of(mapping: Mapping, spec: TrajectorySpec) -> dict[str, tuple[str, ...]]:

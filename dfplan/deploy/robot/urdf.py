@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
-_KINDS = {
-    "revolute": mujoco.mjtJoint.mjJNT_HINGE, "continuous": mujoco.mjtJoint.mjJNT_HINGE,
-    "prismatic": mujoco.mjtJoint.mjJNT_SLIDE, "fixed": None,
-}  # fmt: skip
+_KINDS = ("revolute", "continuous", "prismatic", "fixed")
 
 
 @dataclass(frozen=True)
@@ -89,6 +85,8 @@ class Chain:
 
     def __init__(self, joints: dict[str, UrdfJoint], base: str, tip: str, names: Sequence[str]) -> None:
         """Joints that are not in `names` stay at 0; ValueError for an unknown link, or `base` not above `tip`."""
+        import mujoco
+
         above = {joint.child: joint for joint in joints.values()}
         link, steps = one_of("tip link", tip, above), list[UrdfJoint]()
         while link != base:
@@ -102,14 +100,17 @@ class Chain:
         for step in reversed(steps):
             mujoco.mju_euler2Quat(turn, step.rpy, "XYZ")
             body = body.add_body(pos=step.xyz, quat=turn, mass=1.0, inertia=np.ones(3), explicitinertial=True)
-            if step.name in names and _KINDS[step.kind] is not None:
-                body.add_joint(type=_KINDS[step.kind], axis=step.axis)
+            if step.name in names and step.kind != "fixed":
+                kinds = mujoco.mjtJoint
+                kind = kinds.mjJNT_SLIDE if step.kind == "prismatic" else kinds.mjJNT_HINGE
+                body.add_joint(type=kind, axis=step.axis)
                 self._columns.append(names.index(step.name))
-        self._model, self._tip, self._own = spec.compile(), len(steps), threading.local()
+        self._model, self._tip = spec.compile(), len(steps)
+        self._library, self._own = mujoco, threading.local()
 
     def look(self, q: ArrayLike) -> tuple[Array, Array, Array]:
         """Joints (J,) -> position (3,) m, rotation (3, 3) and Jacobian (6, J) of the tip in the base."""
-        q = np.asarray(q, np.float64)
+        q, mujoco = np.asarray(q, np.float64), self._library
         if not hasattr(self._own, "data"):
             self._own.data = mujoco.MjData(self._model)
         data, moving = self._own.data, np.zeros((6, len(self._columns)))
