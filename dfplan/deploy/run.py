@@ -157,19 +157,9 @@ def deploy(
 ) -> Report:  # fmt: skip
     """Run a policy on a robot until `seconds` are over, `until()` is true, or Ctrl-C; then stop the arm.
 
-    Args:
-        policy: see `build`.
-        mapping: see `build`.
-        transport: see `build`.
-        arm: arm once when the robot is ready. Else somebody must ask for it on the robot's side (`~/arm`).
-            Never more than once: after a hold or a lost connection a person arms again.
-        seconds: how long; None: until told.
-        until: asked at every tick.
-        out: where the status line goes; None: standard error where that is a terminal.
-        **settings: of `build`.
-
-    Returns:
-        how it went.
+    Policy, mapping, transport and the other settings are those of `build`. `arm`: arm once when the robot is ready, else
+    somebody must ask for it on the robot's side (`~/arm`); never more than once: after a hold or a lost connection a person
+    arms again. `out`: where the status line goes; None: standard error where that is a terminal.
     """
     return run(build(policy, mapping, transport, **settings), arm, seconds, until, out)
 

@@ -107,11 +107,7 @@ def statistics(actor: Actor, history: History) -> dict[str, dict[str, float]]:
     for g, token in enumerate(spec.tokens[:-1]):
         own = rows[:, [spec.channel(c).index for c in token.channels]]
         moved = np.abs(np.diff(own, axis=0))
-        still = (
-            np.where((moved > 0).any(0), np.argmax(moved[::-1] > 0, 0), len(moved))
-            if len(moved)
-            else 0 * own[0]
-        )
+        still = np.cumprod(~(moved[::-1] > 0), 0).sum(0)  # readings in a row, from the newest on
         out[token.name] = {"newest": float(errors[g, 0]), "all": float(errors[g, 1])}
         for i, column in enumerate(token.channels):
             out[token.name][f"jump {column}"] = float(moved[:, i].max(initial=0.0))
@@ -137,10 +133,8 @@ def _errors(actor: Actor, history: History) -> Array:
     for g in range(kinds):
         tested[g, 0, (past - 1) * group + g] = True
         tested[g, 1, g : past * group : group] = True
-    for i, value in enumerate(_LEVELS):
-        level[:, :, i] = torch.where(
-            tested[:, :, None], torch.maximum(level[:, :, i], torch.tensor(value)), level[:, :, i]
-        )
+    noised = torch.tensor(_LEVELS)[:, None, None] * tested[:, :, None, None]
+    level = torch.maximum(level, noised)
     flat = level.view(rows, total)
     generator = torch.Generator().manual_seed(0)  # the same noise each time: what differs is what was seen
     noise = torch.randn(rows, total, actor.spec.width, generator=generator)

@@ -46,8 +46,7 @@ class UnderWay:
             interval: expected between two readings, s.
         """
         self._groups = [np.array([limits.names.index(name) for name in group]) for group in groups]
-        self._slow = _SLOW * limits.velocity
-        self._push = limits.acceleration
+        self._slow, self._push = _SLOW * limits.velocity, limits.acceleration
         held = ~np.isfinite(limits.scale)  # a gripper is stopped by what it holds
         self._small = np.where(held, np.inf, _SMALL * limits.acceleration * dt**2)
         self._judged = [group for group in self._groups if not held[group].all()]
@@ -85,14 +84,10 @@ class UnderWay:
     def state(self, tick: float) -> Setpoint:
         """Where each joint is told to be at a tick."""
         states = {id(course): course.state(tick) for course in self._now}
-        rows = [states[id(course)] for course in self._now]
-        size = sum(len(group) for group in self._groups)
-        parts = []
-        for key in ("position", "velocity", "acceleration"):
-            part = np.zeros(size)
-            for group, row in zip(self._groups, rows, strict=True):
-                part[group] = getattr(row, key)[group]
-            parts.append(part)
+        parts = np.zeros((3, len(self._slow)))
+        for group, course in zip(self._groups, self._now, strict=True):
+            one = states[id(course)]
+            parts[:, group] = np.stack([one.position, one.velocity, one.acceleration])[:, group]
         return Setpoint(*parts)
 
     def silent(self, tick: float) -> bool:
@@ -155,16 +150,16 @@ class UnderWay:
             if course.begin > tick + _SAME:
                 continue  # nothing of it shows yet
             told = course.state(tick)
-            off = self._off(told, position)
-            rows.append((course, told, off))
-            if (off <= 1).all():
+            rows.append((course, told, self._off(told, position)))
+            if (rows[-1][2] <= 1).all():
                 break
         return rows
 
     def _off(self, told: Setpoint, position: Array) -> Array:
-        """(J,) how far off a reading is, in units of what is usual."""
+        """(J,) how far off a reading is, its lag set aside, in units of what changes of speed hide, and errors."""
         error = position - told.position + self._lag * told.velocity
-        return np.abs(error) / self._usual(told.velocity)
+        errors = self._noise + self._slack * np.abs(told.velocity)
+        return np.abs(error) / (self._small + self._push * self._lag**2 + _MANY * errors)
 
     @staticmethod
     def _fit(rows: list[tuple[Course, float]]) -> Course | None:
@@ -172,12 +167,6 @@ class UnderWay:
         if rows[0][1] <= 1:
             return rows[0][0]
         return next((course for course, off in rows[1:] if off <= min(1.0, _CLEARLY * rows[0][1])), None)
-
-    def _usual(self, velocity: Array) -> Array:
-        """(J,) how far off a joint may be at a velocity, its lag set aside: what changes of speed hide, and errors."""
-        return (
-            self._small + self._push * self._lag**2 + _MANY * (self._noise + self._slack * np.abs(velocity))
-        )
 
     def _learn(self, error: Array, velocity: Array) -> None:
         """Lag, of joints that move, and the errors that are left of it.
