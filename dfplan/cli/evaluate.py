@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -16,17 +16,13 @@ from dfplan.cli.settings import given, options
 from dfplan.decide import asked
 from dfplan.planner import PlannerConfig
 
-_PLANNING, _ACTING = options(PlannerConfig), options(ImitationConfig)
 if TYPE_CHECKING:
     from dfplan.rollout import Job
     from dfplan.spec import TrajectorySpec
     from dfplan.train.checkpoint import Checkpoint
 
-    Planning: TypeAlias = Any
-    Acting: TypeAlias = Any
-else:
-    Planning, Acting = _PLANNING, _ACTING
-AS_TRAINED, AS_TAUGHT = _PLANNING(), _ACTING()
+PLANNING, ACTING = options(PlannerConfig), options(ImitationConfig)
+AS_TRAINED, AS_TAUGHT = PLANNING(), ACTING()
 
 
 @dataclass(frozen=True)
@@ -98,8 +94,8 @@ class Actor:
     last: int = 0
     actor: Annotated[Literal["search", "random"] | str, tyro.conf.arg(name="policy")] = ""
     tracker: Literal["look_ahead", "pd"] = "look_ahead"
-    planner: Planning = AS_TRAINED
-    policy: Acting = AS_TAUGHT
+    planner: Annotated[Any, tyro.conf.arg(constructor=PLANNING)] = AS_TRAINED
+    policy: Annotated[Any, tyro.conf.arg(constructor=ACTING)] = AS_TAUGHT
 
     def folders(self, task: str) -> list[Path | None]:
         """Checkpoints to evaluate; None where none is needed."""
@@ -144,6 +140,8 @@ def evaluate(
         which: episodes.
         compute: where the network runs; threads are those of each worker.
     """
+    from dfplan import rollout
+
     name = task or place.env
     if name is None or (task and place.env):
         raise ValueError(f"got task {task} and --env {place.env}, expected one: dfplan eval maze2d-large")
@@ -151,9 +149,10 @@ def evaluate(
     maze = _is_maze(name, place)
     jobs = [_job(name, maze, folder, place, who, which, compute) for folder in who.folders(name)]
     rows = [_row(label, job, which) for label, job, _ in jobs]
-    _, _, ceiling = jobs[0]
-    if ceiling is not None and rows[0]["score"] is not None:
-        _add_ceiling(rows, ceiling, which)
+    _, _, search = jobs[0]
+    if search is not None and rows[0]["score"] is not None:
+        ceiling, _ = rollout.evaluate(search, which.seeds, which.workers)  # about what a plan can reach
+        rows = [row | {"ceiling": ceiling["score"], "ceiling_se": ceiling["score_se"]} for row in rows]
     if not who.last:
         report(rows[0], which.json, hide=tuple(k for k, v in rows[0].items() if v is None))
         return
@@ -288,12 +287,3 @@ def _row(label: str, job: Job, which: Episodes) -> dict[str, Any]:
     for outcome in outcomes[: len(job.film)]:
         print(write_gif(outcome.frames, Path(which.video or ".") / f"{label}-{outcome.seed}.gif", 10))
     return {"checkpoint": label} | numbers
-
-
-def _add_ceiling(rows: list[dict[str, Any]], ceiling: Job, which: Episodes) -> None:
-    """Beside each score that of the shortest way on the map from the same starts: about what a plan can reach."""
-    from dfplan.rollout import evaluate
-
-    numbers, _ = evaluate(ceiling, which.seeds, which.workers)
-    for row in rows:
-        row |= {"ceiling": numbers["score"], "ceiling_se": numbers["score_se"]}

@@ -33,10 +33,8 @@ class Data:
 
     def whole(self) -> Data:
         """The same, found from any folder."""
-        path = (
-            self.data if self.data is None or not Path(self.data).exists() else str(Path(self.data).resolve())
-        )
-        return Data(path, self.read)
+        here = self.data is not None and Path(self.data).exists()
+        return Data(str(Path(str(self.data)).resolve()) if here else self.data, self.read)
 
 
 OWN_DATA = Data()

@@ -75,7 +75,6 @@ def _tag(part: Path) -> Path:
 
 
 def _discard(part: Path) -> None:
-    """Remove a part and its tag."""
     part.unlink(missing_ok=True)
     _tag(part).unlink(missing_ok=True)
 

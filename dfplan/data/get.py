@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from dfplan.data import download as web
+from dfplan.data.files import new_file
 from dfplan.data.formats.minari import minari_cache, minari_file
 from dfplan.data.sources import D4RL_URLS
+from dfplan.tools.errors import optional_import
 
 Generator = Callable[[Path], None]
 """Writes a data set, in D4RL's layout, to the path that it is given."""
@@ -69,7 +71,7 @@ def get(
     found = _look(name, home)
     if found is None:
         home.mkdir(parents=True, exist_ok=True)
-        with _alone(home / f".{_stem(name)}.lock", say):
+        with _alone(home / f".{name.replace('/', '_')}.lock", say):
             found = _look(name, home) or _make(name, home, generators, sha256, download, say)
     else:
         say(f"{name}: using {found.path} ({found.how})")
@@ -93,22 +95,16 @@ def _check_name(name: str, generators: Mapping[str, Generator]) -> None:
     )
 
 
-def _stem(name: str) -> str:
-    """`name` as part of a file name."""
-    return name.replace("/", "_")
-
-
 def _generated(name: str, home: Path) -> Path:
     """Where a generated set is kept: never under the published file's name."""
-    return home / f"{_stem(name)}.generated.hdf5"
+    return home / f"{name.replace('/', '_')}.generated.hdf5"
 
 
 def _look(name: str, home: Path) -> Found | None:
     """The data set, where it is already on this machine."""
     if name in D4RL_URLS:
-        file = D4RL_URLS[name].rsplit("/", 1)[1]
         d4rl = Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
-        for path in (home / file, d4rl / file):
+        for path in (home / _file(name), d4rl / _file(name)):
             if path.is_file():
                 return Found(path, "cached")
     elif (minari_cache() / name).is_dir():
@@ -125,7 +121,6 @@ def _make(
     download: bool,
     say: Callable[[str], None],
 ) -> Found:
-    """Download the set, else generate it."""
     reason = "downloads are off (download=False)"
     if download:
         try:
@@ -139,26 +134,25 @@ def _make(
         path = _generate(generators[name], _generated(name, home))
         say(f"{name}: generated in {path}; delete that file to try the published set again")
         return Found(path, "generated")
-    place = (
-        f"put it at {home / D4RL_URLS[name].rsplit('/', 1)[1]}" if name in D4RL_URLS else "fetch it by hand"
-    )
+    place = f"put it at {home / _file(name)}" if name in D4RL_URLS else "fetch it by hand"
     raise FileNotFoundError(
         f"{name}: not on this machine, {reason}, and nothing here can generate it; {place}"
     )
 
 
+def _file(name: str) -> str:
+    """Name of the file in which D4RL publishes a set."""
+    return D4RL_URLS[name].rsplit("/", 1)[1]
+
+
 def _download(name: str, home: Path, sha256: str | None, say: Callable[[str], None]) -> Path:
     """Fetch a D4RL file, or a Minari set through Minari; OSError or ImportError says why it cannot be had."""
     if name in D4RL_URLS:
-        url = D4RL_URLS[name]
-        say(f"{name}: not on this machine; trying {url}")
-        target = home / url.rsplit("/", 1)[1]
-        web.fetch(url, target, sha256=sha256)
-        return target
+        say(f"{name}: not on this machine; trying {D4RL_URLS[name]}")
+        web.fetch(D4RL_URLS[name], home / _file(name), sha256=sha256)
+        return home / _file(name)
     if "/" not in name:
         raise OSError("no address is known for it")
-    from dfplan.tools.errors import optional_import
-
     minari = optional_import("minari", "minari")
     say(f"{name}: not on this machine; asking Minari for it")
     try:
@@ -170,14 +164,10 @@ def _download(name: str, home: Path, sha256: str | None, say: Callable[[str], No
 
 def _generate(generator: Generator, target: Path) -> Path:
     """Run a generator on a temporary name and put the whole file in place."""
-    part = target.with_name(f".part-{target.name}")
-    try:
+    with new_file(target) as part:
         generator(part)
         if not part.is_file():
             raise ValueError(f"the generator wrote nothing to {part}; it must write the file it is given")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 

@@ -144,7 +144,6 @@ def inspect(
 
 
 def _report(text: str, episodes: Episodes, form: str, problems: list[str], timed: bool) -> Report:
-    """Check what was read."""
     info = episodes.info
     arrays = []
     for key, array in episodes.arrays.items():

@@ -61,28 +61,24 @@ class Windows:
                 f"{name}: frames has shape {frames.shape} and dtype {frames.dtype}, expected (steps, frames "
                 "per step) of integer env-step offsets"
             )
-        if (np.diff(frames, axis=1) < 0).any():
-            row = int(np.flatnonzero((np.diff(frames, axis=1) < 0).any(1))[0])
+        falling = np.flatnonzero((np.diff(frames, axis=1) < 0).any(1))
+        if len(falling):
+            row = falling[0]
             raise ValueError(f"{name}: frames[{row}] is {frames[row]}, expected rising offsets: sort them")
         if len(self.keys) != len(self.lags) or len(set(self.keys)) != len(self.keys) or not self.keys:
             raise ValueError(
                 f"{name}: got keys {self.keys} and lags {self.lags}, expected different keys, one lag each"
             )
         for key in self.keys:
-            self._check_key(key)
+            if key not in self.episodes.arrays:
+                raise ValueError(f"{name}: no array '{key}' to gather; it has {sorted(self.episodes.arrays)}")
+            array = self.episodes.arrays[key]
+            if array.ndim not in (1, 2) or array.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"{name}: '{key}' has shape {array.shape} and dtype {array.dtype}, expected numbers in "
+                    "(N, C) or (N,); flatten it before making windows"
+                )
         object.__setattr__(self, "frames", frames.astype(np.int64))
-
-    def _check_key(self, key: str) -> None:
-        """Raise unless `key` is a numeric (N, C) or (N,) array of the episodes."""
-        name, arrays = self.episodes.name, self.episodes.arrays
-        if key not in arrays:
-            raise ValueError(f"{name}: no array '{key}' to gather; it has {sorted(arrays)}")
-        array = arrays[key]
-        if array.ndim not in (1, 2) or array.dtype.kind not in "fiub":
-            raise ValueError(
-                f"{name}: '{key}' has shape {array.shape} and dtype {array.dtype}, expected numbers in "
-                "(N, C) or (N,); flatten it before making windows"
-            )
 
     def __len__(self) -> int:
         """Number of start positions: every env step is one."""

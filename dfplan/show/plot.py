@@ -36,6 +36,7 @@ __all__ = [
     "schedule_plans_figure",
 ]
 
+_NOTHING = "got no schedules, expected a name and what to draw for each; pass at least one"
 _TITLE: dict[str, Any] = {"color": INK, "fontsize": 12, "fontweight": "bold"}
 
 
@@ -145,7 +146,8 @@ def schedule_figure(schedules: Mapping[str, ScheduleMatrix]) -> Figure:
     Raises:
         ValueError: if there is no schedule.
     """
-    _some("schedules", schedules)
+    if not schedules:
+        raise ValueError(_NOTHING)
     figure = base.new_figure(min(8.0, 1.2 + 2.4 * len(schedules)), 3.1)
     row = figure.subplots(1, len(schedules), squeeze=False)[0]
     for axes, (name, matrix) in zip(row, schedules.items(), strict=True):
@@ -172,7 +174,8 @@ def schedule_plans_figure(
     Raises:
         ValueError: if there is no schedule, or an array has another shape or is not finite.
     """
-    _some("schedules", schedules)
+    if not schedules:
+        raise ValueError(_NOTHING)
     target, count = check_place("goal", goal), len(schedules)
     wide, high = base.maze_size(walls)
     width = min(8.0, 1.2 + 3.0 * count)
@@ -218,8 +221,3 @@ def _level_bar(figure: Figure, image: AxesImage, row: Any) -> None:
     bar.set_label("level", color=INK, fontsize=10, labelpad=-18)
     bar.ax.tick_params(colors="#555a62", labelsize=9, length=0)
     bar.outline.set_visible(False)  # type: ignore[operator]
-
-
-def _some(name: str, given: Mapping[str, object]) -> None:
-    if not given:
-        raise ValueError(f"got no {name}, expected a name and what to draw for each; pass at least one")

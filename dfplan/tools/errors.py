@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
 from collections.abc import Iterable
 from types import ModuleType
 
 
 def one_of(what: str, got: str, options: Iterable[str]) -> str:
-    """Return `got` if it is one of `options`.
-
-    Raises:
-        ValueError: with the nearest option and all of them.
-    """
+    """Return `got` if it is one of `options`; else a ValueError has the nearest, and all of them."""
     options = list(options)
     if got in options:
         return got
@@ -30,13 +27,7 @@ def finite_above_zero(owner: object, *names: str, of: str = "") -> None:
 
 
 def optional_import(module: str, extra: str) -> ModuleType:
-    """Import an optional package.
-
-    Raises:
-        ImportError: with the line that installs it.
-    """
-    import importlib
-
+    """Import an optional package; an ImportError has the line that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -18,11 +18,7 @@ C = TypeVar("C", bound="DataclassInstance")
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Dataclass -> plain dictionary, ready for JSON."""
-    out = {}
-    for f in dataclasses.fields(config):
-        if f.init:
-            out[f.name] = _plain(getattr(config, f.name))
-    return out
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
 
 
 def _plain(value: Any) -> Any:
@@ -36,14 +32,11 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(cls: type[C], values: dict[str, Any], where: str = "") -> C:
-    """Plain dictionary -> dataclass.
-
-    Raises:
-        ValueError: on a key that does not exist, with the nearest name, or a value of the wrong type.
-    """
+    """Plain dictionary -> dataclass; ValueError for a key that does not exist or a value of the wrong type."""
     where = where or cls.__name__
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: got {values!r}, expected a table of {cls.__name__}'s fields")
+        fields = [f.name for f in dataclasses.fields(cls)]
+        raise ValueError(f"{where}: got {values!r}, expected a table of {fields}")
     hints = get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls) if f.init]
     for key in values:
@@ -59,10 +52,6 @@ def from_dict(cls: type[C], values: dict[str, Any], where: str = "") -> C:
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ValueError(
-                f"{where}: got {value!r}, expected a table of {[f.name for f in dataclasses.fields(hint)]}"
-            )
         return from_dict(hint, value, where)
     if get_origin(hint) is Mapping:
         if not isinstance(value, Mapping):
@@ -82,11 +71,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
 
 
 def read_values(path: Path | str) -> dict[str, Any]:
-    """Read a JSON file that holds a table.
-
-    Raises:
-        ValueError: when it is not JSON, or no table.
-    """
+    """Read a JSON file that holds a table; ValueError where it does not."""
     try:
         values = json.loads(Path(path).read_text())
     except ValueError as error:
@@ -97,9 +82,5 @@ def read_values(path: Path | str) -> dict[str, Any]:
 
 
 def read_config(path: Path | str, cls: type[C]) -> C:
-    """Read a JSON file into `cls`.
-
-    Raises:
-        ValueError: when it is not JSON or does not fit, naming the file and the key.
-    """
+    """Read a JSON file into `cls`; a ValueError names the file, and the key that does not fit."""
     return from_dict(cls, read_values(path), str(path))

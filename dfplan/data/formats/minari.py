@@ -141,7 +141,6 @@ def _episodes(file: Node) -> list[Node]:
 
 
 def _need(node: Node, key: str) -> Node:
-    """What there is at `key`."""
     found = node.find(key)
     if found is None:
         raise ValueError(

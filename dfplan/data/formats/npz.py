@@ -214,7 +214,6 @@ def _read_array(path: Path, file: IO[bytes], key: str, size: int, start: int | N
 
 
 def _number(path: Path, array: NDArray[np.generic]) -> float:
-    """A scalar."""
     if array.size != 1 or array.dtype.kind not in "fiu":
         raise ValueError(
             f"{path}: 'dt' has shape {array.shape} and dtype {array.dtype}, expected one number, in s"

@@ -110,7 +110,6 @@ def _version(where: Path, raw: Mapping[str, Any]) -> int:
 
 
 def _features(where: Path, raw: Any) -> dict[str, Feature]:
-    """The features, checked."""
     features = {}
     for key, value in raw.items() if isinstance(raw, dict) else []:
         shape: Any = value.get("shape") if isinstance(value, dict) else None
@@ -209,7 +208,6 @@ def _files(where: Path, raw: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
 
 
 def _tasks(root: Path, version: int) -> list[str]:
-    """Task texts by index."""
     where = root / "meta" / ("tasks.parquet" if version == 3 else "tasks.jsonl")
     rows: Any
     if version == 2:

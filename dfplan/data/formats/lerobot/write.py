@@ -142,7 +142,6 @@ def _fps(dt: float, notes: list[str]) -> float:
 def _info(
     episodes: Episodes, fps: float, features: Mapping[str, Any], tasks: int, robot_type: str | None
 ) -> dict[str, Any]:
-    """`meta/info.json`."""
     return {
         "codebase_version": "v3.0",
         "robot_type": robot_type,
@@ -253,6 +252,5 @@ def _write_tasks(root: Path, tasks: Sequence[str]) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    """Write JSON as LeRobot does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=4, ensure_ascii=False), encoding="utf-8")

@@ -157,7 +157,6 @@ def _check_total(data: Node, total: Any, demos: Sequence[Demo], optional: bool) 
 
 
 def _masks(file: Node, demos: Sequence[str]) -> dict[str, list[str]]:
-    """Mask -> names of demonstrations."""
     group = file.find("mask")
     masks: dict[str, list[str]] = {}
     for name in group.names() if group else []:

@@ -65,9 +65,9 @@ def write_robomimic(
         notes.append(
             f"env_args names a gym environment '{episodes.name}', a guess; pass env_args= to roll out"
         )
+    described = episodes.info.get("episodes") or [{}] * len(episodes)
     with new_hdf5(path) as (file, check):
         data = file.create_group("data")
-        described = episodes.info.get("episodes") or [{}] * len(episodes)
         for name, extra, begin, end in zip(names, described, episodes.starts, episodes.ends, strict=True):
             demo = data.create_group(name)
             own = {key: value for key, value in extra.items() if key != "attrs"}
@@ -123,7 +123,6 @@ def _other_keys(arrays: Mapping[str, Any]) -> dict[str, str]:
 def _carried(
     episodes: Episodes, arrays: Mapping[str, Any], scale: NDArray[np.generic] | None
 ) -> dict[str, Any]:
-    """What the layout has no place for."""
     renamed = {key: name for key, name in _other_keys(arrays).items() if key != name}
     out = carry(episodes, renamed, _NATIVE) | {"obs": list(spans_of(episodes, "observations", "flat"))}
     out |= {"action": list(spans_of(episodes, "actions", "actions"))} if "actions" in arrays else {}
@@ -167,7 +166,6 @@ def _demo_names(episodes: Episodes, notes: list[str]) -> list[str]:
 
 
 def _masks(episodes: Episodes, names: Sequence[str]) -> dict[str, list[str]]:
-    """Mask -> names in the file."""
     described = episodes.info.get("episodes") or [{"name": name} for name in names]
     new = {episode.get("name"): name for episode, name in zip(described, names, strict=True)}
     masks: dict[str, list[str]] = {}
