@@ -35,7 +35,7 @@ class RosbridgeBus:
         use_sim_time: bool = False, stall: float = 0.2,
     ) -> None:  # fmt: skip
         """See `rosbridge_transport`; a connection that leaves bytes unacknowledged for `stall` s is cut."""
-        self._errors = (OSError, optional_import("websockets.exceptions", "ros").WebSocketException)
+        optional_import("websockets", "ros")
         self._node, self._where, self._ros1, self._sim = node, (host, port, stall), ros1, use_sim_time
         self._wire: Wire | None = None
         self._setup: list[dict[str, Any]] = []
@@ -123,7 +123,7 @@ class RosbridgeBus:
             before = self._connections
             try:
                 self._talk()
-            except self._errors as error:
+            except Exception as error:  # whatever it was, the next attempt follows
                 _LOG.info("rosbridge at %s:%d: %s", *self._where[:2], error)
             wait = _RETRY[0] if self._connections > before or not wait else min(1.5 * wait, _RETRY[1])
 
