@@ -11,7 +11,7 @@ from dfplan.tools.clock import Clock
 
 LOG = logging.getLogger("dfplan.deploy")
 
-DISARMED, READY, RUNNING, HOLD, FAULT = STATES = ("DISARMED", "READY", "RUNNING", "HOLD", "FAULT")
+DISARMED, READY, RUNNING, HOLD, FAULT = ("DISARMED", "READY", "RUNNING", "HOLD", "FAULT")
 """DISARMED: nothing is sent; not everything that is needed is there, or the connection was lost.
 READY: nothing is sent; everything is there and fresh, and `arm` is accepted.
 RUNNING: the policy drives.

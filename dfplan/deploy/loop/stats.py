@@ -23,7 +23,7 @@ def quantiles(values: Iterable[float]) -> tuple[float, float, float]:
 
 
 class Stats:
-    """What the loop counts. Quantiles are over the last 3,000 values, `all` keeps every period for a report.
+    """What the loop counts. Quantiles are over the last 3,000 values.
 
     Attributes:
         ticks: so far.

@@ -103,7 +103,8 @@ class Motion:
             return Handover(begin, late, np.zeros_like(self._knots[0]))
         for i in range(begin, first + len(actions)):
             pair = (np.array(actions[i - first], np.float64), np.array(joints[i - first], np.float64))
-            self._put(i, *self._merge(i, pair, (i + 1 - begin) / (FADE + 1)))
+            action, target = self._merge(i, pair, (i + 1 - begin) / (FADE + 1))
+            self._actions[i : i + 1], self._knots[i + 1 : i + 2] = [action], [target]
         if self.handover != "ensemble":
             del self._actions[first + len(actions) :], self._knots[first + len(actions) + 1 :]
         self._slopes(self.used(time))
@@ -126,13 +127,6 @@ class Motion:
         weights /= weights.sum()
         actions, joints = (weights @ np.stack(column) for column in zip(*rows, strict=True))
         return actions, joints
-
-    def _put(self, step: int, action: Array, joints: Array) -> None:
-        if step < self.steps:
-            self._actions[step], self._knots[step + 1] = action, joints
-        else:
-            self._actions.append(action)
-            self._knots.append(joints)
 
     def _slopes(self, used: int) -> None:
         """Velocities of the knots after the last used one."""

@@ -20,14 +20,8 @@ Forward = Callable[[Array], Array]
 _SAME = 1e-6  # rad or m: no difference worth counting
 _INNER = 1.0 - 1e-6  # what is accepted keeps this share of a limit, so that rounding never passes it
 _TINY, _NEAR = 1e-9, 0.01  # rad: kept from a limit; a joint so far outside when it starts is put on it
-_MOST_SPEED, _MOST_ACCELERATION = (
-    0.98,
-    0.8,
-)  # shares that a moving target may have; the rest is to catch up with
-REASONS = (
-    "not finite", "shape", "stale", "jump", "measured", "position", "velocity", "acceleration", "workspace",
-)  # fmt: skip
-"""Why something was refused or changed."""
+# Shares of the limits that a moving target may have; the rest is to catch up with.
+_MOST_SPEED, _MOST_ACCELERATION = 0.98, 0.8
 
 
 class SafetyFilter:
@@ -70,9 +64,8 @@ class SafetyFilter:
         self._otg, self._input = ruckig.Ruckig(size), ruckig.InputParameter(size)
         self._path, self._input.synchronization = ruckig.Trajectory(size), ruckig.Synchronization.No
         self._working, self._dt = ruckig.Result.Working, np.array([dt])
-        self._speed, self._push, self._jerk = (
-            _INNER * row for row in (limits.velocity, limits.acceleration, limits.jerk)
-        )
+        self._speed, self._push = _INNER * limits.velocity, _INNER * limits.acceleration
+        self._jerk = _INNER * limits.jerk
         self._input.max_jerk = self._jerk * _INNER
         self.counts: Counter[str] = Counter()
         self.reason = ""
@@ -182,9 +175,8 @@ class SafetyFilter:
         """The first of: catch up, go there and stop, stop; for each joint by itself, then for the workspace."""
         new, bad = self._solve(now, q, v, a)
         if bad.any():
-            self._refuse(
-                "velocity" if (np.abs(new.velocity[bad]) > self.limits.velocity[bad]).any() else "position"
-            )
+            fast = (np.abs(new.velocity) > self.limits.velocity)[bad].any()
+            self._refuse("velocity" if fast else "position")
             still, worse = self._solve(now, q, np.zeros_like(v), np.zeros_like(a))
             new = _choose(bad, still, new)
             bad &= worse
@@ -246,8 +238,5 @@ class SafetyFilter:
 
 def _choose(where: NDArray[np.bool_], one: Setpoint, other: Setpoint) -> Setpoint:
     """`one` at the joints where `where`, `other` elsewhere."""
-    return Setpoint(
-        np.where(where, one.position, other.position),
-        np.where(where, one.velocity, other.velocity),
-        np.where(where, one.acceleration, other.acceleration),
-    )
+    keys = ("position", "velocity", "acceleration")
+    return Setpoint(*(np.where(where, getattr(one, key), getattr(other, key)) for key in keys))
