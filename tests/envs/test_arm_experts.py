@@ -7,7 +7,7 @@ import pytest
 
 import dfplan.envs as envs
 from dfplan.deploy.robot.panda import LIMITS
-from dfplan.envs.arm import KINDS, ArmPickEnv, ArmReachEnv, Disturbance, collect, expert
+from dfplan.envs.arm import DT, KINDS, ArmEnv, ArmPickEnv, ArmReachEnv, Disturbance, collect, expert
 from dfplan.envs.arm.pick import grasp_yaw
 
 TASKS = ("arm-reach", "arm-pick")
@@ -177,14 +177,15 @@ def test_push_pushes_once_and_for_its_span() -> None:
     assert away[:10].max() < 1e-3 and 0.005 < away.max() < 0.2 and away[-1] < 0.005
 
 
-def test_move_moves_the_cube_once() -> None:
-    env = ArmPickEnv(disturb={"kind": "move", "start": 0.5, "size": 0.07})
+@pytest.mark.parametrize("kind, step, size", [(ArmPickEnv, 10, 0.07), (ArmReachEnv, 4, 0.06)])
+def test_move_moves_the_cube_or_the_target_once(kind: type[ArmEnv], step: int, size: float) -> None:
+    env = kind(disturb={"kind": "move", "start": step * DT, "size": size})
     observation, _ = env.reset(seed=0)
     hold = np.append(observation[:7], 0.08)
-    cubes = np.array([env.step(hold)[0][24:27] for _ in range(30)])
-    jumps = np.linalg.norm(np.diff(cubes, axis=0), axis=1)
-    assert [i for i, jump in enumerate(jumps) if jump > 1e-3] == [9]
-    assert jumps[9] == pytest.approx(0.07, abs=1e-3)
+    places = np.array([env.step(hold)[0][24:27] for _ in range(30)])
+    jumps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    assert [i for i, jump in enumerate(jumps) if jump > 1e-3] == [step - 1]
+    assert jumps[step - 1] == pytest.approx(size, abs=1e-3)
 
 
 def test_a_held_cube_is_never_moved() -> None:
@@ -221,16 +222,6 @@ def test_a_cube_that_is_lost_is_fetched_again(held: bool) -> None:
         if env.step(driver.act())[4]["success"] and lost:
             break
     assert lost == 1 and env.succeeded()
-
-
-def test_move_moves_the_target() -> None:
-    env = ArmReachEnv(disturb={"kind": "move", "start": 0.2, "size": 0.06})
-    observation, _ = env.reset(seed=0)
-    hold = np.append(observation[:7], 0.08)
-    targets = np.array([env.step(hold)[0][24:27] for _ in range(10)])
-    jumps = np.linalg.norm(np.diff(targets, axis=0), axis=1)
-    assert [i for i, jump in enumerate(jumps) if jump > 1e-3] == [3]
-    assert jumps[3] == pytest.approx(0.06, abs=1e-4)
 
 
 @pytest.mark.parametrize("task", TASKS)

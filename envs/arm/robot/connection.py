@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.deploy.robot import rotations
 from dfplan.deploy.ros.bus import Bus
 
 from .controller import Rules
@@ -61,14 +62,11 @@ def pose_fields(values: Array) -> dict[str, dict[str, float]]:
     """Position (3) and 6D rotation as a Pose."""
     import mujoco
 
-    x, y = values[3:6], values[6:9]
-    rotation = np.stack([x, y, np.cross(x, y)], 1)
     quaternion = np.zeros(4)
-    mujoco.mju_mat2Quat(quaternion, rotation.ravel())
-    w, *xyz = quaternion.tolist()
+    mujoco.mju_mat2Quat(quaternion, rotations.matrix(values[3:]).ravel())
     return {
         "position": dict(zip("xyz", values[:3].tolist(), strict=True)),
-        "orientation": {**dict(zip("xyz", xyz, strict=True)), "w": w},
+        "orientation": dict(zip("wxyz", quaternion.tolist(), strict=True)),
     }
 
 
