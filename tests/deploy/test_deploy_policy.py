@@ -45,7 +45,7 @@ def demos(count=4, seed=0):
 def model(tmp_path_factory):
     config = imitation_config(
         demos(), span=2, horizon=6, steps=60, batch=64, warmup=1, save_every=60, precision="fp32",
-        model={"kind": "perceptron", "width": 48, "layers": 1}, levels={"memory": 3},
+        model={"kind": "perceptron", "width": 48, "layers": 1, "carrier": ""}, levels={"memory": 3},
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("model") / "checkpoint"
     for _ in Trainer(config, demos(), folder).run():
