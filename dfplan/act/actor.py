@@ -70,8 +70,8 @@ class Actor:
         self.remembers = own is not None and (not limit or limit > self.memory)
         self.chunk = self.config.chunk or 2 * self.stride
         self.ahead = (model.config.horizon - self.memory + 1) * self.stride
-        more = limit if self.remembers and limit else self.memory + self.ahead // self.stride
-        self.keeps = (more if self.remembers else self.memory - 1) * self.stride
+        steps = 1 + (limit or self.memory + self.ahead // self.stride) if self.remembers else self.memory - 1
+        self.keeps = steps * self.stride
         self.cost = self.config.own_cost() if cost is None else cost
         if bool(self.config.guidance) != (self.cost is not None):
             raise ValueError(
@@ -115,9 +115,7 @@ class Actor:
                 "no memory: leave them out, or train one with model.carrier"
             )
         if self.config.chunk % stride and not self.config.stream:
-            raise ValueError(
-                f"got chunk={self.config.chunk}, expected a multiple of the model's {stride} env steps per token"
-            )
+            raise ValueError(f"got chunk={self.config.chunk}, expected a multiple of the model's {stride}")
 
     def flags(self, doubtful: Sequence[Doubt]) -> Flags:
         """Names that are not to be trusted, a list for each of N observations -> (N, G - 1)."""
@@ -192,14 +190,10 @@ class Actor:
         number = 0 if committed is None else committed.shape[1]
         if number >= self.ahead:
             raise ValueError(
-                f"got {number} committed actions, expected less than {self.ahead}; a slower network needs a model with a "
-                "longer horizon"
+                f"got {number} committed actions, expected less than {self.ahead}; a slower network needs a longer horizon"
             )
-        found, window, steps = (
-            self.known(history),
-            self.decider.window(),
-            self.past(history.observations.shape[1]),
-        )
+        found, window = self.known(history), self.decider.window()
+        steps = self.past(history.observations.shape[1])
         past, recall = self._remember(history, steps, state, noise)
         start = noise()
         if committed is not None:
@@ -223,10 +217,9 @@ class Actor:
         if not self.remembers:
             return None, None
         begin = history.elapsed - (steps - 1) * self.stride
-        before = state if isinstance(state, Remembered) else None
-        if self.config.memory:  # as far back as was asked for: taken in anew
-            first = max(0, begin // self.stride - (self.config.memory - self.memory))
-            before = Remembered(first, ())
+        before, far = state if isinstance(state, Remembered) else None, self.config.memory
+        if far:  # as far back as was asked for, taken in anew
+            before = Remembered(max(0, begin // self.stride - far + self.memory), ())
         now = remember(self.decider, history, begin, before, self.config, noise)
         return now, recalled(self.decider, now)
 

@@ -124,6 +124,9 @@ class Memory(nn.Module):
 class Read(nn.Module):
     """Attention of a window's vector to a memory.
 
+    What is found scales the vector as well as shifting it (FiLM, Perez et al. 2018): which of the things that are seen now
+    is the one that was remembered is a product, which sums are slow to learn.
+
     Args:
         width: of the vector.
         memory: what is read.
@@ -136,18 +139,19 @@ class Read(nn.Module):
         self.norm, self.query, self.out = (
             nn.LayerNorm(width),
             nn.Linear(width, size),
-            nn.Linear(size, width, False),
+            nn.Linear(size, 2 * width, False),
         )
         self.bias = nn.Parameter(torch.zeros(memory.heads, BUCKETS))
         nn.init.zeros_(self.out.weight)
 
     def forward(self, h: Tensor, recall: Recall) -> Tensor:
-        """(E * W, width) -> (E * W, width); a window may also look at nothing."""
+        """h (E * W, width) -> h scaled and shifted by what was found; a window may also look at nothing."""
         episodes, heads, _, size = recall.keys.shape
         query = self.query(self.norm(h)).view(episodes, -1, heads, size).transpose(1, 2) * size**-0.5
         bucket = (2 * (recall.age.clamp(0, self.reach) + 1.0).log2()).long().clamp_max(BUCKETS - 1)
         score = query @ recall.keys.transpose(-1, -2) + self.bias[:, bucket].transpose(0, 1)
         score = score.masked_fill((recall.age < 0)[:, None], float("-inf"))
         weight = torch.cat([score, torch.zeros_like(score[..., :1])], -1).softmax(-1)[..., :-1]
-        out: Tensor = self.out((weight.to(recall.values) @ recall.values).transpose(1, 2).reshape(len(h), -1))
-        return out
+        found = (weight.to(recall.values) @ recall.values).transpose(1, 2).reshape(len(h), -1)
+        scale, shift = self.out(found).chunk(2, -1)
+        return h * (1 + scale) + shift

@@ -56,7 +56,7 @@ class Perceptron(nn.Module):
         h = self.enter(torch.cat([seen, self.level(level).flatten(1).to(x.dtype)], 1))
         for i, block in enumerate(self.blocks):
             if recall is not None:
-                h = h + self.reads[i](h, recall)
+                h = self.reads[i](h, recall)
             h = h + block(h)
         out: Tensor = self.leave(h)
         return out.new_zeros(len(x), x[0].numel()).index_copy(1, self.where, out).reshape(x.shape)

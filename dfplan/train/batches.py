@@ -121,7 +121,9 @@ class Batches:
         past = None
         if config.model.carrier:
             each = gcd(config.batch, config.per_episode)
-            starts, steps, ends = self._windows.within(self._rng, config.batch // each, each)
+            starts, steps, ends = self._windows.within(
+                self._rng, config.batch // each, present.numpy(), config.turns
+            )
             x, inside, valid = self._windows.at(starts, present.numpy())
             past = self._past(steps, ends)
         else:

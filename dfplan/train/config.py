@@ -159,6 +159,7 @@ class TrainConfig:
         longest_of: starts drawn for each window; the one with the most steps left in its episode is kept.
         per_episode: windows drawn from each episode that is drawn (networks with a memory); fewer where `batch` is no
             multiple of it.
+        turns: share of these windows that are drawn where the actions change, the others anywhere.
         through: steps of history that gradients go through; what is older is carried to them without.
         lr: peak learning rate (AdamW).
         weight_decay: AdamW weight decay.
@@ -186,6 +187,7 @@ class TrainConfig:
     batch: int = 256
     longest_of: int = 1
     per_episode: int = 16
+    turns: float = 0.5
     through: int = 512
     lr: float = 1e-3
     weight_decay: float = 0.01
@@ -216,6 +218,8 @@ class TrainConfig:
             one_of("key of act", use, ACTS)
             if not isinstance(table, Mapping):
                 raise ValueError(f"got act.{use}={table!r}, expected a table")
+        if not 0 <= self.turns <= 1:
+            raise ValueError(f"got turns={self.turns}, expected a share from 0 to 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"got ema={self.ema}, expected a decay from 0 to below 1, such as 0.999")
         if not self.goal_token and self.goal is None:

@@ -28,6 +28,15 @@ DEFAULTS: dict[str, Any] = {
 """What an imitation run starts from; a configuration's own settings replace these."""
 
 
+REMEMBERING: dict[str, Any] = {
+    "independent": 0.1,
+    "shared": 0.4,
+    "pyramid": 0.2,
+    "masked": 0.3,
+    "forget": 0.1,
+}
+"""Levels that a network with a memory starts from. Where the action is masked it follows from nothing but what was seen,
+which is what teaches a memory."""
 SHORT = 64
 """Steps of the longest episode up to which all of them are kept for attention; above, older ones are compressed."""
 
@@ -175,11 +184,12 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
     same = model.get("kind", DEFAULTS["model"]["kind"]) == DEFAULTS["model"]["kind"]
     merged["model"] = {**(DEFAULTS["model"] if same else {}), **model}
     if merged["model"].get("kind", "") == "perceptron":
-        _remembering(merged, int((episodes.ends - episodes.starts).max()) // layout.span)
+        longest = int((episodes.ends - episodes.starts).max()) // layout.span
+        _remembering(merged, values.get("levels", {}), longest)
     return merged
 
 
-def _remembering(values: dict[str, Any], longest: int) -> None:
+def _remembering(values: dict[str, Any], given: Mapping[str, Any], longest: int) -> None:
     """Fill in the memory: none where the window shows whole episodes, else one that suits their length in steps."""
     model = values["model"]
     shown = values["levels"].get("memory", 0) or values["horizon"]
@@ -187,4 +197,5 @@ def _remembering(values: dict[str, Any], longest: int) -> None:
     model.setdefault("carrier", carrier)
     if model["carrier"]:
         model.setdefault("reach", longest)
-        values["levels"].setdefault("forget", 0.1)
+        values.setdefault("lr", 3e-3)
+        values["levels"] = {**values["levels"], **REMEMBERING, **given}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from dfplan.data.episodes import Episodes
 from dfplan.data.windows import Batch, Windows
 from dfplan.nets.normalize import Normalizer
 from dfplan.spec import TrajectorySpec
+
+Array = NDArray[np.float64]
 
 
 class TokenWindows:
@@ -105,31 +108,51 @@ class TokenWindows:
         return x, torch.from_numpy(got.inside), mask
 
     def within(
-        self, rng: np.random.Generator, count: int, each: int
+        self, rng: np.random.Generator, count: int, present: NDArray[np.integer[Any]], turns: float
     ) -> tuple[NDArray[np.int64], Tensor, Tensor]:
         """Windows of whole episodes, and all that came before them.
 
-        An episode is drawn as often as it is long, a window anywhere in it.
+        An episode is drawn as often as it is long; in it the present anywhere, or where the action changes: elsewhere
+        what is right follows from what was just done, and nothing is learned of what was seen before.
 
         Args:
             rng: draws.
             count: E episodes.
-            each: W windows of each.
+            present: (E * W,) step of each window that is its present; those of one episode together.
+            turns: share of the windows whose present is drawn in proportion to the change of the action there
+                (keyframes, arXiv 2106.06452, section 4).
 
         Returns:
-            starts (E * W,) of the windows, those of one episode together; steps (E, S, G, D) from each episode's
-            beginning on, normalised, relative channels told relative to their own step; and ends (E, W), how many of
-            these steps are over when a window begins.
+            starts (E * W,) of the windows; steps (E, S, G, D) from each episode's beginning on, normalised, relative
+            channels told relative to their own step; and ends (E, W), how many of these steps are over when a window
+            begins.
         """
+        stride = self.spec.stride
         own = np.searchsorted(self.episodes.ends, rng.integers(0, len(self.windows), count), side="right")
-        begin, length = self.episodes.starts[own], (self.episodes.ends - self.episodes.starts)[own]
-        after = (rng.random((count, each)) * length[:, None]).astype(np.int64)
-        ends = after // self.spec.stride
+        begin, end = self.episodes.starts[own][:, None], self.episodes.ends[own][:, None]
+        draw = rng.random((2, count, len(present) // count))
+        now = begin + (draw[0] * (end - begin)).astype(np.int64)
+        total = self._change[begin], self._change[end]
+        turn = np.searchsorted(self._change, total[0] + draw[0] * (total[1] - total[0]), side="right") - 1
+        now = np.clip(np.where(draw[1] < turns, turn, now), begin, end - 1)
+        starts = np.maximum(now - present.reshape(now.shape) * stride, begin)
+        ends = (starts - begin) // stride
         steps = max(16, -(-int(ends.max()) // 16) * 16)  # few sizes, so that what depends on the size is kept
         windows = replace(self.windows, frames=self.spec.frames(steps))
-        x, _ = self._packed(windows.gather(begin), None)
-        steps_of = x.unflatten(1, (steps, self.spec.group_size))
-        return (begin[:, None] + after).ravel(), steps_of, torch.from_numpy(ends)
+        x, _ = self._packed(windows.gather(begin[:, 0]), None)
+        return starts.ravel(), x.unflatten(1, (steps, self.spec.group_size)), torch.from_numpy(ends)
+
+    @cached_property
+    def _change(self) -> Array:
+        """(N + 1,) running sum over env steps of how much the actions change in the token that begins there."""
+        done = np.asarray(self.episodes.arrays["actions"], np.float64)
+        change = np.zeros(len(done) + self.spec.stride)
+        scale = np.maximum(done.std(0), 1e-9)
+        change[1 : len(done)] = np.square(np.diff(done, axis=0) / scale).sum(1)
+        change[self.episodes.starts] = 0.0
+        change = np.minimum(change, 50 * change.mean())  # a gripper's jump is not all there is
+        within = np.convolve(change, np.ones(self.spec.stride))[self.spec.stride - 1 :][: len(done)]
+        return np.append(0.0, np.cumsum(within + 1e-6))
 
     def _packed(self, got: Batch, present: NDArray[np.integer[Any]] | int | None) -> tuple[Tensor, Tensor]:
         """Tokens (B, T, D) normalised, and where a value was recorded."""

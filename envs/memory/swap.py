@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -195,7 +196,7 @@ class SwapEnv(ArmEnv):
             cube, _ = self.cube(index)
             if self._from_hand(cube) > 0.08 and cube[2] < CUBE + 0.005:
                 slot = _nearest(cube[:2])
-                if self._move(rng, index, distance, lambda place, slot=slot: _nearest(place) == slot):
+                if self._move(rng, index, distance, partial(_nearest_is, slot)):
                     return True
         return False
 
@@ -236,17 +237,17 @@ def _nearest(place: Array) -> int:
     return int(np.argmin(np.linalg.norm(SLOTS - place, axis=1)))
 
 
+def _nearest_is(slot: int, place: Array) -> bool:
+    return _nearest(place) == slot
+
+
 def _beside(place: Array) -> bool:
     """Whether a place (2,) m is on no slot."""
     return bool((np.linalg.norm(SLOTS - place, axis=1) > NEAR).all())
 
 
 def _different(slots: Array, given: Any) -> NDArray[np.intp]:
-    """Two slots, as indices.
-
-    Raises:
-        ValueError: they are the same, or not of 0, 1 and 2.
-    """
+    """Two slots, as indices; refuses the same twice, and what is not 0, 1 or 2."""
     if not set(slots.tolist()) <= {0, 1, 2} or slots[0] == slots[1]:
         raise ValueError(f"got {given!r}, expected two different slots of 0, 1 and 2 for red and blue")
     return slots.astype(np.intp)
