@@ -4,6 +4,7 @@ from dfplan.act import ImitationConfig
 
 from .baselines import Search, Uniform, search
 from .imitation import Imitation
+from .nearest import Nearest
 from .receding import Receding, receding
 from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
 
@@ -11,6 +12,7 @@ __all__ = [
     "Imitation",
     "ImitationConfig",
     "LookAhead",
+    "Nearest",
     "PointMass",
     "ProportionalDerivative",
     "Receding",

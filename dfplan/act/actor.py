@@ -64,14 +64,14 @@ class Actor:
         self.low = np.broadcast_to(np.asarray(limits[0], np.float64), shape)
         self.high = np.broadcast_to(np.asarray(limits[1], np.float64), shape)
         self.stride, self.goal = self.spec.stride, model.config.goal
-        limit, own = self.config.memory, model.denoiser.memory
-        self.longest = model.config.levels.memory or model.config.horizon - 1
-        self.memory = min(limit or self.longest, self.longest, self.config.recent if own else self.longest)
+        limit, own, most = self.config.memory, model.denoiser.memory, model.config.horizon - 1
+        self.longest = most = model.config.levels.memory or most
+        self.memory = min(limit or most, most, self.config.recent or (2 if own else most))
         self.remembers = own is not None and (not limit or limit > self.memory)
         self.chunk = self.config.chunk or 2 * self.stride
         self.ahead = (model.config.horizon - self.memory + 1) * self.stride
-        steps = 1 + (limit or self.memory + self.ahead // self.stride) if self.remembers else self.memory - 1
-        self.keeps = steps * self.stride
+        far = 1 + (limit or self.memory + self.ahead // self.stride) if self.remembers else self.memory - 1
+        self.keeps = far * self.stride
         self.cost = self.config.own_cost() if cost is None else cost
         if bool(self.config.guidance) != (self.cost is not None):
             raise ValueError(

@@ -24,7 +24,7 @@ class ImitationConfig(Sampling):
     Attributes:
         memory: steps of history that decisions follow from, the present included; 0: as many as the model was trained
             to look back on, which is the whole episode where it has a memory.
-        recent: of these the steps that are in the window itself, where the model has a memory for the others.
+        recent: most of these that are in the window itself; 0: all, or 2 where the model has a memory for the others.
         chunk: env steps executed for each decision, a multiple of the model's stride; 0: two tokens.
         stream: decide every `stride` env steps with one network call, down a ramp of levels (`chunk` is not used).
         ramp: tokens of the future on that ramp; fewer follow the present more closely.
@@ -40,7 +40,7 @@ class ImitationConfig(Sampling):
     """
 
     memory: int = 0
-    recent: int = 2
+    recent: int = 0
     chunk: int = 0
     stream: bool = False
     ramp: int = 2
@@ -54,7 +54,7 @@ class ImitationConfig(Sampling):
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         super().__post_init__()
-        for name, low in (("memory", 0), ("recent", 1), ("chunk", 0), ("ramp", 1)):
+        for name, low in (("memory", 0), ("recent", 0), ("chunk", 0), ("ramp", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected {low} or more")
         if not self.guidance >= 0:

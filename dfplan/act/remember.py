@@ -19,7 +19,7 @@ def remember(
 ) -> Remembered:  # fmt: skip
     """Take in the steps that are over before a window begins.
 
-    What is not in the history any more goes in as not known.
+    What is not in the history any more is left out.
 
     Args:
         decider: of a model with a memory.
@@ -34,16 +34,15 @@ def remember(
     stride, group, window = spec.stride, spec.group_size, decider.window()
     offset = history.elapsed - (history.observations.shape[1] - 1)  # env step of the history's first row
     now = before or Remembered(0, ())
+    oldest = -(-(offset + spec.stack - 1) // stride) if offset else 0
+    if oldest > now.steps:
+        now = Remembered(oldest, now.kept)
     for step in range(now.steps, begin // stride):
         seen = np.maximum(step * stride + np.arange(1 - spec.stack, 1), 0) - offset
         done = step * stride + np.arange(stride) - offset
-        inside = np.maximum(seen, 0)
-        x = known.steps(
-            window, history.observations[:, inside][:, None], history.done[:, np.maximum(done, 0)][:, None]
-        )
-        flags = np.pad(history.doubtful[:, inside].any(1), ((0, 0), (0, 1)))
-        level = torch.from_numpy(flags).float() * config.doubt
-        level = level.clamp_min(config.stabilise) if seen[0] >= 0 else torch.ones_like(level)
+        x = known.steps(window, history.observations[:, seen][:, None], history.done[:, done][:, None])
+        flags = np.pad(history.doubtful[:, seen].any(1), ((0, 0), (0, 1)))
+        level = (torch.from_numpy(flags).float() * config.doubt).clamp_min(config.stabilise)
         noisy = decider.schedule.add_noise(x[:, 0], level, noise()[:, :group].cpu())
         now = memory.add(now, noisy.to(decider.device), level.to(decider.device))
     return now

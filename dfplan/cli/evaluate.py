@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -83,16 +84,19 @@ class Actor:
     Attributes:
         checkpoint: run or checkpoint folder, or the name of a shipped model; the task's own if left out.
         last: evaluate the run's last so many kept checkpoints, and report best and mean apart.
-        actor: instead of the model: search (mazes: the shortest way on the map, with the model's tracker), random, or
-            module:Name of what is called with the environment and returns an object with act(observation).
+        actor: instead of the model: search (mazes: the shortest way on the map, with the model's tracker), nearest (as the
+            demonstration in `data` that looked most like now), faithful (likewise, always the one it took first), random,
+            or module:Name of what is called with the environment and returns an object with act(observation).
+        data: demonstrations for nearest and faithful.
         tracker: mazes: look_ahead holds the robot's speed limit; pd is the official Diffusion Forcing law.
         planner: planning models: how plans are sampled and chosen; what is left out is as the checkpoint says.
-        policy: imitation models: how much they remember, and how they act; likewise.
+        policy: imitation models: how they look back and act; likewise.
     """
 
     checkpoint: str | None = None
     last: int = 0
-    actor: Annotated[Literal["search", "random"] | str, tyro.conf.arg(name="policy")] = ""
+    actor: Annotated[str, tyro.conf.arg(name="policy", metavar="{search,nearest,faithful,random}|STR")] = ""
+    data: str = ""
     tracker: Literal["look_ahead", "pd"] = "look_ahead"
     planner: Annotated[Any, tyro.conf.arg(constructor=PLANNING)] = AS_TRAINED
     policy: Annotated[Any, tyro.conf.arg(constructor=ACTING)] = AS_TAUGHT
@@ -125,9 +129,7 @@ def evaluate(
 
     dfplan eval maze2d-large --episodes 300 --seed 0 --json large.json
 
-    dfplan eval maze2d-medium --goal random --checkpoint runs/medium --tracker pd --planner.schedule full
-
-    dfplan eval arm-pick --episodes 200 --seed 1000 --disturb push --video videos
+    dfplan eval swap --episodes 100 --seed 1000 --disturb move --video videos
 
     dfplan eval pusht --checkpoint runs/pusht --last 5 --episodes 50 --seed 100000 --policy.chunk 8
 
@@ -170,13 +172,11 @@ def _is_maze(name: str, place: Place) -> bool:
     """Whether the environment is one of our mazes; refuses options that are for another."""
     from dfplan import envs
 
-    env = envs.make(name, **read_options(place.env_args))
-    maze = hasattr(env.unwrapped, "maze")
-    env.close()
-    if not maze:
-        _refuse(name, "mazes", {"goal": place.goal != "fixed", "starts": place.starts})
-    if name not in ARM_TASKS:
-        _refuse(name, "the arm", {"disturb": place.disturb != "none"})
+    with contextlib.closing(envs.make(name, **read_options(place.env_args))) as env:
+        maze = hasattr(env.unwrapped, "maze")
+    _refuse(name, "mazes", {} if maze else {"goal": place.goal != "fixed", "starts": place.starts})
+    if name not in (*ARM_TASKS, *envs.MEMORY_IDS):
+        _refuse(name, "the arm and tasks of memory", {"disturb": place.disturb != "none"})
     return maze
 
 
@@ -230,6 +230,9 @@ def _policy(
 ) -> Callable[[Any], Any]:
     """Environment -> policy."""
     planner, policy = given(who.planner), given(who.policy)
+    if who.actor in ("nearest", "faithful"):
+        return partial(_nearest, task, who.data, who.actor == "faithful")
+    _refuse(who.actor or "a model", "nearest and faithful", {"data": who.data})
     if model is None or folder is None:
         return partial(_other, who.actor)
     if who.actor == "search":
@@ -253,7 +256,7 @@ def is_policy(spec: TrajectorySpec) -> bool:
 def _imitation(task: str, folder: Path, config: ImitationConfig, device: str, env: Any) -> Any:
     from dfplan import envs, policies
 
-    limits = (env.action_space.low, env.action_space.high)
+    limits = env.action_space.low, env.action_space.high
     sensors = env.get_wrapper_attr("sensors") if env.has_wrapper_attr("sensors") else None
     cost = envs.cost(task) if config.guidance and not config.cost else None
     return policies.Imitation.load(folder, config, limits, device, sensors, cost)
@@ -269,6 +272,14 @@ def _search(folder: Path, env: Any) -> Any:
     from dfplan import envs, models, policies
 
     return policies.search(models.load(folder), envs.GridPaths(env.unwrapped.maze))
+
+
+def _nearest(task: str, data: str, faithful: bool, env: Any) -> Any:
+    from dfplan.cli import common
+    from dfplan.policies import Nearest
+
+    limits = env.action_space.low, env.action_space.high
+    return Nearest(common.demonstrations(task, data), 4, 4, faithful, limits)
 
 
 def _other(name: str, env: Any) -> Any:

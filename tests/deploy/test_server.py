@@ -391,10 +391,10 @@ def test_another_policy_at_the_same_address_is_not_used(here):
 
 
 def test_the_newest_common_version_is_taken_or_none(process, monkeypatch):
-    monkeypatch.setattr(wire, "VERSIONS", (1, 2))
-    RemotePolicy(Remote(process.address, TOKEN)).close()
     monkeypatch.setattr(wire, "VERSIONS", (2, 3))
-    with pytest.raises(ValueError, match=r"speaks versions \[1\], this dfplan \[2, 3\]"):
+    RemotePolicy(Remote(process.address, TOKEN)).close()
+    monkeypatch.setattr(wire, "VERSIONS", (3, 4))
+    with pytest.raises(ValueError, match=r"speaks versions \[2\], this dfplan \[3, 4\]"):
         RemotePolicy(Remote(process.address, TOKEN))
 
 

@@ -20,7 +20,7 @@ from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
 
-ACT: dict[str, Any] = {"memory": 1, "temperature": 0.0}
+ACT: dict[str, Any] = {"recent": 1, "temperature": 0.0}
 """How a policy acts on an arm unless told otherwise. Chunks that are decided one after the other must be of one mind:
 drawn ones differ, and each would put right what the last one meant. The committed actions carry the motion on; shown the
 past as well, an arm that stands still tends to go on doing so."""
@@ -39,11 +39,14 @@ class History:
         observations: (N, O) one per env step, the present last; in the units of the demonstrations.
         doubtful: (N) names of the tokens not to be trusted at each of them.
         done: (N - 1, A) the action executed after each observation but the last.
+        since: env steps from the start of the run to the present, where older observations were left away; None:
+            there are none.
     """
 
     observations: Array
     doubtful: tuple[tuple[str, ...], ...]
     done: Array
+    since: int | None = None
 
     def of(self, actor: Actor) -> act.History:
         """The same as an `Actor` takes it, for a batch of one.
@@ -63,7 +66,7 @@ class History:
         done = np.asarray(self.done, np.float64).reshape(-1, actor.spec.action_size)
         left_out = actor.config.doubt == 1
         rows = act.carried(seen, trusted) if left_out else np.where(np.isfinite(seen), seen, 0.0)
-        return act.History(rows[None], flags[None], done[None])
+        return act.History(rows[None], flags[None], done[None], self.since)
 
 
 class CommittedPolicy:
@@ -92,7 +95,7 @@ class CommittedPolicy:
         if actor.config.stream:
             raise ValueError("got a streaming policy; committed actions need stream=False")
         self.actor, self.stride, self.ahead = actor, actor.stride, actor.ahead
-        self.steps = (actor.longest - 1) * self.stride + 1
+        self.steps = 1 + max((actor.longest - 1) * self.stride, actor.keeps)
         self.chunk = min(actor.config.chunk or self.stride, self.ahead)
         self.reset()
 
@@ -100,6 +103,7 @@ class CommittedPolicy:
         """Begin anew; the same seed draws the same noise."""
         self._generator = generator_of(seed)
         self._state: State | Remembered | None = None
+        self._elapsed = 0
 
     def decide(self, history: History, committed: Array) -> Array:
         """The actions that follow the committed ones.
@@ -115,12 +119,15 @@ class CommittedPolicy:
             ValueError: for so many committed actions that there is nothing left to decide.
             FloatingPointError: where the network gives a NaN.
         """
-        spec = self.actor.spec
+        spec, given = self.actor.spec, history.of(self.actor)
+        if given.elapsed < self._elapsed:  # the run has begun anew
+            self._state = None
+        self._elapsed = given.elapsed
         tokens = self.actor.decider.window().steps * spec.group_size
         noise = noise_of([self._generator], 1, tokens, spec.width, device=torch.device("cpu"))
         rows = np.asarray(committed, np.float64).reshape(-1, spec.action_size)[None]
         decision = self.actor.decide(
-            history.of(self.actor), rows, noise=noise, clean=self.show == "clean",
+            given, rows, noise=noise, clean=self.show == "clean",
             goal=self.actor.goal, state=self._state,
         )  # fmt: skip
         self._state = decision.state

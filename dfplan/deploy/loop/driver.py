@@ -169,7 +169,7 @@ class Driver:
         begin = step + 1 - len(self._seen)
         rows = np.array([motion.action(i) for i in range(begin, step + count)]).reshape(-1, self.actions)
         done, committed = rows[: step - begin], rows[step - begin :]
-        history = History(np.stack(list(self._seen)), tuple(self._doubts), done)
+        history = History(np.stack(list(self._seen)), tuple(self._doubts), done, step)
         self._asked = step
         self.worker.submit(Request(step, history, committed, motion.target(step + count - 1), self._run))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -136,4 +136,4 @@ def doubting(history: History, tokens: tuple[str, ...]) -> History:
     if not tokens:
         return history
     rows = tuple(tuple(dict.fromkeys(row + tokens)) for row in history.doubtful)
-    return History(history.observations, rows, history.done)
+    return replace(history, doubtful=rows)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-VERSIONS = (1,)
+VERSIONS = (2,)
 MAGIC = b"dfplan policy\n"
 TOKEN = "DFPLAN_TOKEN"
 NO_TOKEN = 4401
@@ -212,7 +212,7 @@ def request_out(number: int, reset: int | None, history: History, committed: Arr
     return {
         "kind": "decide", "id": number, "reset": reset, "observations": rows_out(history.observations),
         "doubtful": [list(row) for row in history.doubtful], "done": rows_out(history.done),
-        "committed": rows_out(committed),
+        "committed": rows_out(committed), "since": history.since,
     }  # fmt: skip
 
 
@@ -220,13 +220,16 @@ def request_in(message: Mapping[str, Any], shape: Shape) -> tuple[int | None, Hi
     """Seed or None, history (NaN passes: the policy refuses it where it is trusted), committed actions; or ValueError."""
     from dfplan.deploy.loop.committed import History  # with torch, which a robot need not have
 
-    check(message, reset=(int, type(None)), observations=dict, doubtful=list, done=dict, committed=dict)
-    seed, doubtful = message["reset"], message["doubtful"]
+    whole = (int, type(None))
+    check(message, reset=whole, observations=dict, doubtful=list, done=dict, committed=dict, since=whole)
+    seed, doubtful, since = message["reset"], message["doubtful"], message["since"]
     if seed is not None and not 0 <= seed < 2**63:
         raise ValueError(f"got reset={seed}, expected a seed of 0 or more")
     seen = rows_in(
         message["observations"], "observations", (1, shape.steps), shape.observations, finite=False
     )
+    if since is not None and not len(seen) - 1 <= since < 2**31:
+        raise ValueError(f"got since={since} with {len(seen)} observations, expected {len(seen) - 1} or more")
     done = rows_in(message["done"], "done", (len(seen) - 1, len(seen) - 1), shape.actions)
     committed = rows_in(message["committed"], "committed", (0, shape.ahead - 1), shape.actions)
     if len(doubtful) != len(seen) or any(
@@ -234,7 +237,7 @@ def request_in(message: Mapping[str, Any], shape: Shape) -> tuple[int | None, Hi
         for row in doubtful
     ):
         raise ValueError(f"got doubtful that is not {len(seen)} lists of token names")
-    return seed, History(seen, tuple(tuple(row) for row in doubtful), done), committed
+    return seed, History(seen, tuple(tuple(row) for row in doubtful), done, since), committed
 
 
 def spec_digest(spec: TrajectorySpec) -> str:
