@@ -14,7 +14,9 @@ import tyro
 if TYPE_CHECKING:
     from dfplan.data import Episodes
 
-ARM_TASKS = ("arm-reach", "arm-pick", "swap")
+ENOUGH = {"arm-reach": 200, "arm-pick": 200, "swap": 300}
+"""Arm task -> demonstrations that are enough to learn it."""
+ARM_TASKS = tuple(ENOUGH)
 POLICY_TASKS = (*ARM_TASKS, "pusht")
 app = tyro.extras.SubcommandApp()
 FLAT = tyro.conf.arg(name="")

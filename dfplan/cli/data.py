@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dfplan.cli.common import ARM_TASKS, FLAT, app, at_least, generators, read_options, report
+from dfplan.cli.common import ARM_TASKS, ENOUGH, FLAT, app, at_least, generators, read_options, report
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Made:
 
     Attributes:
         steps: env steps to generate in a maze; D4RL's number if left out.
-        episodes: demonstrations to generate of any other task; 200 if left out.
+        episodes: demonstrations to generate of any other task; as many as it takes to learn it if left out.
         seed: of what is generated.
         action_mode: arm: record the pose asked of the hand, or joint targets.
     """
@@ -114,11 +114,10 @@ def _generate(name: str, out: Path | None, made: Made) -> Path:
         return envs.generate(name, path, made.steps, made.seed)
     if made.steps is not None:
         raise ValueError(f"got steps={made.steps} for {name}, whose length is given in --episodes")
-    count = 200 if made.episodes is None else made.episodes
-    at_least(1, episodes=count)
+    at_least(1, episodes=1 if made.episodes is None else made.episodes)
     if task in envs.MEMORY_IDS:
-        return envs.generate_memory(task, path, count, made.seed)
-    return envs.generate_arm(task, path, count, made.seed, made.action_mode)
+        return envs.generate_memory(task, path, made.episodes, made.seed)
+    return envs.generate_arm(task, path, made.episodes or ENOUGH[task], made.seed, made.action_mode)
 
 
 def _inspect(name: str, read: tuple[str, ...], out: Path | None, json: Path | None) -> None:

@@ -9,7 +9,7 @@ from dfplan.cli.common import POLICY_TASKS, app
 
 @app.command(name="list")
 def names(json: bool = False) -> None:
-    """What there is, by name: models, tasks, environments, formats, schedules, costs, networks, policies.
+    """What there is, by name: models, tasks, environments, formats, schedules, costs, networks, memories, policies.
 
     dfplan list
 
@@ -32,17 +32,19 @@ def everything() -> dict[str, list[str]]:
     """Kind -> names."""
     from dfplan import envs, guidance, models, sampling, schedules
     from dfplan.data.formats.registry import FORMATS
+    from dfplan.nets.carriers import CARRIERS
     from dfplan.train.config import NETWORKS
 
     mazes = [f"maze2d-{name}" for name in envs.MAZES if not name.endswith("eval")]
     return {
         "models": models.shipped(),
-        "tasks": [*mazes, *POLICY_TASKS],
-        "environments": [*envs.ENV_IDS.values(), *envs.ARM_IDS.values(), "pusht"],
+        "tasks": [*mazes, *POLICY_TASKS, *envs.MEMORY_IDS],
+        "environments": [*envs.ENV_IDS.values(), *envs.ARM_IDS.values(), *envs.MEMORY_IDS.values(), "pusht"],
         "formats": list(FORMATS),
         "schedules": list(schedules.SCHEDULES),
         "step rules": list(sampling.STEPS),
         "costs": [*guidance.COSTS, "dfplan.envs.arm.keep_clear:keep_clear"],
         "networks": list(NETWORKS),
-        "policies": ["random", "search"],
+        "memories": list(CARRIERS),
+        "policies": ["random", "search", "nearest", "faithful"],
     }

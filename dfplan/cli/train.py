@@ -92,6 +92,8 @@ def train(
         print(
             f"bf16 is {cost:.0f} times slower than fp32 on this processor: --precision fp32 saves most of the time"
         )
+    if run.model.carrier:
+        print(f"memory: {run.model.carrier}, of up to {run.model.reach} steps of {run.spec.stride} env steps")
     trainer = Trainer(run, episodes, out / "checkpoint", compute.device, resume)
     out.mkdir(parents=True, exist_ok=True)
     (out / "run.json").write_text(json.dumps({"config": config, **to_dict(data.whole())}, indent=1) + "\n")

@@ -92,8 +92,14 @@ def collect_memory(
     return Episodes(arrays, ends, DT, task, {**env.describe(), "env_args": made})
 
 
-def generate_memory(task: str, path: str | os.PathLike[str], episodes: int = 200, seed: int = 0) -> Path:
-    """Write demonstrations in robomimic's layout; see `collect_memory`. The file appears whole or not at all."""
+def generate_memory(
+    task: str, path: str | os.PathLike[str], episodes: int | None = None, seed: int = 0
+) -> Path:
+    """Write demonstrations in robomimic's layout; see `collect_memory`. The file appears whole or not at all.
+
+    `episodes` None: as many as the task's row in `TASKS` says.
+    """
+    episodes = episodes or TASKS[one_of("memory task", task, TASKS)].episodes
     target = Path(path)
     refuse_existing(target)
     with progress_bar(episodes, f"generate {task}", "episode") as bar:
