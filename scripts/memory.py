@@ -205,6 +205,20 @@ def picture(rows: Mapping[str, Any], tasks: list[str], path: Path) -> None:
     print(save(figure, path))
 
 
+def times(folder: Path, steps: tuple[int, ...] = (100, 1000, 10_000), around: int = 50) -> dict[str, float]:
+    """Median time of a decision near each of these env steps of one long episode, ms."""
+    model = checkpoint.load(folder / "checkpoint")
+    policy = Imitation(model, asked(ImitationConfig, model, "policy"))
+    rng, chunk, seen = np.random.default_rng(0), policy.actor.chunk, policy.spec.observation_size
+    for _ in range(max(steps) + around * chunk):
+        policy.act(rng.normal(size=seen))
+    spent = np.array(policy.seconds)
+    return {
+        f"ms at step {n}": round(1e3 * float(np.median(spent[n // chunk - around // 2 :][:around])), 2)
+        for n in steps
+    }
+
+
 def main() -> None:
     """Run what is asked for, print the table, draw the curves."""
     parser = argparse.ArgumentParser(
@@ -226,6 +240,7 @@ def main() -> None:
     kept = Kept(args.out / "numbers.json")
     for task in args.tasks:
         study(args, task, kept)
+        print({task: times(next(iter(sorted((args.out / task).glob("Diffusion*")))))})
     print(table(kept.rows, args.tasks))
     picture(kept.rows, args.tasks, args.out / "memory.png")
 

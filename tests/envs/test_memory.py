@@ -334,7 +334,7 @@ def test_what_an_environment_refuses(task: str, kwargs: dict[str, Any], match: s
         ("remember-color-3", {"color": "orange"}, "expected one of red, green, blue"),
         ("remember-color-3", {"hand": [1.0, 0.0]}, "on the table"),
         ("remember-color-3", {"cubes": [[0.0, 0.0], [0.1]]}, "got cubes"),
-        ("take-it-back", {"cube": [0.0, 0.0], "spot": [0.01, 0.0]}, "at least 0.045 m apart"),
+        ("take-it-back", {"cube": [0.0, 0.0], "spot": [0.01, 0.0]}, "at least 0.08 m apart"),
         ("take-it-back", {"cube": [np.nan, 0.0]}, "expected 2 finite numbers"),
     ],
 )
