@@ -6,6 +6,7 @@ and with corrupted observations. What was trained and measured is kept in --out 
 
 import argparse
 import json
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -206,7 +207,7 @@ def picture(rows: Mapping[str, Any], tasks: list[str], path: Path) -> None:
 
 
 def times(folder: Path, steps: tuple[int, ...] = (100, 1000, 10_000), around: int = 50) -> dict[str, float]:
-    """Median time of a decision near each of these env steps of one long episode, ms."""
+    """Median CPU time of a decision near each of these env steps of one long episode, ms."""
     model = checkpoint.load(folder / "checkpoint")
     policy = Imitation(model, asked(ImitationConfig, model, "policy"))
     rng, chunk, seen = np.random.default_rng(0), policy.actor.chunk, policy.spec.observation_size
