@@ -13,7 +13,7 @@ import torch
 import dfplan
 import dfplan.deploy
 import dfplan.envs.arm
-from dfplan import models
+from dfplan import envs, models
 from dfplan.data import Episodes
 from dfplan.policies import Imitation
 from dfplan.train.config import TrainConfig, from_dict, read_config, read_values, to_dict
@@ -154,6 +154,40 @@ def test_policies_that_ship_are_small_finite_and_of_their_configuration(task):
     assert from_dict(TrainConfig, {**DEFAULTS, **base}) == config, (
         "trained with other settings than configs/ now says"
     )
+
+
+REMEMBERING = [name for name in models.shipped() if name in (*envs.MEMORY_IDS, "swap")]
+
+
+@pytest.mark.parametrize("task", REMEMBERING)
+def test_policies_that_remember_ship_small_finite_and_of_their_configuration(task):
+    assert sum(p.stat().st_size for p in models.find(task).iterdir()) <= 9e6
+    policy = Imitation.load(task)
+    config, values = policy.model.config, read_values(ROOT / "configs" / f"{task}.json")
+    assert config.task == task and all(torch.isfinite(p).all() for p in policy.model.denoiser.parameters())
+    assert policy.actor.remembers and config.model.reach > 20 - 18 * ("color" in task)
+    for key in ("horizon", "batch", "act"):
+        assert values.get(key, getattr(config, key)) == getattr(config, key)
+    for key, value in values["model"].items():
+        assert getattr(config.model, key) == value
+    env = envs.make(task, **({"action": "ee"} if config.spec.action_size == 10 else {}))
+    observation, _ = env.reset(seed=0)
+    policy.reset(0)
+    for _ in range(20):
+        observation, *_ = env.step(policy.act(observation))
+
+
+def test_a_policy_that_ships_remembers_the_sign():
+    """A corridor of 300 cells, three times as long as in any demonstration."""
+    for seed in range(4):
+        env, policy = envs.make("tmaze", length=300), Imitation.load("tmaze")
+        observation, _ = env.reset(seed=seed)
+        policy.reset(seed)
+        over = False
+        while not over:
+            observation, _, terminated, truncated, info = env.step(policy.act(observation))
+            over = terminated or truncated
+        assert info["success"]
 
 
 @pytest.mark.parametrize("maze", ["umaze", "medium", "large"])

@@ -64,12 +64,12 @@ class Actor:
         self.low = np.broadcast_to(np.asarray(limits[0], np.float64), shape)
         self.high = np.broadcast_to(np.asarray(limits[1], np.float64), shape)
         self.stride, self.goal = self.spec.stride, model.config.goal
-        limit, own, most = self.config.memory, model.denoiser.memory, model.config.horizon - 1
-        self.longest = most = model.config.levels.memory or most
+        limit, own, horizon = self.config.memory, model.denoiser.memory, model.config.horizon
+        self.longest = most = min(model.config.levels.memory or max(1, horizon - 1), horizon)
         self.memory = min(limit or most, most, self.config.recent or (2 if own else most))
         self.remembers = own is not None and (not limit or limit > self.memory)
         self.chunk = self.config.chunk or 2 * self.stride
-        self.ahead = (model.config.horizon - self.memory + 1) * self.stride
+        self.ahead = (horizon - self.memory + 1) * self.stride
         far = 1 + (limit or self.memory + self.ahead // self.stride) if self.remembers else self.memory - 1
         self.keeps = far * self.stride
         self.cost = self.config.own_cost() if cost is None else cost
@@ -218,8 +218,8 @@ class Actor:
             return None, None
         begin = history.elapsed - (steps - 1) * self.stride
         before, far = state if isinstance(state, Remembered) else None, self.config.memory
-        if far:  # as far back as was asked for, taken in anew
-            before = Remembered(max(0, begin // self.stride - far + self.memory), ())
+        if far and (older := begin // self.stride - far + self.memory) > 0:  # no older ones: taken in anew
+            before = Remembered(older, ())
         now = remember(self.decider, history, begin, before, self.config, noise)
         return now, recalled(self.decider, now)
 

@@ -66,8 +66,13 @@ class ImitationConfig(Sampling):
                 raise ValueError(
                     f"got {name}={getattr(self, name)}, expected a level from 0 (believed) to 1 (left out)"
                 )
-        if not self.history_guidance >= 0:
-            raise ValueError(f"got history_guidance={self.history_guidance}, expected 0 or more")
+        if not 0 <= self.history_guidance < float("inf"):
+            raise ValueError(f"got history_guidance={self.history_guidance}, expected 0 or more, such as 0.5")
+        if self.history_guidance and self.precision != "fp32":
+            raise ValueError(
+                f"got history_guidance={self.history_guidance} with precision='{self.precision}', expected 'fp32': it is "
+                "a difference of two answers of the network; choose one of them"
+            )
 
 
 def carried(rows: Array, trusted: Flags) -> Array:

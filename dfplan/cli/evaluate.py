@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from dfplan.act import ImitationConfig
-from dfplan.cli.common import ARM_TASKS, CPU, FLAT, Compute, app, at_least, read_options, report
+from dfplan.cli.common import (
+    ARM_TASKS, CPU, FLAT, Compute, app, at_least, demonstrations, read_options, report,
+)  # fmt: skip
 from dfplan.cli.settings import given, options
 from dfplan.decide import asked
 from dfplan.planner import PlannerConfig
 
 if TYPE_CHECKING:
+    from dfplan.data import Episodes as Demonstrations
     from dfplan.rollout import Job
     from dfplan.spec import TrajectorySpec
     from dfplan.train.checkpoint import Checkpoint
@@ -201,10 +204,14 @@ def _job(
     args |= {} if place.disturb == "none" else {"disturb": place.disturb}
     starts = envs.Starts.read(place.starts, which.seed).options if place.starts else None
     model = None if folder is None else checkpoint.load(folder)
-    if model is not None and task in ARM_TASKS and model.config.spec.action_size == 10:
+    shown = demonstrations(task, who.data or None) if who.actor in ("nearest", "faithful") else None
+    size = model.config.spec.action_size if model else shown.arrays["actions"].shape[1] if shown else 0
+    if task in ARM_TASKS and size == 10:
         args["action"] = "ee"  # 8 actions are joint targets, 10 the hand's pose
     make = partial(_environment, task, args, None if model is None else model.config.spec, place.keys)
-    job = Job(task, make, _policy(task, maze, folder, model, who, compute), compute.threads, film, starts)
+    nearest = None if shown is None else partial(_nearest, shown, who.actor == "faithful")
+    policy = nearest or _policy(task, maze, folder, model, who, compute)
+    job = Job(task, make, policy, compute.threads, film, starts)
     if model is None or folder is None:
         return who.actor.replace(":", "."), job, None
     searched = maze and not who.actor and not is_policy(model.config.spec) and "dynamics" in model.calibration
@@ -230,8 +237,6 @@ def _policy(
 ) -> Callable[[Any], Any]:
     """Environment -> policy."""
     planner, policy = given(who.planner), given(who.policy)
-    if who.actor in ("nearest", "faithful"):
-        return partial(_nearest, task, who.data, who.actor == "faithful")
     _refuse(who.actor or "a model", "nearest and faithful", {"data": who.data})
     if model is None or folder is None:
         return partial(_other, who.actor)
@@ -274,19 +279,17 @@ def _search(folder: Path, env: Any) -> Any:
     return policies.search(models.load(folder), envs.GridPaths(env.unwrapped.maze))
 
 
-def _nearest(task: str, data: str, faithful: bool, env: Any) -> Any:
-    from dfplan.cli import common
+def _nearest(shown: Demonstrations, faithful: bool, env: Any) -> Any:
     from dfplan.policies import Nearest
 
-    limits = env.action_space.low, env.action_space.high
-    return Nearest(common.demonstrations(task, data), 4, 4, faithful, limits)
+    return Nearest(shown, 4, 4, faithful, (env.action_space.low, env.action_space.high))
 
 
 def _other(name: str, env: Any) -> Any:
     from dfplan.policies import Uniform
     from dfplan.tools.named import named
 
-    return named("policy", name, {"random": Uniform, "search": Uniform})(env)
+    return named("policy", name, dict.fromkeys(("search", "nearest", "faithful", "random"), Uniform))(env)
 
 
 def _row(label: str, job: Job, which: Episodes) -> dict[str, Any]:

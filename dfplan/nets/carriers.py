@@ -122,18 +122,20 @@ def _blocks(steps: int, blocks: int) -> tuple[tuple[tuple[int, int], ...], ...]:
     return tuple(out)
 
 
-@lru_cache(64)
+@lru_cache(8)
 def _ages(steps: int, blocks: int) -> Tensor:
     """(S + 1, N) as `Compressed.ages` gives them."""
     sizes = [steps]
     while sizes[-1] > blocks + 1:
         sizes.append(sizes[-1] // 2)
-    out = torch.full((steps + 1, sum(sizes)), -1)
-    for after, levels in enumerate(_blocks(steps, blocks)):
-        for k, (first, count) in enumerate(levels):
-            block = torch.arange(first, first + count)
-            out[after, sum(sizes[:k]) + block] = after - (block + 1) * 2**k
-    return out
+    after, parts = torch.arange(steps + 1)[:, None], []
+    for k, size in enumerate(sizes):
+        there = [now[k] if k < len(now) else (0, 0) for now in _blocks(steps, blocks)]
+        first, count = torch.tensor(there)[..., None].unbind(1)
+        block = torch.arange(size)
+        seen = (block >= first) & (block < first + count)
+        parts.append(torch.where(seen, after - (block + 1) * 2**k, -1))
+    return torch.cat(parts, 1)
 
 
 class Compressed(Carrier):

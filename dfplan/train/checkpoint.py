@@ -217,11 +217,14 @@ def read_settings(folder: Path, meta: Mapping[str, Any]) -> TrainConfig:
         ValueError: naming the file and the key that does not fit.
     """
     act: Any = meta.get("act", {})
-    older = "carrier" not in meta["train"].get(
-        "model", {}
-    )  # from before memory was a setting: 2 steps were meant
+    train = meta["train"]
+    model, policy = train.get("model"), train.get("goal_token") == ""
+    older = policy and isinstance(model, dict) and "carrier" not in model
     if older and isinstance(act, dict) and isinstance(policy := act.get("policy", {}), dict):
-        act = {**act, "policy": {"memory": 2, **policy}}
+        act = {
+            **act,
+            "policy": {"memory": 2, **policy},
+        }  # from before memory was a setting: 2 steps were meant
     return from_dict(TrainConfig, {"act": act, **meta["train"]}, f"{folder}/config.json")
 
 

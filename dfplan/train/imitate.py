@@ -196,6 +196,6 @@ def _remembering(values: dict[str, Any], given: Mapping[str, Any], longest: int)
     carrier = "" if longest < shown else "attention" if longest <= SHORT else "compressed"
     model.setdefault("carrier", carrier)
     if model["carrier"]:
-        model.setdefault("reach", longest)
+        model["reach"] = model.get("reach") or longest
         values.setdefault("lr", 3e-3)
         values["levels"] = {**values["levels"], **REMEMBERING, **given}

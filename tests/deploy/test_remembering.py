@@ -27,7 +27,9 @@ def policy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "checkpoint"
     for _ in Trainer(config, data, folder).run():
         pass
-    return CommittedPolicy(Actor(checkpoint.load(folder), ImitationConfig(**ACT))), np.asarray(seen, np.float64)
+    return CommittedPolicy(Actor(checkpoint.load(folder), ImitationConfig(**ACT))), np.asarray(
+        seen, np.float64
+    )
 
 
 def decided(policy, seen, every=3, whole=False, moved=0.0):
