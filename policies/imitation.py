@@ -197,16 +197,14 @@ class Imitation:
         self._done.append(done)
 
     def _decided(self) -> list[Array]:
-        """`_decide`; where it fails, the observation that it was for is forgotten."""
+        """`_decide`; where it fails, the observation that it was for is forgotten, not what was done before."""
         try:
             return self._decide()
         except Exception:
             self._seen.pop()
             self._doubts.pop()
             self._elapsed -= 1
-            if self._done:
-                self._done.pop()
-            self._said = None
+            self._said = self._done.pop() if self._done else None
             raise
 
     def _decide(self) -> list[Array]:

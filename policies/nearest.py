@@ -33,6 +33,12 @@ class Nearest:
         if chunk < 1 or apart < 1:
             raise ValueError(f"got chunk={chunk}, apart={apart}, expected env steps, 1 or more")
         self.chunk, self.apart, self.faithful, self.limits = chunk, apart, faithful, limits
+        size, bounds = episodes.arrays["actions"].shape[1:], np.broadcast(*limits).shape
+        if bounds not in ((), size):
+            raise ValueError(
+                f"{episodes.name}: got actions of shape {size}, expected {bounds}, as the limits are; give "
+                "demonstrations of this task"
+            )
         seen = np.asarray(episodes.arrays["observations"], np.float64)
         self._own = np.repeat(np.arange(len(episodes)), episodes.ends - episodes.starts)
         self._ends = episodes.ends
@@ -54,6 +60,10 @@ class Nearest:
     def act(self, observation: ArrayLike) -> NDArray[np.float32]:
         """Observation (O,) -> action (A,)."""
         now = np.asarray(observation, np.float64)
+        if now.shape != self._scale.shape or not np.isfinite(now).all():
+            raise ValueError(
+                f"got observation of shape {now.shape}, expected {self._scale.shape}, as in the demonstrations, and finite"
+            )
         self._past = [*self._past, now][-self.apart - 1 :]
         if not self._queue:
             at = self._at = self._find(np.concatenate([now, self._past[0]]) / np.tile(self._scale, 2))

@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from dfplan.act import ImitationConfig
-from dfplan.cli.common import (
-    ARM_TASKS, CPU, FLAT, Compute, app, at_least, demonstrations, read_options, report,
-)  # fmt: skip
+from dfplan.cli.common import ARM_TASKS, CPU, FLAT, Compute, app, at_least, read_options, report
 from dfplan.cli.settings import given, options
 from dfplan.decide import asked
 from dfplan.planner import PlannerConfig
 
 if TYPE_CHECKING:
-    from dfplan.data import Episodes as Demonstrations
     from dfplan.rollout import Job
     from dfplan.spec import TrajectorySpec
     from dfplan.train.checkpoint import Checkpoint
@@ -40,7 +37,7 @@ class Place:
         keys: of a Dict observation the entries to use, in the order of the demonstrations' columns.
         goal: mazes: the task's own, or a random one each episode (Multi2D).
         starts: mazes: .npz or .hdf5 with start_state (N, 4) and goal_pos (N, 2) to run instead of random starts.
-        disturb: arm: what happens in mid-run.
+        disturb: arm and tasks of memory: what happens in mid-run.
     """
 
     env: str | None = None
@@ -195,6 +192,7 @@ def _job(
 ) -> tuple[str, Job, Job | None]:
     """Label and all that a worker needs, and the search on the same map, for a planner in a maze."""
     from dfplan import envs
+    from dfplan.cli.common import demonstrations
     from dfplan.rollout import Job
     from dfplan.train import checkpoint
 
@@ -215,8 +213,7 @@ def _job(
     if model is None or folder is None:
         return who.actor.replace(":", "."), job, None
     searched = maze and not who.actor and not is_policy(model.config.spec) and "dynamics" in model.calibration
-    ceiling = replace(job, policy=partial(_search, folder), film=()) if searched else None
-    return folder.name, job, ceiling
+    return folder.name, job, replace(job, policy=partial(_search, folder), film=()) if searched else None
 
 
 def _environment(task: str, args: dict[str, Any], spec: TrajectorySpec | None, keys: Sequence[str]) -> Any:
@@ -279,7 +276,7 @@ def _search(folder: Path, env: Any) -> Any:
     return policies.search(models.load(folder), envs.GridPaths(env.unwrapped.maze))
 
 
-def _nearest(shown: Demonstrations, faithful: bool, env: Any) -> Any:
+def _nearest(shown: Any, faithful: bool, env: Any) -> Any:
     from dfplan.policies import Nearest
 
     return Nearest(shown, 4, 4, faithful, (env.action_space.low, env.action_space.high))

@@ -128,14 +128,13 @@ def _ages(steps: int, blocks: int) -> Tensor:
     sizes = [steps]
     while sizes[-1] > blocks + 1:
         sizes.append(sizes[-1] // 2)
-    after, parts = torch.arange(steps + 1)[:, None], []
-    for k, size in enumerate(sizes):
-        there = [now[k] if k < len(now) else (0, 0) for now in _blocks(steps, blocks)]
-        first, count = torch.tensor(there)[..., None].unbind(1)
-        block = torch.arange(size)
-        seen = (block >= first) & (block < first + count)
-        parts.append(torch.where(seen, after - (block + 1) * 2**k, -1))
-    return torch.cat(parts, 1)
+    out = torch.full((steps + 1, sum(sizes)), -1)
+    for k in range(len(sizes)):
+        levels = torch.tensor([now[k] if k < len(now) else (0, 0) for now in _blocks(steps, blocks)])
+        after, nth = (torch.arange(blocks + 1) < levels[:, 1:]).nonzero(as_tuple=True)
+        block = levels[after, 0] + nth
+        out[after, sum(sizes[:k]) + block] = after - (block + 1) * 2**k
+    return out
 
 
 class Compressed(Carrier):

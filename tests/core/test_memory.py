@@ -269,3 +269,45 @@ def test_a_run_with_a_memory_is_resumed_bit_for_bit(model, tmp_path):
         *(checkpoint.load(tmp_path / n).denoiser.parameters() for n in ("one", "two")), strict=True
     ):
         assert torch.equal(one, two)
+
+
+def test_a_memory_longer_than_the_episode_is_the_whole_of_it(model):
+    whole, asked = (Imitation(model, config) for config in (None, ImitationConfig(memory=60)))
+    np.testing.assert_array_equal(play(whole, rows()), play(asked, rows()))
+
+
+@pytest.mark.parametrize(("horizon", "memory"), [(4, 9), (2, 3), (1, 3)])
+def test_a_window_shorter_than_its_levels_remember_still_acts(tmp_path, horizon, memory):
+    config = imitation_config(
+        demos(), span=SPAN, horizon=horizon, steps=1, batch=8, precision="fp32",
+        model={"width": 16, "carrier": ""}, levels={"memory": memory},
+    )  # fmt: skip
+    for _ in Trainer(config, demos(), tmp_path / "checkpoint").run():
+        pass
+    actor = Actor(checkpoint.load(tmp_path / "checkpoint"))
+    assert (actor.memory, actor.ahead) == (horizon, SPAN)
+
+
+@pytest.mark.parametrize(
+    "value", [{"history_guidance": np.inf}, {"history_guidance": 0.5, "precision": "bf16"}]
+)
+def test_history_guidance_that_cannot_be_is_refused_before_it_acts(value):
+    with pytest.raises(ValueError, match=r"got history_guidance=.*expected"):
+        ImitationConfig(**value)
+
+
+def test_a_reach_of_zero_is_found_from_the_demonstrations():
+    assert imitation_config(demos(), span=SPAN, model={"carrier": "attention", "reach": 0}).model.reach == 27
+
+
+def test_after_a_decision_that_failed_in_mid_episode_it_goes_on(model, monkeypatch):
+    policy, actor = Imitation(model), Actor
+    expected, decide = play(policy, rows(18)), actor.decide
+    policy.reset(0)
+    got = [policy.act(o) for o in rows(12)]
+    for _ in range(2):
+        monkeypatch.setattr(actor, "decide", lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("bad")))
+        with pytest.raises(FloatingPointError):
+            policy.act(rows()[12])
+    monkeypatch.setattr(actor, "decide", decide)
+    np.testing.assert_array_equal(got + [policy.act(o) for o in rows(18)[12:]], expected)

@@ -13,6 +13,9 @@ from gymnasium.utils.env_checker import check_env
 
 import dfplan.envs as envs
 from dfplan import cli
+from dfplan.cli.data import Made
+from dfplan.cli.data import data as data_command
+from dfplan.cli.evaluate import Actor, Episodes, Place, evaluate
 from dfplan.data import load
 from dfplan.envs import memory
 from dfplan.envs.memory import TASKS, PlanarEnv
@@ -395,3 +398,21 @@ def test_the_command_generates_them(tmp_path: Any, monkeypatch: pytest.MonkeyPat
     assert len(load(out)) == 3
     with pytest.raises(ValueError, match="did you mean 'tmaze'"):
         memory.collect_memory("tmazes", 3)
+
+
+def test_the_nearest_demonstration_acts_in_its_own_kind_of_action(tmp_path: Any) -> None:
+    """Demonstrations of `swap` are poses of the hand, while its environment takes joint targets by itself."""
+    out, place = tmp_path / "s.hdf5", Place()
+    data_command(action="generate", name="swap", out=out, made=Made(episodes=1))
+    evaluate("swap", place, Actor(actor="nearest", data=str(out)), Episodes(1, json=tmp_path / "s.json"))
+    assert '"success"' in (tmp_path / "s.json").read_text()
+    for given, message in (
+        ("nearst", "did you mean 'nearest'"),
+        ("random", "got --data, which is for nearest"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate("tmaze", place, Actor(actor=given, data=str(out) * (given == "random")), Episodes(1))
+    with pytest.raises(ValueError, match=r"got actions of shape \(10,\), expected \(2,\)"):
+        evaluate("tmaze", place, Actor(actor="nearest", data=str(out)), Episodes(1))
+    with pytest.raises(ValueError, match="pusht has no demonstrations of its own"):
+        evaluate("pusht", place, Actor(actor="nearest"), Episodes(1))

@@ -50,3 +50,11 @@ def test_limits_and_bad_sizes():
     assert Nearest(demos(), limits=(-1, 1)).act([3.0, 5]).max() == 1
     with pytest.raises(ValueError, match="1 or more"):
         Nearest(demos(), chunk=0)
+
+
+def test_what_is_not_of_this_task_is_refused():
+    with pytest.raises(ValueError, match=r"rows: got actions of shape \(2,\), expected \(3,\)"):
+        Nearest(demos(), limits=(np.zeros(3), np.ones(3)))
+    for bad in ([1.0, 2.0, 3.0], [np.nan, 0.0]):
+        with pytest.raises(ValueError, match=r"got observation .* expected \(2,\)"):
+            Nearest(demos()).act(bad)
