@@ -33,6 +33,11 @@ class Nearest:
         if chunk < 1 or apart < 1:
             raise ValueError(f"got chunk={chunk}, apart={apart}, expected env steps, 1 or more")
         self.chunk, self.apart, self.faithful, self.limits = chunk, apart, faithful, limits
+        if any(np.ndim(episodes.arrays.get(key, 0)) != 2 for key in ("observations", "actions")):
+            found = {key: array.shape for key, array in episodes.arrays.items()}
+            raise ValueError(
+                f"{episodes.name}: got arrays {found}, expected observations (N, O) and actions (N, A)"
+            )
         size, bounds = episodes.arrays["actions"].shape[1:], np.broadcast(*limits).shape
         if bounds not in ((), size):
             raise ValueError(

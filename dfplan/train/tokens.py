@@ -145,7 +145,8 @@ class TokenWindows:
     @cached_property
     def _change(self) -> Array:
         """(N + 1,) running sum over env steps of how much the actions change in the token that begins there."""
-        done = np.asarray(self.episodes.arrays["actions"], np.float64)
+        rows = len(self.episodes.arrays["observations"])
+        done = np.asarray(self.episodes.arrays.get("actions", np.zeros(rows)), np.float64).reshape(rows, -1)
         change = np.zeros(len(done) + self.spec.stride)
         scale = np.maximum(done.std(0), 1e-9)
         change[1 : len(done)] = np.square(np.diff(done, axis=0) / scale).sum(1)

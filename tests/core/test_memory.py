@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import position_spec
 
 from dfplan.act import Actor, History
 from dfplan.act.remember import emphasised, recalled, remember
@@ -16,6 +17,7 @@ from dfplan.data import Episodes
 from dfplan.decide import Decider, generator_of, noise_of
 from dfplan.nets.carriers import BLOCKS, CARRIERS, LIMIT
 from dfplan.nets.memory import Memory, Read, Remembered
+from dfplan.nets.normalize import Normalizer
 from dfplan.policies import Imitation, ImitationConfig
 from dfplan.train import checkpoint
 from dfplan.train.imitate import imitation_config
@@ -311,3 +313,11 @@ def test_after_a_decision_that_failed_in_mid_episode_it_goes_on(model, monkeypat
             policy.act(rows()[12])
     monkeypatch.setattr(actor, "decide", decide)
     np.testing.assert_array_equal(got + [policy.act(o) for o in rows(18)[12:]], expected)
+
+
+@pytest.mark.parametrize("actions", [{}, {"actions": np.arange(190.0)}])
+def test_windows_are_drawn_where_there_are_no_actions_or_one_number_each(actions):
+    data = Episodes({"observations": demos().arrays["observations"]} | actions, demos().ends, 0.1, "w")
+    windows = TokenWindows(position_spec(observation_size=3), 4, data, Normalizer.fit(position_spec(), data))
+    starts, x, ends = windows.within(np.random.default_rng(0), 3, np.zeros(6, int), 1.0)
+    assert starts.shape == (6,) and ends.shape == (3, 2) and len(x) == 3 and torch.isfinite(x).all()

@@ -58,3 +58,6 @@ def test_what_is_not_of_this_task_is_refused():
     for bad in ([1.0, 2.0, 3.0], [np.nan, 0.0]):
         with pytest.raises(ValueError, match=r"got observation .* expected \(2,\)"):
             Nearest(demos()).act(bad)
+    bare = Episodes({"observations": demos().arrays["observations"]}, demos().ends, 0.1, "bare", {})
+    with pytest.raises(ValueError, match=r"bare: got arrays .* expected observations .* and actions"):
+        Nearest(bare)
