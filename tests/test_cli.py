@@ -251,7 +251,7 @@ def test_version_and_names_of_everything(dfplan):
     for name in cli.COMMANDS:
         assert f"• {name} " in dfplan("--help").out.replace("│", " ")
     names = json.loads(dfplan("list", "--json").out)
-    kinds = "models, tasks, environments, formats, schedules, step rules, costs, networks, policies"
+    kinds = "models, tasks, environments, formats, schedules, step rules, costs, networks, memories, policies"
     assert list(names) == kinds.split(", ") and all(names.values())
     assert "obstacle" in names["costs"] and Sampling(cost=names["costs"][-1]).own_cost() is not None
     assert (

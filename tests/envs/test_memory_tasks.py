@@ -233,14 +233,14 @@ def test_touching_another_color_ends_the_episode() -> None:
 
 def test_a_cube_is_held_from_near_and_stays_where_it_is_released() -> None:
     env = make("take-it-back")
-    options = {"hand": [0.016, 0.0], "cube": [0.0, 0.0], "spot": [0.2, 0.2]}
+    options = {"hand": [0.026, 0.0], "cube": [0.0, 0.0], "spot": [0.2, 0.2]}
     env.reset(seed=0, options=options)
     env.step(np.array([0, 0, 1.0]))
     assert not env.held and env.closed  # type: ignore[attr-defined]
-    env.reset(seed=0, options={**options, "hand": [0.014, 0.0]})
+    env.reset(seed=0, options={**options, "hand": [0.024, 0.0]})
     for action in ([0, 0, 1.0], *[[1, 0, 1.0]] * 5):
         env.step(np.array(action))
-    assert env.held and env.cube[0] == pytest.approx(env.x - 0.014)  # type: ignore[attr-defined]
+    assert env.held and env.cube[0] == pytest.approx(env.x - 0.024)  # type: ignore[attr-defined]
     env.step(np.array([1, 0, -1.0]))
     put = env.cube  # type: ignore[attr-defined]
     observation, _, _, _, info = env.step(np.array([1, 0, -1.0]))
