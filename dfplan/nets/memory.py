@@ -42,12 +42,14 @@ class Recall:
     Attributes:
         keys: (E, heads, N, C).
         values: (E, heads, N, C).
-        age: (1, 1, N) or (E, W, N) steps from an entry to the window; below 0 where a window does not see it.
+        age: (1, 1, N) or (E, W, N) how old an entry is for a window, as one of `BUCKETS`.
+        hidden: (1, 1, N) or (E, W, N) True where a window does not see an entry.
     """
 
     keys: Tensor
     values: Tensor
     age: Tensor
+    hidden: Tensor
 
 
 class Memory(nn.Module):
@@ -59,13 +61,17 @@ class Memory(nn.Module):
         size: numbers of an entry.
         heads: attention heads of whatever reads it; divides `size`.
         fine: as the perceptron's.
+        reach: most steps of history that training shows; older ones are read as if they were that old.
     """
 
     where: Tensor
 
-    def __init__(self, valid: Tensor, carrier: str, size: int, heads: int = 4, fine: float = 0.0) -> None:
+    def __init__(
+        self, valid: Tensor, carrier: str, size: int, heads: int = 4, fine: float = 0.0, reach: int = 0
+    ) -> None:
         super().__init__()
-        self.heads, self.fine, self.level = heads, fine, LevelEmbedding(LEVEL)
+        self.heads, self.fine, self.reach = heads, fine, max(reach, 1)
+        self.level = LevelEmbedding(LEVEL)
         self.register_buffer("where", valid.flatten().nonzero()[:, 0], persistent=False)
         numbers = len(self.where) * (2 if fine else 1) + len(valid) * LEVEL + 1
         self.enter = nn.Sequential(
@@ -117,8 +123,10 @@ class Memory(nn.Module):
         )
 
     def _recall(self, pairs: Tensor, age: Tensor) -> Recall:
+        """Pairs (E, N, 2C) of key and value, their ages in steps, below 0 where they are not seen."""
         keys, values = pairs.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return Recall(keys, values, age)
+        bucket = (2 * (age.clamp(0, self.reach) + 1.0).log2()).long().clamp_max(BUCKETS - 1)
+        return Recall(keys, values, bucket, age < 0)
 
 
 class Read(nn.Module):
@@ -130,17 +138,13 @@ class Read(nn.Module):
     Args:
         width: of the vector.
         memory: what is read.
-        reach: most steps of history that training shows; older ones are read as if they were that old.
     """
 
-    def __init__(self, width: int, memory: Memory, reach: int) -> None:
+    def __init__(self, width: int, memory: Memory) -> None:
         super().__init__()
-        size, self.reach = memory.carrier.size, max(reach, 1)
-        self.norm, self.query, self.out = (
-            nn.LayerNorm(width),
-            nn.Linear(width, size),
-            nn.Linear(size, 2 * width, False),
-        )
+        size = memory.carrier.size
+        self.norm, self.query = nn.LayerNorm(width), nn.Linear(width, size)
+        self.out = nn.Linear(size, 2 * width, False)
         self.bias = nn.Parameter(torch.zeros(memory.heads, BUCKETS))
         nn.init.zeros_(self.out.weight)
 
@@ -148,9 +152,8 @@ class Read(nn.Module):
         """h (E * W, width) -> h scaled and shifted by what was found; a window may also look at nothing."""
         episodes, heads, _, size = recall.keys.shape
         query = self.query(self.norm(h)).view(episodes, -1, heads, size).transpose(1, 2) * size**-0.5
-        bucket = (2 * (recall.age.clamp(0, self.reach) + 1.0).log2()).long().clamp_max(BUCKETS - 1)
-        score = query @ recall.keys.transpose(-1, -2) + self.bias[:, bucket].transpose(0, 1)
-        score = score.masked_fill((recall.age < 0)[:, None], float("-inf"))
+        score = query @ recall.keys.transpose(-1, -2) + self.bias[:, recall.age].transpose(0, 1)
+        score = score.masked_fill(recall.hidden[:, None], float("-inf"))
         weight = torch.cat([score, torch.zeros_like(score[..., :1])], -1).softmax(-1)[..., :-1]
         found = (weight.to(recall.values) @ recall.values).transpose(1, 2).reshape(len(h), -1)
         scale, shift = self.out(found).chunk(2, -1)

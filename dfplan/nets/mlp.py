@@ -22,17 +22,16 @@ class Perceptron(nn.Module):
         fine: where above 0, every number goes in a second time as asinh(fine * x) / 3, which tells small values apart:
             a centimetre beside a decimetre.
         memory: of the steps before the window, which every block reads; None: there is none.
-        reach: most steps of history that training shows.
     """
 
     where: Tensor
 
     def __init__(
-        self, valid: Tensor, width: int, layers: int, fine: float = 0.0, memory: Memory | None = None, reach: int = 0
-    ) -> None:  # fmt: skip
+        self, valid: Tensor, width: int, layers: int, fine: float = 0.0, memory: Memory | None = None
+    ) -> None:
         super().__init__()
         self.fine, self.memory = fine, memory
-        self.reads = nn.ModuleList(Read(width, memory, reach) for _ in range(layers) if memory is not None)
+        self.reads = nn.ModuleList(Read(width, memory) for _ in range(layers) if memory is not None)
         self.tokens, self.level = len(valid), LevelEmbedding(LEVEL)
         self.register_buffer("where", valid.flatten().nonzero()[:, 0], persistent=False)
         self.enter = nn.Linear(len(self.where) * (2 if fine else 1) + self.tokens * LEVEL, width)

@@ -125,8 +125,9 @@ def _perceptron(spec: TrajectorySpec, horizon: int, model: ModelConfig) -> nn.Mo
     valid = torch.from_numpy(spec.valid).repeat(horizon, 1)
     memory = None
     if model.carrier:
-        memory = Memory(torch.from_numpy(spec.valid), model.carrier, model.carried, model.heads, model.fine)
-    return Perceptron(valid, model.width, model.layers, model.fine, memory, model.reach)
+        once = torch.from_numpy(spec.valid)
+        memory = Memory(once, model.carrier, model.carried, model.heads, model.fine, model.reach)
+    return Perceptron(valid, model.width, model.layers, model.fine, memory)
 
 
 NETWORKS: Mapping[str, Network] = {

@@ -30,8 +30,8 @@ SPAN, HORIZON = 3, 4
 
 def network(carrier, reach=50):
     torch.manual_seed(0)
-    memory, read = Memory(VALID, carrier, 16), None
-    read = Read(24, memory, reach)
+    memory = Memory(VALID, carrier, 16, reach=reach)
+    read = Read(24, memory)
     torch.nn.init.normal_(read.out.weight)
     torch.nn.init.normal_(read.bias)
     return memory, read
