@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from accelerator import DEVICE, Accelerator, moved
 from test_decide import model as causal
+from test_memory import rows as walk
+from test_memory import trained
 from test_planner import GOAL, checkpoint
 
 import dfplan
@@ -51,6 +53,24 @@ def test_a_decision_is_the_same_and_is_fetched_once(stream):
     np.testing.assert_allclose(got, expected, atol=1e-4)
     assert len(device.copies) == len(policy.seconds) == 4  # one for each decision, streamed or not
     assert device.syncs == [] and device.doubles == []
+
+
+@pytest.mark.parametrize("carrier", ["attention", "compressed", "recurrent"])
+def test_a_memory_stays_on_the_device(carrier, tmp_path):
+    made = trained(carrier, tmp_path / "checkpoint")
+
+    def play(policy):
+        policy.reset(0)
+        return np.stack([policy.act(row) for row in walk()])
+
+    expected = play(Imitation(made))
+    with Accelerator() as device:
+        policy = Imitation(on_device(made))
+        device.copies.clear()
+        got = play(policy)
+        assert all(kept.device.type == DEVICE.type for kept in policy._state.kept)
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+    assert len(device.copies) == len(policy.seconds) and device.syncs == [] and device.doubles == []
 
 
 def test_shipped_models_too():

@@ -107,11 +107,14 @@ def demos(lengths=(60, 83, 47)):
 
 @pytest.fixture(scope="module", params=CARRIERS)
 def model(request, tmp_path_factory):
+    return trained(request.param, tmp_path_factory.mktemp("model") / "checkpoint")
+
+
+def trained(carrier, folder):
     config = imitation_config(
         demos(), span=SPAN, horizon=HORIZON, steps=4, batch=32, warmup=1, save_every=4, precision="fp32", lr=0.05,
-        model={"width": 32, "layers": 2, "heads": 2, "carrier": request.param, "carried": 16}, levels={"doubt": 0.5},
+        model={"width": 32, "layers": 2, "heads": 2, "carrier": carrier, "carried": 16}, levels={"doubt": 0.5},
     )  # fmt: skip
-    folder = tmp_path_factory.mktemp("model") / "checkpoint"
     for _ in Trainer(config, demos(), folder).run():
         pass
     return checkpoint.load(folder)
