@@ -206,10 +206,12 @@ def picture(rows: Mapping[str, Any], tasks: list[str], path: Path) -> None:
     print(save(figure, path))
 
 
-def times(folder: Path, steps: tuple[int, ...] = (100, 1000, 10_000), around: int = 50) -> dict[str, float]:
+def times(
+    name: Path | str, steps: tuple[int, ...] = (100, 1000, 10_000), around: int = 50
+) -> dict[str, float]:
     """Median CPU time of a decision near each of these env steps of one long episode, ms."""
-    model = checkpoint.load(folder / "checkpoint")
-    policy = Imitation(model, asked(ImitationConfig, model, "policy"))
+    policy = Imitation.load(name)
+    policy.reset(0)
     rng, chunk, seen = np.random.default_rng(0), policy.actor.chunk, policy.spec.observation_size
     spent = []
     for _ in range(max(steps) + around * chunk):
@@ -235,8 +237,14 @@ def main() -> None:
         "--data", default="", help="folder with TASK.hdf5; else each task's own demonstrations are generated"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/memory"))
+    parser.add_argument(
+        "--times", default="", help="only the time of a decision against elapsed steps, of this model"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.times:
+        print(args.times, times(args.times))
+        return
     args.out.mkdir(parents=True, exist_ok=True)
     kept = Kept(args.out / "numbers.json")
     for task in args.tasks:

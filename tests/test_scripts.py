@@ -54,3 +54,31 @@ def test_table_of_scores_has_a_row_for_each_method():
     assert any(
         line.startswith("| **dfplan** | fixed | - | - | 1.0 ± 0.1 (100.0 % reach) |") for line in lines
     )
+
+
+def test_methods_of_the_memory_study_are_settings_that_train(tmp_path):
+    import memory
+
+    from dfplan.envs import collect_memory
+
+    episodes = collect_memory("tmaze", 6)
+    carriers = [
+        memory.settings("tmaze", change, 0, 2, episodes).model.carrier
+        for change, _ in memory.METHODS.values()
+    ]
+    assert carriers == ["compressed", "", "compressed", "compressed", "recurrent"]
+    change, acting = memory.METHODS["next token with memory"]
+    folder = memory.trained(tmp_path / "run", "tmaze", change | {"batch": 16}, 0, 2, episodes)
+    assert memory.trained(folder, "tmaze", change | {"batch": 16}, 0, 2, episodes) == folder  # once is enough
+    assert memory.model_policy(folder, acting, memory.envs.make("tmaze")).actor.remembers
+
+
+def test_success_over_training_seeds_is_put_together():
+    import memory
+
+    name = next(iter(memory.METHODS))
+    rows = {
+        f"tmaze|{name}|{seed}|none": {"success": win, "episodes": 10} for seed, win in enumerate((1.0, 0.5))
+    }
+    rows |= {f"tmaze|{name}|length 10|none": {"success": 0.0, "episodes": 10}}
+    assert f"| {name} | 75.0 [53, 89] |" in memory.table(rows, ["tmaze"]).splitlines()
