@@ -98,7 +98,7 @@ class _Store:
     root: str
     names: frozenset[str]
     read: Callable[[str], bytes]
-    library: Any
+    opened: Any
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON file of the store; {} where there is none."""
@@ -174,7 +174,7 @@ def _read(store: _Store, key: str, header: Mapping[str, Any], fill_missing: bool
         raise ValueError(f"{store.path}: '{key}' is a Python pickle, which can run code and is never loaded")
     zarr = optional_import("zarr", "zarr")
     with _decoding(store.path, key):
-        array = zarr.open_array(store=store.library, path=store.root + key, mode="r")
+        array = zarr.open_array(store=store.opened, path=store.root + key, mode="r")
         if array.dtype.kind not in "fiub":
             raise ValueError(f"dtype {array.dtype}, expected numbers (float, int or bool)")
     _require_chunks(store, key, header, array, fill_missing)
