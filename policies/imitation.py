@@ -165,9 +165,7 @@ class Imitation:
                 "got an observation with NaN or infinity; check the sensors, or name the token in `doubtful`"
             )
         self._carried_out(executed, batch)
-        if (
-            self.config.doubt == 1 and self._seen
-        ):  # left out: what is relative to it is told from where it was
+        if self.config.doubt and self._seen:  # left out: what is relative to it is told from where it was
             now = np.where(trusted, now, self._seen[-1])
         self._seen.append(np.where(np.isfinite(now), now, 0.0))
         self._doubts.append(doubt)

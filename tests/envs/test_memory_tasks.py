@@ -15,7 +15,8 @@ import dfplan.envs as envs
 from dfplan import cli
 from dfplan.cli.data import Made
 from dfplan.cli.data import data as data_command
-from dfplan.cli.evaluate import Actor, Episodes, Place, evaluate
+from dfplan.cli.eval_options import Actor, Episodes, Place
+from dfplan.cli.evaluate import evaluate
 from dfplan.data import load
 from dfplan.envs import memory
 from dfplan.envs.memory import TASKS, PlanarEnv
