@@ -1,129 +1,31 @@
-"""Costs on plans, and denoisers that follow their gradient."""
+"""Denoisers that follow the gradient of a cost, and candidates that are weighed by it."""
 
 from __future__ import annotations
 
-import ast
-import inspect
-import re
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from dfplan.costs import COSTS, Cost, goal, limits, obstacle, returns, smoothness, total, written
 from dfplan.denoiser import Denoise
 from dfplan.nets.normalize import Normalizer
 from dfplan.noise import NoiseSchedule
 from dfplan.spec import TrajectorySpec
-from dfplan.tools.named import named
 
-Cost: TypeAlias = "Callable[[dict[str, Tensor], Tensor], Tensor]"
-"""`(channels, mask) -> (B,)`: channel name -> (B, H) in physical units, mask (B, H) True inside the horizon."""
-
-
-def goal(target: dict[str, float], within: float = 1.0) -> Cost:
-    """Reach `target` (channel -> value) at any time: saturating squared distance summed over steps.
-
-    `within` is the distance, in the channels' unit, at which the pull is half saturated.
-    """
-
-    def cost(channels: dict[str, Tensor], mask: Tensor) -> Tensor:
-        square = torch.stack([(channels[name] - value).square() for name, value in target.items()]).sum(0)
-        return (square / (square + within**2) * mask).sum(-1)
-
-    return cost
-
-
-def obstacle(center: dict[str, float], radius: float) -> Cost:
-    """Stay out of a ball around `center` (channel -> value, m): squared depth in m^2, summed over steps."""
-
-    def cost(channels: dict[str, Tensor], mask: Tensor) -> Tensor:
-        square = torch.stack([(channels[name] - value).square() for name, value in center.items()]).sum(0)
-        return ((radius - (square + 1e-8).sqrt()).clamp_min(0).square() * mask).sum(-1)
-
-    return cost
-
-
-def smoothness(names: Sequence[str]) -> Cost:
-    """Squared second difference of the named channels, summed over steps (unit^2)."""
-
-    def cost(channels: dict[str, Tensor], mask: Tensor) -> Tensor:
-        both = mask[:, 2:] & mask[:, 1:-1] & mask[:, :-2]
-        return torch.stack([(channels[n].diff(n=2, dim=-1).square() * both).sum(-1) for n in names]).sum(0)
-
-    return cost
-
-
-def limits(low: dict[str, float], high: dict[str, float]) -> Cost:
-    """Squared excess beyond limits per channel, summed over steps (unit^2)."""
-
-    def cost(channels: dict[str, Tensor], mask: Tensor) -> Tensor:
-        below = [((v - channels[n]).clamp_min(0).square() * mask).sum(-1) for n, v in low.items()]
-        above = [((channels[n] - v).clamp_min(0).square() * mask).sum(-1) for n, v in high.items()]
-        return torch.stack(below + above).sum(0)
-
-    return cost
-
-
-def returns(reward: str) -> Cost:
-    """Minus the sum of a reward channel over the horizon."""
-    return lambda channels, mask: -(channels[reward] * mask).sum(-1)
-
-
-def total(*parts: tuple[float, Cost]) -> Cost:
-    """Weighted sum of costs."""
-    return lambda channels, mask: torch.stack([w * c(channels, mask) for w, c in parts]).sum(0)
-
-
-COSTS: dict[str, Callable[..., Cost]] = {
-    "goal": goal,
-    "obstacle": obstacle,
-    "smoothness": smoothness,
-    "limits": limits,
-    "returns": returns,
-}
-
-_TERM = re.compile(
-    r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?([\w.]+(?::[\w.]+)?)\s*(?:\(([^()]*)\))?\s*"
-)
-
-
-def written(text: str) -> Cost:
-    """A cost from its text: names of `COSTS` or `module:Name`, with their parameters, weighted and summed.
-
-    For example `obstacle(center={'x': 3, 'y': 2}, radius=0.4) + 0.1 * smoothness(names=['x', 'y'])`. Parameters are
-    literals; nothing is evaluated.
-
-    Raises:
-        ValueError: on an unknown name, with the nearest one, or parameters that do not fit.
-    """
-    parts, at = [], 0
-    while True:
-        term = _TERM.match(text, at)
-        if term is None:
-            raise ValueError(f"got cost '{text}', expected such as obstacle(center={{'x': 3}}, radius=0.4)")
-        weight, name, inside = term.groups()
-        make = named("cost", name, COSTS)
-        if not callable(make):
-            raise ValueError(
-                f"got cost '{name}', which cannot be called; expected a function that makes a cost"
-            )
-        try:
-            call = ast.parse(f"f({inside or ''})", mode="eval").body
-            assert isinstance(call, ast.Call)
-            given = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-            parts.append((float(weight or 1), make(*map(ast.literal_eval, call.args), **given)))
-        except (SyntaxError, ValueError, TypeError, AttributeError, KeyError) as error:
-            known = ", ".join(inspect.signature(make).parameters)
-            raise ValueError(
-                f"got cost '{term.group().strip()}' ({error}), expected parameters as literals: {name}({known})"
-            ) from error
-        at = term.end()
-        if at == len(text):
-            return total(*parts) if len(parts) > 1 or parts[0][0] != 1 else parts[0][1]
-        if text[at] != "+":
-            raise ValueError(f"got cost '{text}', expected terms joined by +; '{text[at:]}' is none")
-        at += 1
+__all__ = [
+    "COSTS",
+    "Cost",
+    "evaluate",
+    "goal",
+    "guide",
+    "limits",
+    "obstacle",
+    "returns",
+    "smoothness",
+    "total",
+    "written",
+]
 
 
 def evaluate(
