@@ -1,7 +1,8 @@
 """Checkpoint folders: safetensors and JSON, written atomically, never unpickled.
 
 A folder holds `config.json` (training configuration, format version, calibration), `model.safetensors` (the averaged
-weights and the normaliser: all that use needs) and, while training can go on, `training.safetensors` (raw weights,
+weights and the normaliser: all that use needs), of a planner `evidence.safetensors` (recorded steps by which its plans can
+be judged, see `dfplan.plan.evidence`; may be absent) and, while training can go on, `training.safetensors` (raw weights,
 optimiser, random states) with `training.json`.
 """
 
@@ -12,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from dfplan.nets.normalize import Normalizer
 from dfplan.train.config import TrainConfig, from_dict, to_dict
 
 FORMAT = 1
+EVIDENCE = "evidence.safetensors"
 T = TypeVar("T")
 
 
@@ -38,12 +40,14 @@ class Checkpoint:
         denoiser: averaged weights, fp32, eval mode.
         normalizer: fitted on the training data.
         calibration: numbers measured on the training data that planning and tracking use.
+        evidence: recorded steps, see `dfplan.train.pairs`; empty where there are none.
     """
 
     config: TrainConfig
     denoiser: Denoiser
     normalizer: Normalizer
     calibration: Mapping[str, Any]
+    evidence: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def act(self) -> Mapping[str, Any]:
@@ -228,11 +232,14 @@ def read_settings(folder: Path, meta: Mapping[str, Any]) -> TrainConfig:
     return from_dict(TrainConfig, {"act": act, **meta["train"]}, f"{folder}/config.json")
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    return read_header(folder), read_tensors(folder / "model.safetensors")
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    evidence = read_tensors(folder / EVIDENCE) if (folder / EVIDENCE).exists() else {}
+    return read_header(folder), read_tensors(folder / "model.safetensors"), evidence
 
 
-def _build(folder: Path, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
+def _build(
+    folder: Path, meta: Mapping[str, Any], tensors: Mapping[str, Tensor], evidence: Mapping[str, Tensor]
+) -> Checkpoint:
     config = read_settings(folder, meta)
     denoiser, normalizer = config.model.build(config.spec, config.horizon), Normalizer.identity(config.spec)
     for prefix, module in (("denoiser.", denoiser), ("normalizer.", normalizer)):
@@ -246,7 +253,10 @@ def _build(folder: Path, meta: Mapping[str, Any], tensors: Mapping[str, Tensor])
         raise ValueError(
             f"{folder}: {bad[0]} holds NaN or infinity; the run diverged, lower the learning rate"
         )
-    return Checkpoint(config, denoiser.eval().requires_grad_(False), normalizer, meta["calibration"])
+    if evidence and set(evidence) != {"pairs", "step", "limit"}:
+        raise ValueError(f"{folder}/{EVIDENCE} holds {sorted(evidence)}, expected pairs, step and limit")
+    ready = denoiser.eval().requires_grad_(False)
+    return Checkpoint(config, ready, normalizer, meta["calibration"], evidence)
 
 
 def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
@@ -265,7 +275,8 @@ def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
 
 def export(source: Path | str, target: Path | str) -> None:
     """Copy what use needs, weights in half precision: the form in which models are shipped."""
-    meta, tensors = whole(source, _read)
-    _build(Path(source), meta, tensors)
+    meta, tensors, evidence = whole(source, _read)
+    _build(Path(source), meta, tensors, evidence)
     half = {k: v.half() if k.startswith("denoiser.") else v for k, v in tensors.items()}
-    write_folder(Path(target), {"model.safetensors": half}, {"config.json": meta})
+    also = {EVIDENCE: evidence} if evidence else {}
+    write_folder(Path(target), {"model.safetensors": half, **also}, {"config.json": meta})

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from dfplan.data.episodes import Episodes
 from dfplan.nets.memory import Recall
 from dfplan.nets.normalize import Normalizer
-from dfplan.train import checkpoint
+from dfplan.train import checkpoint, pairs
 from dfplan.train.batches import Batches, Past, Streams
 from dfplan.train.calibrate import calibrate
 from dfplan.train.config import TrainConfig, may_resume
@@ -144,11 +145,21 @@ class Trainer:
     def _calibrate(self) -> dict[str, Any]:
         return calibrate(self.average, self.normalizer, self.windows, self.config, self.device)
 
+    @cached_property
+    def _evidence(self) -> dict[str, dict[str, Tensor]]:
+        """File of the recorded steps, for planners."""
+        if not self.config.goal_token or self.config.spec.relative:
+            return {}
+        return {checkpoint.EVIDENCE: pairs.collect(self.config, self.windows.episodes)}
+
     def keep(self) -> None:
         """Write what use needs into `kept/STEP` beside the checkpoint: for scores over several checkpoints."""
         checkpoint.write_folder(
             self.folder.parent / "kept" / f"{self.step:07d}",
-            {"model.safetensors": checkpoint.model_tensors(self.average, self.normalizer)},
+            {
+                "model.safetensors": checkpoint.model_tensors(self.average, self.normalizer),
+                **self._evidence,
+            },
             {"config.json": checkpoint.header(self.config, self._calibrate())},
         )
 
@@ -163,6 +174,7 @@ class Trainer:
             {
                 "model.safetensors": checkpoint.model_tensors(self.average, self.normalizer),
                 "training.safetensors": {**state, "generator": streams.generator},
+                **self._evidence,
             },
             {
                 "config.json": checkpoint.header(self.config, self._calibrate()),

@@ -70,7 +70,7 @@ def test_what_is_saved_for_use_is_the_average(trained):
 def test_folder_holds_safetensors_and_json_alone(trained):
     folder, _ = trained
     assert sorted(p.name for p in folder.iterdir()) == [
-        "config.json", "model.safetensors", "training.json", "training.safetensors",
+        "config.json", "evidence.safetensors", "model.safetensors", "training.json", "training.safetensors",
     ]  # fmt: skip
     assert list(folder.parent.iterdir()) == [folder]  # nothing hidden is left beside it
     for path in folder.glob("*.json"):
@@ -80,7 +80,9 @@ def test_folder_holds_safetensors_and_json_alone(trained):
 def test_export_halves_the_file_and_loads(trained, tmp_path):
     folder, trainer = trained
     checkpoint.export(folder, tmp_path / "small")
-    assert sorted(p.name for p in (tmp_path / "small").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "small").iterdir()) == [
+        "config.json", "evidence.safetensors", "model.safetensors",
+    ]  # fmt: skip
     full, half = (
         sum(v.nbytes for v in load_file(f / "model.safetensors").values())
         for f in (folder, tmp_path / "small")
