@@ -200,6 +200,29 @@ def given(
     return replace(out, level=torch.where(out.mask, level, 0.0)) if level else out
 
 
+def asked(window: Window, returns: float | None, batch: int) -> Known:
+    """Returns at every step: what should come out of what is done.
+
+    Args:
+        window: of the model.
+        returns: in the units of its token of returns; None: nothing is asked for.
+        batch: B.
+
+    Raises:
+        ValueError: the model has no such token.
+    """
+    if returns is None:
+        return window.nothing(batch)
+    spec = window.spec
+    name = next((t.name for t in spec.tokens if spec.channel(t.channels[0]).source == "returns"), None)
+    if name is None:
+        raise ValueError(
+            f"got returns={returns}, but no token of the model is one of returns (it has "
+            f"{[t.name for t in spec.tokens]}); leave it out, or train with returns.discount"
+        )
+    return given(window, name, [returns], torch.ones(batch, window.steps, dtype=torch.bool))
+
+
 def committed(window: Window, actions: Array, present: Array, first: int, clean: bool = True) -> Known:
     """Actions that will be carried out in any case, from the present on.
 
@@ -237,17 +260,16 @@ def committed(window: Window, actions: Array, present: Array, first: int, clean:
     return replace(out, part=inside)
 
 
-def doubt(known: Known, flags: NDArray[np.bool_], level: float) -> Known:
-    """The same with some of its first tokens at `level`; at level 1 they are not known at all.
+def doubt(known: Known, level: NDArray[np.float64]) -> Known:
+    """The same with its first tokens at a level each; at level 1 they are not known at all.
 
     Args:
         known: of the past.
-        flags: (B, h, G) True where a token of one of the first h steps is not to be trusted.
-        level: 0 believes them.
+        level: (B, h, G) of the tokens of the first h steps; 0 believes them.
     """
-    rows = torch.from_numpy(flags).flatten(1)
+    rows = torch.from_numpy(level).flatten(1)
     found = known.levels().clone()
-    found[:, : rows.shape[1]] = rows * level
+    found[:, : rows.shape[1]] = rows
     return Known(known.values, known.mask & (found < 1), found, known.part)
 
 

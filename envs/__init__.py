@@ -215,6 +215,12 @@ def prepare(task: str, episodes: Episodes) -> Episodes:
     Raises:
         ValueError: they are not of this task.
     """
+    ids, made = {**ARM_IDS, **MEMORY_IDS}, (episodes.info.get("env_args") or {}).get("env_name")
+    if task in ids and made in ids.values() and made != ids[task]:
+        raise ValueError(
+            f"got demonstrations of {made} for '{task}', expected those of {ids[task]}; give its own --data, or train "
+            "'imitation'"
+        )
     if task == "pusht":
         from .pusht import prepare_pusht
 

@@ -83,6 +83,7 @@ class Imitation:
         self.goal = None if not config.goal_token else config.goal if goal is None else goal
         self._seen: deque[Array] = deque(maxlen=past + 1)
         self._doubts: deque[Flags] = deque(maxlen=past + 1)
+        self._unknown: deque[Flags] = deque(maxlen=past + 1)
         self._done: deque[Array] = deque(maxlen=past)
         self.seconds: list[float] = []
         self.calls, self._clipped, self._count = 0, 0, 0
@@ -165,10 +166,11 @@ class Imitation:
                 "got an observation with NaN or infinity; check the sensors, or name the token in `doubtful`"
             )
         self._carried_out(executed, batch)
-        if self.config.doubt and self._seen:  # left out: what is relative to it is told from where it was
+        if self.config.doubt and self._seen:
             now = np.where(trusted, now, self._seen[-1])
         self._seen.append(np.where(np.isfinite(now), now, 0.0))
         self._doubts.append(doubt)
+        self._unknown.append(doubt & (self._unknown[-1] if self._unknown else True))
         self._elapsed += 1
         return single
 
@@ -201,6 +203,7 @@ class Imitation:
         except Exception:
             self._seen.pop()
             self._doubts.pop()
+            self._unknown.pop()
             self._elapsed -= 1
             self._said = self._done.pop() if self._done else None
             raise
@@ -222,10 +225,10 @@ class Imitation:
 
     def _history(self) -> History:
         """(B, N, ...) arrays of what is remembered."""
-        seen, doubts = np.stack(list(self._seen), 1), np.stack(list(self._doubts), 1)
+        seen, doubts, unknown = (np.stack(list(q), 1) for q in (self._seen, self._doubts, self._unknown))
         done = list(self._done)[len(self._done) - seen.shape[1] + 1 :] if seen.shape[1] > 1 else []
         size = (len(self.generators), 0, self.spec.action_size)
-        return History(seen, doubts, np.stack(done, 1) if done else np.zeros(size), self._elapsed)
+        return History(seen, doubts, np.stack(done, 1) if done else np.zeros(size), self._elapsed, unknown)
 
     def _count_clipped(self, decision: Decision) -> list[Array]:
         count = self.spec.stride if self.config.stream else self.actor.chunk

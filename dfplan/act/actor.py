@@ -154,8 +154,8 @@ class Actor:
         done = history.done[:, begin:].reshape(len(seen), count - 1, self.stride, spec.action_size)
         window = self.decider.window()
         found = known.past(window, seen[:, rows], done)
-        flags = np.pad(history.doubtful[:, rows].any(2), ((0, 0), (0, 0), (0, 1)))
-        return known.doubt(found, flags, self.config.doubt)
+        found = found | known.asked(window, self.config.returns, len(seen))
+        return known.doubt(found, history.levels(rows, self.config.doubt))
 
     def decide(
         self,

@@ -29,12 +29,15 @@ class ImitationConfig(Sampling):
         stream: decide every `stride` env steps with one network call, down a ramp of levels (`chunk` is not used).
         ramp: tokens of the future on that ramp; fewer follow the present more closely.
         steps: network calls for each token, not streaming.
-        doubt: level at which tokens of a doubtful sensor enter; 1 leaves them out, 0 believes them.
+        doubt: level at which tokens of a doubtful sensor enter: above 0 with what was last trusted, or left out (1);
+            0 believes what it says.
         stabilise: level that steps have at least when they are remembered: they are noised anew, so that small errors
             of a long episode look like noise (Diffusion Forcing, section 3.3).
         history_guidance: w in x0 = x0(window) + (1 + w) (x0(window, memory) - x0(window)): how much more than learned
             what is remembered counts (history guidance, arXiv 2502.06764, section 3).
         guidance: nats per unit of the policy's `cost`; 0 does without.
+        returns: what is asked for, in the units of the model's token of returns: 1 is the best action of all, where
+            `dfplan.nets.returns` made them. None: as good as the demonstrations happen to be.
         temperature: standard deviation of the noise that decisions begin with: 1 draws from what was learned, 0 gives
             the same answer to the same readings, about the mean.
     """
@@ -49,6 +52,7 @@ class ImitationConfig(Sampling):
     stabilise: float = 0.0
     history_guidance: float = 0.0
     guidance: float = 0.0
+    returns: float | None = None
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -76,7 +80,7 @@ class ImitationConfig(Sampling):
 
 
 def carried(rows: Array, trusted: Flags) -> Array:
-    """(N, O) readings in which what is not trusted is the last that was: relative channels are told from there.
+    """(N, O) readings in which what is not trusted is the last that was.
 
     Before the first trusted one it is the reading itself, or 0 where that is no number.
     """
@@ -96,12 +100,21 @@ class History:
         done: (B, N - 1, A) the action executed after each observation but the last.
         since: env steps from the start of the episode to the present, where older observations were left away; None:
             there are none.
+        unknown: (B, N, G - 1) True where such a token has never been trusted so far; None: nowhere.
     """
 
     observations: Array
     doubtful: Flags
     done: Array
     since: int | None = None
+    unknown: Flags | None = None
+
+    def levels(self, rows: NDArray[np.int_], doubt: float) -> Array:
+        """(B, *rows, G) levels of the tokens that end at these observations; what was never trusted is left out."""
+        level = doubt * self.doubtful[:, rows].any(-2)
+        if self.unknown is not None:
+            level = np.where(self.unknown[:, rows].any(-2), 1.0, level)
+        return np.pad(level, ((0, 0),) * (level.ndim - 1) + ((0, 1),))
 
     @property
     def elapsed(self) -> int:

@@ -41,8 +41,7 @@ def remember(
         seen = np.maximum(step * stride + np.arange(1 - spec.stack, 1), 0) - offset
         done = step * stride + np.arange(stride) - offset
         x = known.steps(window, history.observations[:, seen][:, None], history.done[:, done][:, None])
-        flags = np.pad(history.doubtful[:, seen].any(1), ((0, 0), (0, 1)))
-        level = (torch.from_numpy(flags).float() * config.doubt).clamp_min(config.stabilise)
+        level = torch.from_numpy(history.levels(seen, config.doubt)).float().clamp_min(config.stabilise)
         noisy = decider.schedule.add_noise(x[:, 0], level, noise()[:, :group].cpu())
         now = memory.add(now, noisy.to(decider.device), level.to(decider.device))
     return now

@@ -105,7 +105,7 @@ def test_doubt_lowers_trust_and_full_doubt_takes_it_away():
     seen = rng.normal(size=(1, 2, 2, 3))
     flags = np.zeros((1, 2, GROUP), bool)
     flags[0, 1, 0] = True
-    half, none = (known.doubt(known.past(w, seen), flags, level) for level in (0.5, 1.0))
+    half, none = (known.doubt(known.past(w, seen), flags * level) for level in (0.5, 1.0))
     assert half.levels()[0, 3] == 0.5 and half.mask[0, 3] and not none.mask[0, 3] and none.mask[0, 0]
     schedule, noise = NoiseSchedule(), torch.randn(1, STEPS * GROUP, SPEC.width)
     shown = known.noised(half, noise, schedule)

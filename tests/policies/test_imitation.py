@@ -43,9 +43,10 @@ def model(request, tmp_path_factory):
     return checkpoint.load(folder)
 
 
-def play(policy, observations, seed=0, **kwargs):
+def play(policy, observations, seed=0, since=0, **kwargs):
+    """Actions for each of the observations, `kwargs` said of those from number `since` on."""
     policy.reset(seed)
-    return np.stack([policy.act(o, **kwargs) for o in observations])
+    return np.stack([policy.act(o, **(kwargs if n >= since else {})) for n, o in enumerate(observations)])
 
 
 @pytest.mark.parametrize("present", [0, 1, 2])
@@ -105,7 +106,7 @@ def test_temperature_is_how_much_two_draws_differ(model, stream):
 
     def spread(temperature, **more):
         policy = Imitation(model, ImitationConfig(temperature=temperature, stream=stream, **more))
-        one, other = (play(policy, rows, seed, doubtful=["lamp"] if more else ()) for seed in (3, 4))
+        one, other = (play(policy, rows, seed, 1, doubtful=["lamp"] if more else ()) for seed in (3, 4))
         return float(np.abs(one - other).max())
 
     assert spread(0.0) == 0 and min(spread(0.3), spread(1.0)) > 1e-4
@@ -125,6 +126,29 @@ def test_a_sensor_that_is_left_out_has_no_influence(model, stream):
     believed = Imitation(model, ImitationConfig(doubt=0.0, stream=stream))
     broken[0, 2] = 3
     assert np.abs(play(believed, rows) - play(believed, broken, doubtful=["lamp"])).max() > 1e-3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_doubtful_sensor_counts_with_what_was_last_trusted_and_before_that_not_at_all(model, stream):
+    policy = Imitation(model, ImitationConfig(doubt=0.1, stream=stream))
+    rows = demos().arrays["observations"][:10].copy()
+    broken, frozen = rows.copy(), rows.copy()
+    broken[3:, 2] = [np.nan, 1e6, -1e6, 0, 7, np.inf, 9]
+    frozen[3:, 2] = rows[2, 2]
+    held = play(policy, broken, since=3, doubtful=["lamp"])
+    np.testing.assert_array_equal(held, play(policy, frozen, since=3, doubtful=["lamp"]))
+    assert (
+        np.abs(
+            held - play(Imitation(model, ImitationConfig(stream=stream)), broken, since=3, doubtful=["lamp"])
+        ).max()
+        > 1e-3
+    )
+    # Never trusted, it is left out at any level.
+    broken[:3, 2] = 5
+    rows[:, 2] = -5
+    np.testing.assert_array_equal(
+        play(policy, broken, doubtful=["lamp"]), play(policy, rows, doubtful=["lamp"])
+    )
 
 
 def test_a_doubtful_sensor_means_the_tokens_that_show_it():

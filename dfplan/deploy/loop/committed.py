@@ -64,9 +64,10 @@ class History:
                 "got an observation with NaN or infinity; check the sensors, or name the token in `doubtful`"
             )
         done = np.asarray(self.done, np.float64).reshape(-1, actor.spec.action_size)
-        left_out = actor.config.doubt == 1
-        rows = act.carried(seen, trusted) if left_out else np.where(np.isfinite(seen), seen, 0.0)
-        return act.History(rows[None], flags[None], done[None], self.since)
+        rows = act.carried(seen, trusted) if actor.config.doubt else np.where(np.isfinite(seen), seen, 0.0)
+        begun = self.since is None or self.since < len(seen)
+        unknown = np.logical_and.accumulate(flags) & begun
+        return act.History(rows[None], flags[None], done[None], self.since, unknown[None])
 
 
 class CommittedPolicy:

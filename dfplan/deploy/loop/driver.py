@@ -100,7 +100,8 @@ class Driver:
             for _ in range(self._step, step):
                 seen = observe()
                 bad = [t for sensor in seen.doubtful for t in self.tokens.get(sensor, ())]
-                self._seen.append(seen.values)
+                before = self._seen[-1] if self._seen else seen.values
+                self._seen.append(np.where(np.isfinite(seen.values), seen.values, before))
                 self._doubts.append(tuple(dict.fromkeys(bad)))
             self._step = step
         if self._due(lead):
