@@ -19,11 +19,13 @@ def one_of(what: str, got: str, options: Iterable[str]) -> str:
     raise ValueError(f"got {what} '{got}', expected one of {', '.join(options)}{hint}")
 
 
-def finite_above_zero(owner: object, *names: str, of: str = "") -> None:
-    """Raise ValueError where one of the owner's numbers is not finite and above 0; `of` says whose it is."""
+def finite_above_zero(owner: object, *names: str, of: str = "", most: float = math.inf) -> None:
+    """Raise ValueError where one of the owner's numbers is not finite, above 0 and up to `most`; `of` says whose it is."""
     for name in names:
-        if not 0 < getattr(owner, name) < math.inf:
-            raise ValueError(f"got {name}={getattr(owner, name)}{of}, expected a finite number above 0")
+        value = getattr(owner, name)
+        if not 0 < value <= most or value == math.inf:
+            limit = "" if most == math.inf else f" and at most {most:g}"
+            raise ValueError(f"got {name}={value}{of}, expected a finite number above 0{limit}")
 
 
 def optional_import(module: str, extra: str) -> ModuleType:

@@ -69,7 +69,7 @@ def test_a_mapping_that_is_wrong_is_refused(tmp_path, old, new, message):
 
 
 def test_yaml_names_and_numbers_are_what_they_look_like():
-    assert parse("{on: off, y: no, a: 1e-3, b: true, c: .5, d: 3, e: 0777, f: 1:30, g: -2.5e+1}") == {
+    assert parse("{on: off, y: no, a: 1e-3, b: true, c: .5, d: 3, e: 777, f: 1:30, g: -2.5e+1}") == {
         "on": "off", "y": "no", "a": 1e-3, "b": True, "c": 0.5, "d": 3, "e": 777, "f": "1:30", "g": -25.0,
     }  # fmt: skip
     with pytest.raises(ValueError, match="line 2: a key is given twice"):
@@ -107,7 +107,7 @@ def panda_as_urdf() -> str:
 def test_a_urdf_of_the_built_in_arm_is_that_arm(tmp_path):
     file = tmp_path / "panda.urdf"
     file.write_text(panda_as_urdf())
-    joints = tuple(Joint(f"q{i + 1}", acceleration=9, jerk=900) for i in range(7))
+    joints = tuple(Joint(f"q{i + 1}", acceleration=7, jerk=900) for i in range(7))
     gripper = Joint("g", "m", 0, 0.08, 0.2, 9, 900, grips=True)
     built_in = body(Robot((*joints, gripper), model="panda"))
     chain = Chain(read_urdf(file), "l0", "tip", [*(j.name for j in joints), "g"])

@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 _LONGEST = 0.5
 """s that the loop may be held up, or nothing be carried out, before a person must arm again."""
 _LATE = 0.3  # of a tick
+_STILL = 0.2
+"""s that positions must have been the same before the arm is at rest."""
 _NEAREST = 0.4
 """ticks: a setpoint that is due sooner is left out; a controller would have no time to get there smoothly."""
 
@@ -75,8 +77,7 @@ class Loop:
 
     def arm(self) -> tuple[bool, str]:
         """Ask to run; whether it was granted, and why not."""
-        flaw = self.unfit()
-        return (False, f"not ready: {flaw}") if flaw else self.machine.arm()
+        return self.machine.arm(self.unfit)
 
     def unfit(self) -> str:
         """Why the arm cannot be driven from where it is, or empty."""
@@ -85,9 +86,8 @@ class Loop:
             return "no joint state yet"
         if self._tick < self.plan.under_way.over:
             return "the arm is still stopping"
-        fast = np.abs(measured.velocity) > 0.05 * self.body.limits.velocity
-        if fast.any():
-            name = self.body.limits.names[int(np.argmax(fast))]
+        if (measured.still < _STILL).any():
+            name = self.body.limits.names[int(np.argmin(measured.still))]
             return f"joint '{name}' moves; wait until the arm is at rest"
         try:
             self.filter.check(measured.position)
@@ -167,9 +167,9 @@ class Loop:
             return
         self._connection = number
         robot_now = self.transport.now()
-        self.assembler.update(self.transport.read())
+        back = self.assembler.update(self.transport.read(), robot_now)
         ages = self.assembler.ages(now, robot_now)
-        missing = self.assembler.stale(ages)
+        missing = "the robot's clock was set back" if back else self.assembler.stale(ages)
         if missing and ticks > 1:
             missing += f"; the loop was held up for {ticks * self.dt:.2f} s"
         if not self.worker.alive:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dfplan.tools.clock import Clock
@@ -68,8 +69,8 @@ class Machine:
         LOG.log(level, "%s -> %s: %s", self._state, new, reason)
         self._state, self._reason = new, reason
 
-    def arm(self) -> tuple[bool, str]:
-        """READY or HOLD -> RUNNING; whether it was done, and why not."""
+    def arm(self, unfit: Callable[[], str] = str) -> tuple[bool, str]:
+        """READY or HOLD -> RUNNING, unless `unfit()` says why not; whether it was done, and why not."""
         with self._lock:
             if self._state == RUNNING:
                 return True, "already running"
@@ -77,6 +78,8 @@ class Machine:
                 return False, f"fault: {self._reason}; look at the arm, then stop to acknowledge, then arm"
             if self._missing or self._since is None or not self._settled():
                 return False, f"not ready: {self._missing or 'readings are not yet fresh for long enough'}"
+            if flaw := unfit():
+                return False, f"not ready: {flaw}"
             self.run += 1
             self._to(RUNNING, "armed")
             return True, "running"

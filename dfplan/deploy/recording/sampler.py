@@ -18,7 +18,6 @@ from dfplan.tools.clock import Clock, RealClock
 
 Array = NDArray[np.float64]
 
-_BACK = 0.05
 """A robot's clock that goes back by more than this was set anew, s."""
 
 
@@ -86,16 +85,14 @@ class Sampler:
         """Take what is new: readings and commands."""
         readings = self.transport.read()
         self._now, robot_now = self.clock.now(), self.transport.now()
-        self._set_back = robot_now < self._robot_now - _BACK
-        if self._set_back:  # a simulator was reset: nothing old counts
-            self.assembler.forget()
-            self.setpoints.forget()
         self._robot_now = robot_now
         for r in readings:
             if self._received.get(r.source) != r.received:
                 self._received[r.source] = r.received
                 self._heard[r.source] += 1
-        self.assembler.update(readings)
+        self._set_back = self.assembler.update(readings, robot_now)
+        if self._set_back:  # a simulator was reset: nothing old counts
+            self.setpoints.forget()
         self._measured = self.assembler.measured(self._now, robot_now)
         for said in self._commands():
             self.setpoints.hear(said, self._measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ Array = NDArray[np.float64]
 K = TypeVar("K")
 _KEYS = ("lower", "upper", "velocity", "acceleration", "jerk")
 _MARGIN = 0.02
+_WIDER = 0.01  # share that a limit may be wider than the robot's own, for rounding
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ def body(robot: Robot) -> Body:
     elif robot.urdf:
         joints = read_urdf(robot.urdf)
         names = [one_of("joint in the URDF", j.name, joints) for j in robot.joints]
+        for joint, kind in zip(robot.joints, (joints[name].kind for name in names), strict=True):
+            if (kind == "prismatic") != (joint.unit in ("m", "mm")):
+                raise ValueError(
+                    f"joint '{joint.name}': got unit {joint.unit} of a {kind} joint of the URDF; give its unit"
+                )
         given = {name: {key: getattr(joints[name], key) for key in _KEYS[:3]} for name in names}
         if robot.tip:
             chain = Chain(joints, robot.base, robot.tip, names)
@@ -81,6 +88,10 @@ def body(robot: Robot) -> Body:
     limits = _limits(robot.joints, given, unit)
     home = limits.check(np.array(robot.home) * unit, "home") if robot.home else None
     rest = np.append(panda.HOME, limits.upper[7:]) if robot.model else home
+    if look is not None:
+        moving = np.abs(look((limits.lower + limits.upper) / 2)[2]).max(0) > 0
+        for name in np.array(limits.names)[moving & limits.grips]:
+            raise ValueError(f"joint '{name}' moves the tool, so it grips nothing; leave out its `grips`")
     return Body(limits, unit, home, pose, look, rest)
 
 
@@ -92,6 +103,7 @@ def _limits(joints: tuple[Joint, ...], given: dict[str, dict[str, float]], unit:
         for key, row in rows.items():
             value = getattr(joint, key)
             found = value * factor if value is not None else known.get(key, np.nan)
+            _narrower(joint, key, found, given.get(joint.name, {}))
             if not np.isfinite(found):
                 raise ValueError(
                     f"joint '{joint.name}' has no {key}; give it in the mapping (a URDF holds lower, upper and velocity, "
@@ -105,6 +117,19 @@ def _limits(joints: tuple[Joint, ...], given: dict[str, dict[str, float]], unit:
         sliding=np.array([j.unit in ("m", "mm") for j in joints]),
         grips=np.array([j.grips for j in joints]),
     )
+
+
+def _narrower(joint: Joint, key: str, value: float, given: Mapping[str, float]) -> None:
+    """Refuse a limit of the mapping that is wider than the robot's own; an empty span or 0 in a URDF says nothing."""
+    own, low, high = given.get(key, np.nan), given.get("lower", np.nan), given.get("upper", np.nan)
+    position = key in ("lower", "upper")
+    said = low < high if position else own > 0
+    beyond = own - value if key == "lower" else value - own
+    if said and beyond > _WIDER * (high - low if position else own):
+        raise ValueError(
+            f"joint '{joint.name}': got {key}={value:g} (rad or m, and s), and {own:g} in the robot's own description, which a "
+            "mapping may narrow only; correct the one that is wrong, and `unit`"
+        )
 
 
 def _panda(robot: Robot) -> tuple[dict[str, dict[str, float]], Pose, Look]:

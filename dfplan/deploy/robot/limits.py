@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from dfplan.tools.errors import finite_above_zero
 
 Array = NDArray[np.float64]
+
+_TURNING = {"lower": 8 * math.pi, "upper": 8 * math.pi, "velocity": 30.0, "acceleration": 1e3, "jerk": 1e6}
+_SLIDING = {"lower": 20.0, "upper": 20.0, "velocity": 10.0, "acceleration": 200.0, "jerk": 2e5}
+"""More than any arm's joint does, in rad or m and s: what is beyond is a slip, such as degrees taken for rad."""
+_ROOM = 20.0  # m
 
 
 def fix(owner: object, key: str, value: ArrayLike) -> None:
@@ -73,6 +79,22 @@ class JointLimits:
                     f"joint '{name}': got lower={self.lower[i]}, upper={self.upper[i]}, margin={self.margin[i]}; expected "
                     "lower + margin < upper - margin, margin 0 or more"
                 )
+            self._plausible(i, name)
+        if np.all(self.grips):
+            raise ValueError(
+                f"got grips for each of {list(self.names)}, expected it for those that hold something; the others are then "
+                "compared with where they were told to be"
+            )
+
+    def _plausible(self, i: int, name: str) -> None:
+        """Refuse a limit that no arm has: the filter would do nothing."""
+        unit, most = ("m", _SLIDING) if self.sliding[i] else ("rad", _TURNING)
+        for key, greatest in most.items():
+            if abs(value := getattr(self, key)[i]) > greatest:
+                raise ValueError(
+                    f"joint '{name}': got {key}={value:g} in {unit} and s, expected at most {greatest:g}, which no arm exceeds; "
+                    "give degrees or millimetres by `unit: deg` or `unit: mm`"
+                )
 
     def check(self, values: ArrayLike, what: str = "positions") -> Array:
         """`values` as J finite numbers; ValueError if they are anything else."""
@@ -105,9 +127,9 @@ class Box:
     def __post_init__(self) -> None:
         corners = np.array([self.low, self.high], object)
         ok = corners.shape == (2, 3) and np.isfinite(corners.astype(float)).all()
-        if not ok or not (corners[0] < corners[1]).all():
+        if not ok or not (corners[0] < corners[1]).all() or (abs(corners) > _ROOM).any():
             raise ValueError(
-                f"got workspace {self.low} to {self.high}, expected two corners [x, y, z] in m with low < high"
+                f"got workspace {self.low} to {self.high}, expected corners [x, y, z] in m, low < high, within {_ROOM:g} m"
             )
 
     def holds(self, points: Array) -> bool:
@@ -117,7 +139,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Safety:
-    """Settings of the filter. Each is on unless it is set to something wider.
+    """Settings of the filter.
 
     Attributes:
         jump: a target further than this from the measured joint is refused, rad (m for sliding joints: a tenth).
@@ -132,7 +154,10 @@ class Safety:
     workspace: Box | None = None
 
     def __post_init__(self) -> None:
-        finite_above_zero(self, "jump", "following", "max_age")
+        """Refuse what would switch a check off: a setting is at most what an arm can need."""
+        finite_above_zero(self, "jump", most=math.pi, of=" of safety, in rad")
+        finite_above_zero(self, "following", most=1.5, of=" of safety, in rad")
+        finite_above_zero(self, "max_age", most=10.0, of=" of safety, in s")
 
 
 @dataclass(frozen=True)

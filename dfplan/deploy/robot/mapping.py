@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,8 @@ from dfplan.deploy.robot.limits import Safety
 from dfplan.deploy.robot.tables import Command, LoopSettings, PolicyMap, Robot, Source
 from dfplan.tools.errors import one_of, optional_import
 from dfplan.tools.serialize import from_dict, to_dict
+
+_OCTAL = re.compile(r"[-+]?0[0-9]+(\.[0-9]*)?")
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,15 @@ def load_mapping(path: str | os.PathLike[str]) -> Mapping:
 
 
 def parse(text: str, where: str = "mapping") -> dict[str, Any]:
-    """YAML 1.2 -> a table: `on` and `0777` are what they look like; a key given twice is an error, not the last one."""
+    """YAML 1.2 -> a table: `on` and `1:30` are texts; a number such as `010` and a key given twice are errors."""
     yaml: Any = optional_import("ruamel.yaml", "deploy")
     try:
+        for token in yaml.YAML(typ="safe", pure=True).scan(text):
+            if getattr(token, "plain", False) and _OCTAL.fullmatch(token.value):
+                raise ValueError(
+                    f"{where}: line {token.start_mark.line + 1}: got {token.value}, a number that begins with 0, which is "
+                    "read as octal or decimal; write it without the 0, or a text in quotes"
+                )
         values = yaml.YAML(typ="safe", pure=True).load(text)
     except yaml.constructor.DuplicateKeyError as error:
         line = error.problem_mark.line + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_AHEAD, _BACK = 1.0, 0.05  # s: of a stamp, and of the robot's clock
+_SHARE, _SAME = 0.01, 0.005
+"""Of the speed limit times 1 s, or rad (m: a tenth) if that is more: a joint that moved less stands still."""
+_FLAWS = {
+    "missing": "joints or numbers are missing",
+    "ahead": "it is stamped ahead of the robot's clock, are the clocks of its computers the same?",
+    "not finite": "positions are not finite",
+}
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -39,11 +49,19 @@ class Observed:
 
 @dataclass(frozen=True)
 class Measured:
-    """Where the joints are: (J,) rad or m, their velocities (per s, 0 where unknown), and how old that is, s."""
+    """Where the joints are.
+
+    Attributes:
+        position: (J,) rad or m.
+        velocity: (J,) per s, 0 where unknown.
+        age: how old that is, s.
+        still: (J,) for how long each position has been the same, s: what a driver says of velocities may be wrong.
+    """
 
     position: Array
     velocity: Array
     age: float
+    still: Array
 
 
 class Assembler:
@@ -58,13 +76,26 @@ class Assembler:
         self.counts: Counter[str] = Counter()
         self._newest: dict[str, Reading] = {}
         self._before: dict[str, Reading] = {}
+        self._flaws: dict[str, str] = {}
+        self._robot_now = -math.inf
+        limits = body.limits
+        self._same = np.maximum(_SHARE * limits.velocity, np.where(limits.sliding, 0.1, 1.0) * _SAME)
+        self._place = self._since = np.full(len(limits.names), np.nan)
 
-    def update(self, readings: Iterable[Reading]) -> None:
+    def update(self, readings: Iterable[Reading], robot_now: float = math.nan) -> bool:
         """Take what is newer than what there is.
 
         A message with none of the source's names is somebody else's on the same topic, and is ignored; one with some
-        of them but not all is counted as `missing` and not taken, so that the source grows old.
+        of them but not all is counted as `missing` and not taken, so that the source grows old; so is one that is
+        stamped more than a second `ahead` of the robot's clock.
+
+        Returns:
+            whether the robot's clock was set back: nothing that was read before counts then.
         """
+        back = robot_now < self._robot_now - _BACK
+        self._robot_now = robot_now
+        if back:
+            self.forget()
         for r in readings:
             name = one_of("source", r.source, self.mapping.needed)
             last = self._newest.get(name)
@@ -73,23 +104,35 @@ class Assembler:
             if not self.mapping.concerns(name, r.names):
                 continue
             missing = set(self.mapping.needed[name]).difference(r.names)
-            flaw = "missing" if missing else "not finite" if not self._finite(r) else ""
+            ahead = r.stamp > robot_now + _AHEAD
+            flaw = "missing" if missing else "ahead" if ahead else "" if self._finite(r) else "not finite"
+            self._flaws[name] = flaw
             if flaw:
                 self.counts[f"{name}: {flaw}"] += 1
                 continue
             if last is not None:
                 self._before[name] = last
             self._newest[name] = r
+            if name == self.mapping.robot.state:
+                position = self._position(r)
+                moved = ~(np.abs(position - self._place) <= self._same)
+                self._place = np.where(moved, position, self._place)
+                self._since = np.where(moved, r.received, self._since)
+        return back
 
     def forget(self) -> None:
         """Drop all readings: after a disconnection nothing old counts, and the robot's clock may have been reset."""
         self._newest.clear()
         self._before.clear()
+        self._place = np.full_like(self._place, np.nan)
+
+    def _position(self, r: Reading) -> Array:
+        """(J,) rad or m, of a reading of the state."""
+        return _pick(r, "position", [joint.name for joint in self.mapping.robot.joints]) * self.body.unit
 
     def _finite(self, r: Reading) -> bool:
         """A state whose positions are not finite is not taken; other sources' NaN makes their sensor doubtful."""
-        joints = [joint.name for joint in self.mapping.robot.joints]
-        return r.source != self.mapping.robot.state or bool(np.isfinite(_pick(r, "position", joints)).all())
+        return r.source != self.mapping.robot.state or bool(np.isfinite(self._position(r)).all())
 
     def age(self, source: str, now: float, robot_now: float) -> float:
         """Age of a source, s: since it arrived or since it was measured, whichever is longer; infinite if never."""
@@ -107,9 +150,11 @@ class Assembler:
         """Why a required source cannot be used now, or empty."""
         for s in self.mapping.sources:
             if s.required and not ages[s.name] <= s.max_age:
+                flaw = self._flaws.get(s.name)
+                more = f"; what comes is not taken: {_FLAWS[flaw]}" if flaw else ""
                 if np.isinf(ages[s.name]):
-                    return f"'{s.name}' has not been received on {s.topic}"
-                return f"'{s.name}' is {ages[s.name]:.3f} s old (limit {s.max_age:g} s)"
+                    return f"'{s.name}' has not been received on {s.topic}{more}"
+                return f"'{s.name}' is {ages[s.name]:.3f} s old (limit {s.max_age:g} s){more}"
         return ""
 
     def measured(self, now: float, robot_now: float) -> Measured | None:
@@ -119,9 +164,10 @@ class Assembler:
         if r is None:
             return None
         names = [j.name for j in self.mapping.robot.joints]
-        position = _pick(r, "position", names) * self.body.unit
         velocity = np.nan_to_num(self._velocity(r, names) * self.body.unit)
-        return Measured(position, velocity, self.age(state, now, robot_now))
+        return Measured(
+            self._position(r), velocity, self.age(state, now, robot_now), r.received - self._since
+        )
 
     def observe(self, now: float, robot_now: float) -> Observed:
         """The policy's observation and which of its sensors are doubtful."""

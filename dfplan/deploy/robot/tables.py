@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ UNITS = {"rad": 1.0, "deg": np.pi / 180, "m": 1.0, "mm": 1e-3, "cm": 1e-2, "1": 
 """Unit -> factor to rad, m or 1."""
 POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 """Numbers of a source of kind pose: m, then a quaternion."""
+_STALE = 10.0  # s: an arm that goes on for longer without what it needs is not watched
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class Source:
 
     def __post_init__(self) -> None:
         one_of(f"kind of source '{self.name}'", self.kind, ("joint_state", "pose", "array"))
-        finite_above_zero(self, "rate", "max_age", of=f" of source '{self.name}'")
+        finite_above_zero(self, "rate", of=f" of source '{self.name}'")
+        most = _STALE if self.required else math.inf
+        finite_above_zero(self, "max_age", of=f" of source '{self.name}', in s", most=most)
         if (self.kind == "array") != bool(self.names):
             raise ValueError(
                 f"source '{self.name}': `names` belong to kind array, and to no other; got {list(self.names)}"
@@ -241,7 +245,8 @@ class LoopSettings:
     commit: float = 0.2
 
     def __post_init__(self) -> None:
-        finite_above_zero(self, "rate", "send", "lead", "expire", "status", "commit", of=" of the loop")
+        finite_above_zero(self, "rate", "send", "status", of=" of the loop, in Hz", most=2000.0)
+        finite_above_zero(self, "lead", "expire", "commit", of=" of the loop, in s", most=2.0)
         if self.settle < 0 or abs(self.rate / self.send - round(self.rate / self.send)) > 1e-6:
             raise ValueError(
                 f"got send={self.send} of rate={self.rate}, settle={self.settle}; expected a divisor, 0 or more"
