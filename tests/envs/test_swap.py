@@ -12,6 +12,8 @@ from gymnasium.utils.env_checker import check_env
 import dfplan.envs as envs
 from dfplan.envs.arm import collect, expert
 from dfplan.envs.arm.mirror import reflect
+from dfplan.envs.arm.robot.connection import ArmSettings
+from dfplan.envs.arm.robot.node import ArmNode
 from dfplan.envs.memory.swap import NEAR, SLOTS, SwapEnv
 
 MIRRORED_SLOT = (1, 0, 2)
@@ -252,3 +254,26 @@ def test_demonstrations() -> None:
     np.testing.assert_allclose(image[:, [25, 34]], -rows[:, [25, 34]], atol=1e-6)
     with pytest.raises(ValueError, match="SwapEnv"):
         expert("arm-pick", SwapEnv(), 0)
+
+
+class _Silent:
+    """A bus on which nobody listens."""
+
+    def subscribe(self, *_: Any) -> None: ...
+
+    def serve(self, *_: Any) -> None: ...
+
+    def advertise(self, *_: Any) -> Any:
+        return lambda *_: None
+
+    def now(self) -> float:
+        return 0.0
+
+
+def test_the_simulated_arm_behind_ros_counts_the_moves() -> None:
+    node = ArmNode(_Silent(), ArmSettings(task="swap", seed=3))  # type: ignore[arg-type]
+    cube, slot = node.env.job()
+    node.env.physics.data.qpos[9 + 7 * cube : 16 + 7 * cube] = [*SLOTS[slot], 0.02, 1.0, 0.0, 0.0, 0.0]
+    for tick in range(40):
+        node.step(0.005 * tick)
+    assert node.env.moves == 1 and 0.3 < float(str(node.report()["progress"])) < 0.7

@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=("arm-reach", "arm-pick"))
+    parser.add_argument("task", choices=("arm-reach", "arm-pick", "swap"))
     parser.add_argument("--policy", help="shipped model or folder; the task's own if left out")
     parser.add_argument("--transport", default="ros2", choices=("ros2", "rosbridge"))
     parser.add_argument("--episodes", type=int, default=30)
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=15.0, help="of an episode, s")
     parser.add_argument("--minutes", type=float, help="without a pause, instead of episodes")
     parser.add_argument("--chunk", type=int, default=4, help="env steps executed for each decision")
-    parser.add_argument("--memory", type=int, default=1, help="steps of history shown")
+    parser.add_argument("--recent", type=int, default=1, help="steps of history in the window")
     parser.add_argument("--temperature", type=float, default=0.0, help="of decisions")
     parser.add_argument("--worker", default="process", choices=("process", "thread"))
     args = parser.parse_args()
@@ -122,7 +122,7 @@ def main() -> None:
         children.append(stack.enter_context(arm(folder / "arm.log", task, args.seed)))
         link, config = (
             transport_of(args.transport, port, mapping),
-            ImitationConfig(memory=args.memory, chunk=args.chunk, temperature=args.temperature),
+            ImitationConfig(recent=args.recent, chunk=args.chunk, temperature=args.temperature),
         )
         loop = build(policy, mapping, link, worker=args.worker, config=config)
         stack.enter_context(running(loop))

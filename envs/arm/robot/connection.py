@@ -24,7 +24,7 @@ class ArmSettings:
     """What is simulated and how it is connected.
 
     Attributes:
-        task: `reach` or `pick`.
+        task: `reach`, `pick` or `swap`.
         seed: of the first episode; `~/reset` adds 1.
         node: name of the node.
         bus: `ros2`: a node of ROS 2. `rosbridge`, `rosbridge1`: a client of a rosbridge server of ROS 2 or ROS 1.
@@ -36,7 +36,7 @@ class ArmSettings:
         rules: of both controllers.
     """
 
-    task: Literal["reach", "pick"] = "reach"
+    task: Literal["reach", "pick", "swap"] = "reach"
     seed: int = 0
     node: str = "sim_arm"
     bus: Literal["ros2", "rosbridge", "rosbridge1"] = "ros2"

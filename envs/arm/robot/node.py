@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,9 +26,8 @@ from dfplan.deploy.robot.panda import GRIPPER, LIMITS
 from dfplan.deploy.ros import messages as ros
 from dfplan.deploy.ros.bus import Bus, Publish
 
+from ..experts.scripted import TASKS
 from ..model import TIMESTEP
-from ..pick import ArmPickEnv
-from ..reach import ArmReachEnv
 from .connection import ARM_TOPIC, GRIPPER_TOPIC, ArmSettings, make_bus, pose_fields
 from .controller import TrajectoryController
 
@@ -51,7 +51,8 @@ class ArmNode:
     def __init__(self, bus: Bus, settings: ArmSettings) -> None:
         """Build the arm and declare its topics on `bus`, which is not yet open."""
         self.settings, self.bus, self.seed = settings, bus, settings.seed
-        self.env = ArmReachEnv() if settings.task == "reach" else ArmPickEnv()
+        task = settings.task if settings.task in TASKS else f"arm-{settings.task}"
+        self.env: Any = gym.make(TASKS[task]).unwrapped
         steps = round(400.0 / settings.rate)
         self._dt, self._offsets = steps * TIMESTEP, np.arange(1, steps + 1) * TIMESTEP
         self._lock, self._sim, self._tick = threading.Lock(), 1000.0, 0
@@ -161,6 +162,7 @@ class ArmNode:
         self._turned = at if speed > _STILL else self._turned
         self._fastest = max(self._fastest, speed)
         self._episode += self._dt
+        self.env.notice()
         self._lasted = self._lasted + self._dt if self.env.succeeded() else 0.0
         self._success = self._success or self._lasted >= _LASTED
 
