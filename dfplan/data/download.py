@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfplan.data.files import begins
-from dfplan.data.formats.hdf5 import SIGNATURE
+from dfplan.data.formats.hdf5 import SIGNATURE, hdf5_names
 
 _BLOCK = 1 << 18
 
@@ -40,23 +40,25 @@ def fetch(
             this call there is no retry, so a machine without network learns it at once.
 
     Raises:
-        OSError: no network, the server refuses, or it sends something that is not HDF5.
+        OSError: no network, the server refuses, or it sends something that is not HDF5, or not whole.
         ValueError: the file differs from `sha256`; it is deleted.
     """
     part = target.with_name(target.name + ".part")
-    begun = False
-    failures = 0
+    failures, most, begun = 0, _size(part) if _tag(part).exists() else 0, False
     while True:
         before = _size(part)
         try:
             _receive(url, part, timeout)
             break
         except (OSError, http.client.HTTPException) as error:
-            gained = _size(part) > before
-            begun = begun or gained
+            code = error.code if isinstance(error, urllib.error.HTTPError) else 0
+            if code == 416 and before:  # what is here is longer than the file: asked for anew
+                _discard(part)
+                continue
+            gained = _size(part) > most  # further than ever, so it ends
+            most, begun = max(most, _size(part)), begun or gained
             failures = 0 if gained else failures + 1
-            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            if refused or not begun or failures > len(waits):
+            if 0 < code < 500 or not begun or failures > len(waits):
                 raise OSError(f"{url}: {error}") from error
             time.sleep(waits[failures - 1] if failures else 0.0)
     _check(url, part, sha256)
@@ -85,18 +87,12 @@ def _receive(url: str, part: Path, timeout: float) -> None:
     headers = {"User-Agent": "dfplan", "Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": _tag(part).read_text()}
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        _discard(part)
-        _receive(url, part, timeout)
-        return
-    with response:
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
-            f"bytes {have}-"
-        )
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as response:
+        where, tags = response.headers.get("Content-Range", ""), _tags(response.headers)
+        resumed = response.status == 206 and where.startswith(f"bytes {have}-")
+        if response.status == 206 and not (resumed and (not tags or headers.get("If-Range") in tags)):
+            _discard(part)
+            raise ConnectionError(f"the server sent another part ({where}), or a part of another version")
         if not resumed:
             have = 0
             _discard(part)
@@ -110,11 +106,14 @@ def _receive(url: str, part: Path, timeout: float) -> None:
 
 def _keep_tag(part: Path, headers: http.client.HTTPMessage) -> None:
     """Store what `If-Range` needs: a strong ETag, else the date; with neither there is no resuming."""
-    tag = headers.get("ETag", "")
-    if not tag or tag.startswith("W/"):
-        tag = headers.get("Last-Modified", "")
-    if tag:
+    for tag in _tags(headers)[:1]:
         _tag(part).write_text(tag)
+
+
+def _tags(headers: http.client.HTTPMessage) -> list[str]:
+    """What tells this version of a file from others, the surest first."""
+    tag, date = headers.get("ETag", ""), headers.get("Last-Modified", "")
+    return [text for text in ("" if tag.startswith("W/") else tag, date) if text]
 
 
 def _write(response: http.client.HTTPResponse, part: Path, have: int, total: int | None) -> None:
@@ -134,6 +133,11 @@ def _check(url: str, part: Path, sha256: str | None) -> None:
     if not begins(part, SIGNATURE):
         _discard(part)
         raise OSError(f"{url}: the server sent something that is not HDF5 (a login or error page?)")
+    try:
+        hdf5_names(part)
+    except ValueError as error:
+        _discard(part)
+        raise OSError(f"{url}: what came is not whole ({error})") from error
     if sha256 is None:
         return
     got = hashlib.sha256()

@@ -13,7 +13,7 @@ from typing import Literal
 from dfplan.data import download as web
 from dfplan.data.files import new_file
 from dfplan.data.formats.minari import minari_cache, minari_file
-from dfplan.data.sources import D4RL_URLS
+from dfplan.data.sources import D4RL_URLS, digest_of
 from dfplan.tools.errors import optional_import
 
 Generator = Callable[[Path], None]
@@ -53,7 +53,7 @@ def get(
         name: the data set.
         folder: dfplan's own cache. Default: `DFPLAN_DATA`, else `~/.cache/dfplan/data`.
         generators: name -> what makes that set where it cannot be downloaded.
-        sha256: expected digest of the downloaded file, in hexadecimal.
+        sha256: expected digest of the downloaded file, in hexadecimal. Default: the published file's, where it is known.
         download: False never touches the network.
         say: gets one line that tells which of these happened.
 
@@ -149,7 +149,7 @@ def _download(name: str, home: Path, sha256: str | None, say: Callable[[str], No
     """Fetch a D4RL file, or a Minari set through Minari; OSError or ImportError says why it cannot be had."""
     if name in D4RL_URLS:
         say(f"{name}: not on this machine; trying {D4RL_URLS[name]}")
-        web.fetch(D4RL_URLS[name], home / _file(name), sha256=sha256)
+        web.fetch(D4RL_URLS[name], home / _file(name), sha256=sha256 or digest_of(_file(name)))
         return home / _file(name)
     if "/" not in name:
         raise OSError("no address is known for it")

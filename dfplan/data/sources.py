@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 
-_RAIL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
+_RAIL = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
 
 
 def _maze2d() -> dict[str, str]:
@@ -73,6 +74,13 @@ _SHARED_STEPS = (_ADROIT, (r"halfcheetah", 0.05), (r"hopper", 0.008), (r"walker"
 _PUSHT = (r"push[-_]?t(?![a-z])", 0.1)
 _D4RL_STEPS = ((r"maze2d", 0.01), (r"ant[-_]?maze", 0.1), *_SHARED_STEPS, (r"ant[-_]", 0.05), _PUSHT)
 _MINARI_STEPS = ((r"pointmaze", 0.01), (r"antmaze", 0.05), *_SHARED_STEPS, (r"ant[-_/]", 0.05))
+
+
+def digest_of(file: str) -> str | None:
+    """SHA-256 of a released D4RL file by its name, in hexadecimal; None where none is known to us (Maze2D, kitchen)."""
+    text = resources.files("dfplan.data").joinpath("digests.txt").read_text(encoding="utf-8")
+    rows = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return next((digest for digest, name in rows if name == file), None)
 
 
 class UnknownTimeStep(ValueError):

@@ -1,5 +1,8 @@
 """Small data sets for the tests of readers and writers, and a strict comparison."""
 
+import io
+
+import h5py
 import numpy as np
 
 from dfplan.data import Episodes
@@ -52,3 +55,11 @@ def same(got, expected, info=()):
     assert (got.ends.tolist(), got.dt, got.name) == (expected.ends.tolist(), expected.dt, expected.name)
     for key in info:
         assert got.info.get(key) == expected.info.get(key), key
+
+
+def hdf5_body(seed):
+    """A real file in memory, of 1 MB."""
+    out = io.BytesIO()
+    with h5py.File(out, "w") as file:
+        file["observations"] = np.random.default_rng(seed).integers(0, 256, (4000, 256), np.uint8)
+    return out.getvalue()

@@ -3,6 +3,7 @@ import socket
 import time
 
 import pytest
+from samples import hdf5_body
 
 from dfplan.data.download import fetch
 
@@ -30,7 +31,7 @@ def test_cut_connections_resume_where_they_stopped(server, target):
 
 def test_a_later_call_resumes(server, target):
     server.cuts = [300_000, 0]
-    with pytest.raises(OSError, match="ended after 300000 of 1024008 bytes"):
+    with pytest.raises(OSError, match=f"ended after 300000 of {len(server.body)} bytes"):
         fetch(server.url, target, waits=())
     assert not target.exists() and leftovers(target) == ["set.hdf5.part", "set.hdf5.part.tag"]
     fetch(server.url, target)
@@ -42,7 +43,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_whole(server, target):
     server.cuts = [300_000, 0]
     with pytest.raises(OSError):
         fetch(server.url, target, waits=())
-    server.body, server.etag = server.body[:8] + server.body[::-1], '"two"'
+    server.body, server.etag = hdf5_body(1), '"two"'
     fetch(server.url, target)
     assert target.read_bytes() == server.body
 
@@ -82,12 +83,34 @@ def test_a_page_instead_of_the_file(server, target):
     assert leftovers(target) == []
 
 
-@pytest.mark.parametrize("status", [404, 503])
-def test_a_server_that_refuses(server, target, status):
+def test_half_a_file_of_unknown_length_is_refused(server, target):
+    server.lengthless, server.cuts = True, [500_000]
+    with pytest.raises(OSError, match="not whole"):
+        fetch(server.url, target)
+    assert leftovers(target) == [] and len(server.requests) == 1
+
+
+def test_parts_of_two_versions_are_never_joined(server, target):
+    server.blind, server.cuts = True, [300_000, 0]
+    with pytest.raises(OSError):
+        fetch(server.url, target, waits=())
+    server.body, server.etag = hdf5_body(1), '"two"'
+    with pytest.raises(OSError, match="another version"):
+        fetch(server.url, target, waits=())
+    fetch(server.url, target)
+    assert target.read_bytes() == server.body and server.requests[-1] is None
+
+
+@pytest.mark.parametrize("part", [False, True])
+@pytest.mark.parametrize("status", [404, 416, 503])
+def test_a_server_that_refuses(server, target, status, part):
+    if part and status == 416:  # it may be longer than the file: asked once more, for all of it
+        target.with_name("set.hdf5.part").write_bytes(b"more")
+        target.with_name("set.hdf5.part.tag").write_text('"one"')
     server.status = status
     with pytest.raises(OSError, match=str(status)):
         fetch(server.url, target)
-    assert len(server.requests) == 1
+    assert len(server.requests) == 1 + (part and status == 416)
 
 
 def test_no_network_is_told_at_once(caches, target):

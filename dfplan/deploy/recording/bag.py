@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,19 @@ from dfplan.tools.clock import FakeClock
 from dfplan.tools.errors import one_of, optional_import
 
 _CLOCK = "/clock"
+
+
+@contextmanager
+def _decoding(path: Path, what: str) -> Iterator[None]:
+    """Name the bag in whatever goes wrong: rosbags and the libraries below it raise classes of their own."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{path}: {what}: {text[:300]}; if the file is cut short or damaged, copy it again, or repair it by `ros2 bag "
+            "reindex` or `mcap recover`"
+        ) from error
 
 
 class Bag:
@@ -48,13 +62,10 @@ class Bag:
             raise FileNotFoundError(f"{self.path}: no such bag; check the path")
         # Older bags of ROS 2 hold no definitions; those of the messages here are the same in all its releases.
         types = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
-        self._error = highlevel.AnyReaderError
         self._types = {s.name: ros.message_type(s.kind, s.message) for s in mapping.sources}
-        try:
+        with _decoding(self.path, "not a bag that can be read"):
             self._reader = highlevel.AnyReader([self.path], default_typestore=types)
             self._reader.open()
-        except (self._error, OSError) as error:
-            raise ValueError(f"{self.path}: not a bag that can be read ({error})") from error
         try:
             self._select(sim_time)
         except BaseException:
@@ -82,7 +93,8 @@ class Bag:
                 )
         chosen = [c for c in self._reader.connections if c.topic in wanted]
         self._messages: Iterator[tuple[Any, int, Any]] = self._reader.messages(chosen)
-        self._next = next(self._messages, None)
+        with _decoding(self.path, "its first message cannot be read"):
+            self._next = next(self._messages, None)
         if self._next is None:
             raise ValueError(f"{self.path}: no message on {', '.join(wanted)}")
         self._first = self._next[1]
@@ -97,12 +109,10 @@ class Bag:
         until = self._first + round(1e9 * self.clock.now())
         while self._next is not None and self._next[1] <= until:
             connection, time, raw = self._next
-            try:
+            with _decoding(self.path, f"topic {connection.topic}"):
                 message = self._reader.deserialize(raw, connection.msgtype)
                 self._take(connection.topic, message, time)
                 self._next = next(self._messages, None)
-            except (self._error, ValueError) as error:
-                raise ValueError(f"{self.path}: topic {connection.topic}: {error}") from error
         return tuple(self._newest.values())
 
     def _take(self, topic: str, message: Any, time: int) -> None:
