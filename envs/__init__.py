@@ -21,6 +21,7 @@ from dfplan.tools.errors import one_of
 from dfplan.tools.lazy import attach
 from dfplan.tools.named import named
 
+from .d4rl import make_d4rl
 from .mazes import MAZES, Maze, get_maze, resolve
 from .memory import TASKS
 
@@ -140,6 +141,7 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
     Args:
         name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze, a
             `Maze`; `arm-reach`, `arm-pick`, `swap`; `tmaze`, `remember-color-3`, `-5`, `-9`, `take-it-back`; `pusht`;
+            a task of D4RL's, such as `hopper-medium-v2` or `door-expert-v1`, or its robot alone (`dfplan.envs.d4rl`);
             a Gymnasium id, also one that gymnasium-robotics, Meta-World, OGBench or another of `_PACKAGES` registers;
             `module:Id` in Gymnasium's own way; `module:Name` of a class.
         **kwargs: passed to `gymnasium.make`, or to the class: `goal`, `reward` (mazes), `action`, `disturb` (arm),
@@ -158,6 +160,8 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
             from .pusht import PushT
 
             return PushT(**kwargs)
+        if (env := make_d4rl(name, **kwargs)) is not None:
+            return env
     try:
         maze, _ = resolve(name)
     except ValueError:

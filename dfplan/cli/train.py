@@ -11,6 +11,7 @@ import tyro
 
 from dfplan.cli.common import CPU, FLAT, Compute, app, demonstrations
 from dfplan.cli.settings import given, merged, options
+from dfplan.nets.returns import Returns, labelled
 from dfplan.tools.errors import one_of
 from dfplan.train.config import TrainConfig, from_dict, may_resume, read_values, to_dict
 from dfplan.train.imitate import Layout, complete
@@ -83,10 +84,11 @@ def train(
     compute.use()
     if resume:
         config, data, run = _resumed(out, config, data, given(layout), given(settings))
-        episodes = demonstrations(run.task, data.data, data.read)
+        episodes = labelled(demonstrations(run.task, data.data, data.read), run.returns)
     else:
         config, values = _begun(out, config, {**given(layout), **given(settings)})
-        episodes = demonstrations(str(values.get("task", "")), data.data, data.read)
+        returns = from_dict(Returns, values.get("returns", {}), config)
+        episodes = labelled(demonstrations(str(values.get("task", "")), data.data, data.read), returns)
         run = from_dict(TrainConfig, complete(values, episodes), config)
     if run.precision == "bf16" and (cost := bf16_cost(compute.device)) > 4:
         print(

@@ -37,22 +37,30 @@ def _antmaze() -> dict[str, str]:
 
 
 def _locomotion() -> dict[str, str]:
-    """Gym locomotion v2."""
+    """Gym locomotion: v0, whose replay is called mixed and which marks no cuts by time; v1; v2, which others report on."""
     urls = {}
     for robot in ("halfcheetah", "hopper", "walker2d", "ant"):
         for kind in ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert"):
-            file = f"{robot}_{kind.replace('-', '_')}-v2.hdf5"
-            urls[f"{robot}-{kind}-v2"] = f"{_RAIL}/gym_mujoco_v2/{file}"
+            file = f"{robot}_{kind.replace('-', '_')}"
+            for version in ("v1", "v2"):
+                urls[f"{robot}-{kind}-{version}"] = f"{_RAIL}/gym_mujoco_{version}/{file}-{version}.hdf5"
+            if kind != "full-replay":
+                old = file.replace("medium_replay", "mixed").replace("walker2d_mixed", "walker_mixed")
+                urls[f"{robot}-{kind}-v0"] = f"{_RAIL}/gym_mujoco/{old}.hdf5"
     return urls
 
 
 def _manipulation() -> dict[str, str]:
-    """Adroit v1 and Franka kitchen v0."""
-    urls = {
-        f"{task}-{kind}-v1": f"{_RAIL}/hand_dapg_v1/{task}-{kind}-v1.hdf5"
-        for task in ("pen", "hammer", "door", "relocate")
-        for kind in ("human", "cloned", "expert")
-    }
+    """Adroit v0 and v1, and Franka kitchen v0."""
+    urls = {}
+    for task in ("pen", "hammer", "door", "relocate"):
+        for kind, old in (
+            ("human", "v0_demos_clipped"),
+            ("cloned", "demos-v0-bc-combined"),
+            ("expert", "v0_expert_clipped"),
+        ):
+            urls[f"{task}-{kind}-v1"] = f"{_RAIL}/hand_dapg_v1/{task}-{kind}-v1.hdf5"
+            urls[f"{task}-{kind}-v0"] = f"{_RAIL}/hand_dapg/{task}-{old}.hdf5"
     kitchen = {
         "complete": "mini_kitchen_microwave_kettle_light_slider-v0",
         "partial": "kitchen_microwave_kettle_light_slider-v0",

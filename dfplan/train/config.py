@@ -14,6 +14,7 @@ from dfplan.nets.carriers import CARRIERS
 from dfplan.nets.memory import Memory
 from dfplan.nets.mlp import Perceptron
 from dfplan.nets.recurrent import Recurrent
+from dfplan.nets.returns import Returns
 from dfplan.nets.transformer import Transformer
 from dfplan.noise import NoiseSchedule
 from dfplan.spec import Channel, Token, TrajectorySpec
@@ -154,6 +155,7 @@ class TrainConfig:
         goal_token: name of the token a goal fixes; empty for a policy, which has no goal token.
         model: the network.
         levels: how noise levels are drawn.
+        returns: how demonstrations are told apart by their rewards, see `dfplan.nets.returns`.
         weight: loss weight: `uniform`, `min_snr` or `fused_snr`.
         steps: optimiser steps.
         batch: windows per step.
@@ -183,6 +185,7 @@ class TrainConfig:
     goal_token: str = "position"
     model: ModelConfig = field(default_factory=ModelConfig)
     levels: Levels = field(default_factory=Levels)
+    returns: Returns = field(default_factory=Returns)
     weight: str = "uniform"
     steps: int = 20000
     batch: int = 256

@@ -48,7 +48,7 @@ class Layout:
     Attributes:
         span: env steps in one token.
         tokens: token -> sensors in it, or the name of another array that was recorded, such as `rewards`; None: one
-            token per sensor up to four sensors, else one for all.
+            token per sensor up to four sensors, else one for all; and one of `returns` where there is such an array.
         relative: column -> observation column, such as a joint's target and the joint, or the object's x and the
             hand's: the first is then learned relative to the second as measured now. None: as the demonstrations
             say, if they do.
@@ -96,6 +96,7 @@ def imitation_spec(
     )
     if tokens is None:
         tokens = {key: (key,) for key in groups} if len(groups) <= 4 else {"observation": tuple(groups)}
+        tokens |= {"returns": ("returns",)} if "returns" in episodes.arrays else {}
     names = _names(episodes, size)
     units = episodes.info.get("units") or {}
     pairs = dict(episodes.info.get("relative") or {}) if relative is None else dict(relative)
@@ -105,8 +106,8 @@ def imitation_spec(
     channels, made = [], []
     for token, source, columns in parts:
         unit = units.get(source) or [""] * len(names[source])
-        # An array beside observations and actions holds what came with the action before: rewards are known late.
-        lag = {"observations": 0, "actions": span - 1}.get(source, -1)
+        # Other arrays hold what came with the action before, as rewards do: they are known late. Returns are asked for.
+        lag = {"observations": 0, "actions": span - 1, "returns": 0}.get(source, -1)
         mine = [names[source][i] for i in columns]
         made.append(Token(token, tuple(mine), lag, 1.0 if source == "actions" else 0.2))
         channels += [

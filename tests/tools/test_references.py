@@ -20,9 +20,9 @@ def spec(name, steps=1000, **kwargs):
         ("Walker2d-v5", 1000, 1.629008, 4592.3),
         ("module:Ant-v5", 1000, -325.6, 3879.7),
         ("pen-human-v1", 100, 96.262799, 3076.8331017826877),
-        ("AdroitHandDoor-v1", 200, -56.512833, 2880.5693087298737),
-        ("AdroitHandHammer-v1", 200, -274.856578, 12794.134825156867),
-        ("AdroitHandRelocate-v1", 200, -6.425911, 4233.877797728884),
+        ("dfplan/AdroitDoor-v1", 200, -56.512833, 2880.5693087298737),
+        ("hammer-cloned-v0", 200, -274.856578, 12794.134825156867),
+        ("dfplan/AdroitRelocate-v1", 200, -6.425911, 4233.877797728884),
         ("kitchen-mixed-v0", 280, 0.0, 4.0),
     ],
 )
@@ -38,7 +38,7 @@ def test_antmazes_count_the_goal_once(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["antmaze-giant-v0", "antmaze-large-singletask-v0", "AdroitHandDoorSparse-v1", "PointMaze_UMaze-v3", "Hopper2-v5"]
+    "name", ["antmaze-giant-v0", "antmaze-large-singletask-v0", "AdroitHandDoor-v1", "PointMaze_UMaze-v3", "Hopper2-v5"]
 )  # fmt: skip
 def test_others_have_no_score(name):
     assert normalized(spec(name, 200), 1.0, True) is None
