@@ -13,6 +13,7 @@ from dfplan.cli.common import CPU, FLAT, Compute, app, demonstrations
 from dfplan.cli.settings import given, merged, options
 from dfplan.nets.returns import Returns, labelled
 from dfplan.tools.errors import one_of
+from dfplan.tools.references import d4rl_task
 from dfplan.train.config import TrainConfig, from_dict, may_resume, read_values, to_dict
 from dfplan.train.imitate import Layout, complete
 
@@ -112,8 +113,8 @@ def _begun(out: Path, config: str | None, changes: dict[str, Any]) -> tuple[str,
         raise ValueError("got no configuration; give its name, such as imitation, or a JSON file")
     if (out / "checkpoint").exists():
         raise ValueError(f"{out} holds a run; pass --resume to go on with it, or choose another --out")
-    path = config_path(config)
-    values = merged(read_values(path), changes, TrainConfig)
+    path, own = config_path(config), {"task": config} if d4rl_task(config) else {}
+    values = merged(read_values(path), own | changes, TrainConfig)
     if "spec" in values:
         from_dict(TrainConfig, values, str(path))
     return config, values
@@ -141,7 +142,7 @@ def _resumed(
 
 
 def config_path(name: str) -> Path:
-    """A JSON file, or a configuration that ships."""
+    """A JSON file, or a configuration that ships; tasks of D4RL share one."""
     from importlib import resources
 
     folder = Path(str(resources.files("dfplan.configs")))
@@ -149,4 +150,5 @@ def config_path(name: str) -> Path:
     if path.is_file():
         return path
     names = sorted(p.stem for p in folder.glob("*.json"))
+    name = "locomotion" if d4rl_task(name) else name
     return folder / f"{one_of('configuration (no such file either)', name, names)}.json"
