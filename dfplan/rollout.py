@@ -58,6 +58,7 @@ class Outcome:
         seconds: wall time of each decision, divided by the number of robots it was made for.
         observations: (H+1, O).
         goal: of the environment's info, or None.
+        part: which of the environment's tasks it was, where its info has several (`task`), or None.
         frames: pictures (h, w, 3) uint8, where they were asked for.
     """
 
@@ -75,6 +76,7 @@ class Outcome:
     seconds: tuple[float, ...] = field(repr=False, compare=False)
     observations: Array = field(repr=False, compare=False)
     goal: Any = field(repr=False, compare=False)
+    part: Any
     frames: list[NDArray[np.uint8]] = field(repr=False, compare=False)
 
 
@@ -86,7 +88,7 @@ class _Course:
         observation, self.info = env.reset(seed=seed, options=options)
         self.seen, self.total, self.over = [observation], 0.0, False
         self.first: int | None = None
-        self.best = self.info.get("progress")
+        self.best, self.part = self.info.get("progress"), self.info.get("task")
         self.frames: list[NDArray[np.uint8]] = []
 
     def step(self, action: NDArray[np.floating[Any]]) -> None:
@@ -118,7 +120,7 @@ class _Course:
             self.seed, self.total, success, now, None if self.best is None else float(self.best), first,
             len(self.seen) - 1, normalized(self.env.spec, self.total, success) if score is None else float(score),
             info.get("collided"), calls, clipped, seconds, np.asarray(self.seen), info.get("goal"),
-            self.frames,
+            self.part, self.frames,
         )  # fmt: skip
 
 
@@ -295,5 +297,19 @@ def summary(task: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "network_calls_mean": float(np.mean([o.calls for o in outcomes])),
         "plan_ms_p50": float(1e3 * np.quantile(seconds, 0.5)) if len(seconds) else None,
         "plan_ms_p99": float(1e3 * np.quantile(seconds, 0.99)) if len(seconds) else None,
+        "tasks": _tasks(outcomes),
         "hardware": hardware(),
     }
+
+
+def _tasks(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+    """The same of each of the environment's tasks; None where it has but one."""
+    parts = sorted({o.part for o in outcomes if o.part is not None})
+    found = {}
+    for part in parts:
+        own = [o for o in outcomes if o.part == part]
+        reached = [o.first_reach for o in own if o.first_reach is not None]
+        found[str(part)] = {
+            "episodes": len(own), "success": _mean([o.success for o in own])[0], "first_reach_mean": _mean(reached)[0],
+        }  # fmt: skip
+    return found or None

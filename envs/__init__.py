@@ -24,6 +24,7 @@ from dfplan.tools.named import named
 from .d4rl import make_d4rl
 from .mazes import MAZES, Maze, get_maze, resolve
 from .memory import TASKS
+from .pointmaze import POINT_MAZES, make_point_maze
 
 if TYPE_CHECKING:
     from dfplan.data import Episodes
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
     from .memory.generate import collect_memory, generate_memory
+    from .pointmaze import PointMaze, generate_point_maze
     from .pusht import PushT
     from .starts import Starts
 
@@ -46,11 +48,13 @@ __all__ = [
     "ENV_IDS",
     "MAZES",
     "MEMORY_IDS",
+    "POINT_MAZES",
     "ArmPickEnv",
     "ArmReachEnv",
     "GridPaths",
     "Maze",
     "Maze2DEnv",
+    "PointMaze",
     "PushT",
     "ScriptedTeleoperator",
     "SimArm",
@@ -63,6 +67,7 @@ __all__ = [
     "generate",
     "generate_arm",
     "generate_memory",
+    "generate_point_maze",
     "get_maze",
     "make",
     "prepare",
@@ -79,6 +84,7 @@ _LAZY = {  # what needs MuJoCo, or an optional package
     "experts": ("WaypointExpert", "collect", "generate"),
     "maze2d": ("Maze2DEnv",),
     "memory.generate": ("collect_memory", "generate_memory"),
+    "pointmaze": ("PointMaze", "generate_point_maze"),
     "pusht": ("PushT",),
     "starts": ("Starts",),
 }
@@ -140,7 +146,8 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
 
     Args:
         name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze, a
-            `Maze`; `arm-reach`, `arm-pick`, `swap`; `tmaze`, `remember-color-3`, `-5`, `-9`, `take-it-back`; `pusht`;
+            `Maze`; `pointmaze-giant-stitch` and the others of `POINT_MAZES`; `arm-reach`, `arm-pick`, `swap`; `tmaze`,
+            `remember-color-3`, `-5`, `-9`, `take-it-back`; `pusht`;
             a task of D4RL's, such as `hopper-medium-v2` or `door-expert-v1`, or its robot alone (`dfplan.envs.d4rl`);
             a Gymnasium id, also one that gymnasium-robotics, Meta-World, OGBench or another of `_PACKAGES` registers;
             `module:Id` in Gymnasium's own way; `module:Name` of a class.
@@ -156,6 +163,8 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
             return gym.make(ARM_IDS[one_of("arm task", name, ARM_IDS)], **kwargs)
         if name in MEMORY_IDS:
             return gym.make(MEMORY_IDS[name], **kwargs)
+        if name in POINT_MAZES:
+            return make_point_maze(name, **kwargs)
         if name == "pusht":
             from .pusht import PushT
 

@@ -3,12 +3,14 @@
 from dfplan.act import ImitationConfig
 
 from .baselines import Search, Uniform, search
+from .graph import Graph, graph
 from .imitation import Imitation
 from .nearest import Nearest
 from .receding import Receding, receding
 from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
 
 __all__ = [
+    "Graph",
     "Imitation",
     "ImitationConfig",
     "LookAhead",
@@ -19,6 +21,7 @@ __all__ = [
     "Search",
     "Tracker",
     "Uniform",
+    "graph",
     "receding",
     "search",
 ]

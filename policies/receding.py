@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfplan.guidance import Cost
-from dfplan.planner import Plan, Planner
+from dfplan.plan import Plan, Plans
 
 from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
 
@@ -41,26 +41,25 @@ class _Robot:
         stuck = not arrived and self.still > patience
         return (0 < every <= self.age and not arrived) or self.tracker.error > lost or stuck
 
-    def follow(self, plan: Plan, state: Array) -> None:
-        """Go along a new plan from the present state."""
+    def follow(self, plan: Plan, place: Array) -> None:
+        """Go along a new plan from the present place (A,)."""
         self.plans.append(plan)
-        size = len(state) // 2
-        path = plan.best()[:, :size].copy()
-        path[0] = state[:size]
+        path = plan.best()[:, : len(place)].copy()
+        path[0] = place
         if self.goal is not None and plan.arrivals[plan.chosen] < len(plan.times):
             path[-1] = self.goal
         self.tracker.follow(path)
-        self.anchor, self.age, self.still = state[:size].copy(), 0, 0
+        self.anchor, self.age, self.still = place.copy(), 0, 0
 
 
 class Receding:
     """A policy that follows plans: to a goal, at little cost, or both; for one robot or for B side by side.
 
-    Observations are positions then velocities, (2 A,); the tracker turns the path into actions (A,). Plans that are due
-    at one time are made in one batch.
+    Observations are positions then velocities, (2 A,), or positions alone; the tracker turns the path into actions
+    (A,). Plans that are due at one time are made in one batch.
 
     Args:
-        planner: makes the plans.
+        planner: makes the plans: a `Planner`, or a `Roadmap` of one.
         tracker: follows them; each robot gets a copy.
         goal: where to go; None is the planner's own goal, or none where there is a cost.
         cost: what plans should keep low.
@@ -73,7 +72,7 @@ class Receding:
     batched = True
 
     def __init__(
-        self, planner: Planner, tracker: Tracker, goal: ArrayLike | None, cost: Cost | None, every: int, lost: float,
+        self, planner: Plans, tracker: Tracker, goal: ArrayLike | None, cost: Cost | None, every: int, lost: float,
         patience: int, warm: bool,
     ) -> None:  # fmt: skip
         self.planner, self.tracker, self.cost = planner, tracker, cost
@@ -81,7 +80,8 @@ class Receding:
         self.every, self.lost, self.patience, self.warm = every, lost, patience, warm
         self._default_goal = None if goal is None else np.asarray(goal, np.float64)
         self._robots: list[_Robot] = []
-        self.reset()
+        if goal is not None or planner.goal is not None or self._costly:
+            self.reset()  # else an episode begins with the goal that it is told
 
     def reset(self, seed: int | Sequence[int] | None = None, goal: ArrayLike | None = None) -> None:
         """Begin an episode, or B with a seed each: forget the plans, set the goal and the seed of the plans to come.
@@ -135,7 +135,9 @@ class Receding:
         return sum(plan.network_calls for plan in self.plans) / len(self._robots)
 
     def act(self, observation: ArrayLike) -> NDArray[np.float32]:
-        """Observation (2 A,) or (B, 2 A) -> action (A,) or (B, A) in [-1, 1]."""
+        """Observation (O,) or (B, O) -> action (A,) or (B, A) in [-1, 1]."""
+        if not self._robots:
+            self.reset()
         given, size = np.asarray(observation, np.float64), self.planner.spec.observation_size
         states = np.atleast_2d(given)
         if given.ndim > 2 or states.shape != (len(self._robots), size):
@@ -145,7 +147,7 @@ class Receding:
             )
         if not np.isfinite(states).all():
             raise ValueError(f"got observation {given.tolist()}, expected finite numbers; check the sensors")
-        half, within = size // 2, self.planner.config.within
+        half, within = self.planner.spec.action_size, self.planner.config.within
         due = [
             i for i, (r, s) in enumerate(zip(self._robots, states, strict=True))
             if r.stale(s[:half], self.every, self.lost, self.patience, within)
@@ -155,7 +157,7 @@ class Receding:
         out = []
         for robot, state in zip(self._robots, states, strict=True):
             robot.age += 1
-            out.append(robot.tracker.act(state[:half], state[half:]))
+            out.append(robot.tracker.act(state[:half], state[half:] if size > half else np.zeros(half)))
         actions = np.stack(out).astype(np.float32)
         return actions if given.ndim == 2 else actions[0]
 
@@ -171,11 +173,11 @@ class Receding:
                 elapsed=max(age, 0) * self.planner.spec.dt, seeds=[int(r.rng.integers(2**31)) for r in mine],
             )  # fmt: skip
             for robot, plan, state in zip(mine, plans, states[pick], strict=True):
-                robot.follow(plan, state)
+                robot.follow(plan, state[: self.planner.spec.action_size])
 
 
 def receding(
-    planner: Planner,
+    planner: Plans,
     *,
     goal: ArrayLike | None = None,
     cost: Cost | None = None,
@@ -185,10 +187,10 @@ def receding(
     patience: int = 60,
     warm: bool = False,
 ) -> Receding:
-    """A receding-horizon policy for robots whose observation is positions and velocities.
+    """A receding-horizon policy for robots whose observation is positions and velocities, or positions alone.
 
     Args:
-        planner: as from `dfplan.load`.
+        planner: as from `dfplan.load`, or another that makes plans, such as `dfplan.plan.roadmap.Roadmap`.
         goal: where to go; None is the planner's own goal, or none where a cost is given.
         cost: what plans should keep low, with or without a goal.
         tracker: `look_ahead` (holds the robot's speed limit), `pd` (the official law, plans anew every 50 env

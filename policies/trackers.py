@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from dfplan.planner import Planner
+    from dfplan.plan import Plans
 
 Array = NDArray[np.float64]
 
@@ -48,16 +48,16 @@ class PointMass:
     dt: float
 
     @classmethod
-    def fitted(cls, planner: Planner) -> PointMass:
+    def fitted(cls, planner: Plans) -> PointMass:
         """What was fitted on the data of a planner.
 
         Raises:
-            ValueError: their observations are not positions and velocities.
+            ValueError: their observations are neither positions and velocities nor positions that actions move.
         """
         dynamics = planner.model.calibration.get("dynamics")
         if dynamics is None:
             raise ValueError(
-                "the checkpoint has no point-mass dynamics (observations are not positions and velocities); "
+                "the checkpoint has no point-mass dynamics (observations are no positions that actions move); "
                 "pass a tracker of your own"
             )
         return cls(**dynamics, dt=planner.spec.dt)

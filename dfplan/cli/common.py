@@ -58,12 +58,13 @@ CPU = Compute()
 
 def generators() -> dict[str, Callable[[Path], None]]:
     """What can make a data set that is neither here nor downloadable, by name."""
-    from dfplan.envs import MAZES, MEMORY_IDS
+    from dfplan.envs import MAZES, MEMORY_IDS, POINT_MAZES, generate_point_maze
 
     made: dict[str, Callable[[Path], None]] = {
         f"{task}-v1": partial(_demonstrate, task) for task in (*ARM_TASKS, *MEMORY_IDS)
     }
     mazes = {f"maze2d-{name}-v1": partial(_generate, name) for name in MAZES if not name.endswith("eval")}
+    made |= {f"{task}-v0": partial(generate_point_maze, task) for task in POINT_MAZES}
     return made | mazes
 
 
@@ -106,17 +107,24 @@ def read_options(words: tuple[str, ...]) -> dict[str, Any]:
     return out
 
 
-def demonstrations(task: str, data: str | None, read: tuple[str, ...] = ()) -> Episodes:
-    """The demonstrations to train on: `data`, or the task's own, in the form its environment is seen in."""
+def demonstrations(
+    task: str, data: str | None, read: tuple[str, ...] = (), holdout: float = 0.0, held: bool = False
+) -> Episodes:
+    """The demonstrations to train on: `data`, or the task's own, in the form its environment is seen in.
+
+    Where a share `holdout` of the episodes is kept out: the others, or these if `held`.
+    """
     from dfplan.data import load
 
     if data is None and task == "pusht":
         raise ValueError(f"{task} has no demonstrations of its own here; pass --data, see docs/imitation.md")
     if data is None and not task:
         raise ValueError("no data given; pass --data with a file, a folder or the name of a data set")
-    from dfplan.envs import prepare
+    from dfplan.envs import POINT_MAZES, prepare
 
-    return prepare(task, load(data or f"{task}-v1", generators=generators(), **read_options(read)))
+    own = f"{task}-v{0 if task in POINT_MAZES else 1}"
+    episodes = load(data or own, generators=generators(), **read_options(read))
+    return prepare(task, episodes.split(holdout)[held] if holdout else episodes)
 
 
 def at_least(low: int, **values: int) -> None:

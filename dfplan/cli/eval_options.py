@@ -75,10 +75,11 @@ class Actor:
     Attributes:
         checkpoint: run or checkpoint folder, or the name of a shipped model; the task's own if left out.
         last: evaluate the run's last so many kept checkpoints, and report best and mean apart.
-        actor: instead of the model: search (mazes: the shortest way on the map, with the model's tracker), nearest (as the
-            demonstration in `data` that looked most like now), faithful (likewise, always the one it took first), random,
+        actor: instead of the model: search (mazes: the shortest way on the map, with the model's tracker), graph (mazes:
+            the shortest way over recorded transitions of `data`, with the same tracker), nearest (as the demonstration in
+            `data` that looked most like now), faithful (likewise, always the one it took first), random,
             or module:Name of what is called with the environment and returns an object with act(observation).
-        data: demonstrations for nearest and faithful.
+        data: demonstrations for graph, nearest and faithful; the task's own where it is left out.
         tracker: mazes: look_ahead holds the robot's speed limit; pd is the official Diffusion Forcing law.
         planner: planning models: how plans are sampled and chosen; what is left out is as the checkpoint says.
         policy: imitation models: how they look back and act; likewise.
@@ -86,7 +87,9 @@ class Actor:
 
     checkpoint: str | None = None
     last: int = 0
-    actor: Annotated[str, tyro.conf.arg(name="policy", metavar="{search,nearest,faithful,random}|STR")] = ""
+    actor: Annotated[
+        str, tyro.conf.arg(name="policy", metavar="{search,graph,nearest,faithful,random}|STR")
+    ] = ""
     data: str = ""
     tracker: Literal["look_ahead", "pd"] = "look_ahead"
     planner: Annotated[Any, tyro.conf.arg(constructor=PLANNING)] = AS_TRAINED

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dfplan.spec import TrajectorySpec
     from dfplan.train.checkpoint import Checkpoint
 
+SHOWN = ("graph", "nearest", "faithful")
+"""Policies that act by demonstrations alone."""
 HERE, ALL, MODEL = Place(), Episodes(), Actor()
 
 
@@ -111,13 +113,12 @@ def _job(
     args |= {} if place.disturb == "none" else {"disturb": place.disturb}
     starts = envs.Starts.read(place.starts, which.seed).options if place.starts else None
     model = None if folder is None else checkpoint.load(folder)
-    shown = demonstrations(task, who.data or None) if who.actor in ("nearest", "faithful") else None
+    shown = demonstrations(task, who.data or None) if who.actor in SHOWN else None
     size = model.config.spec.action_size if model else shown.arrays["actions"].shape[1] if shown else 0
     if task in ARM_TASKS and size == 10:
         args["action"] = "ee"  # 8 actions are joint targets, 10 the hand's pose
     make = partial(_environment, task, args, None if model is None else model.config.spec, place.keys)
-    nearest = None if shown is None else partial(_nearest, shown, who.actor == "faithful")
-    policy = nearest or _policy(task, maze, folder, model, who, compute)
+    policy = partial(_shown, who.actor, shown) if shown else _policy(task, maze, folder, model, who, compute)
     job = Job(task, make, policy, compute.threads, film, starts)
     if model is None or folder is None:
         return who.actor.replace(":", "."), job, None
@@ -143,7 +144,7 @@ def _policy(
 ) -> Callable[[Any], Any]:
     """Environment -> policy."""
     planner, policy = given(who.planner), given(who.policy)
-    _refuse(who.actor or "a model", "nearest and faithful", {"data": who.data})
+    _refuse(who.actor or "a model", " and ".join(SHOWN), {"data": who.data})
     if model is None or folder is None:
         return partial(_other, who.actor)
     if who.actor == "search":
@@ -175,8 +176,10 @@ def _imitation(task: str, folder: Path, config: ImitationConfig, device: str, en
 
 def _receding(folder: Path, config: PlannerConfig, tracker: Any, device: str, env: Any) -> Any:
     from dfplan import models, policies
+    from dfplan.plan.roadmap import Roadmap
 
-    return policies.receding(models.load(folder, config, device), tracker=tracker)
+    planner = models.load(folder, config, device)
+    return policies.receding(Roadmap(planner) if config.roadmap else planner, tracker=tracker)
 
 
 def _search(folder: Path, env: Any) -> Any:
@@ -185,17 +188,19 @@ def _search(folder: Path, env: Any) -> Any:
     return policies.search(models.load(folder), envs.GridPaths(env.unwrapped.maze))
 
 
-def _nearest(shown: Any, faithful: bool, env: Any) -> Any:
-    from dfplan.policies import Nearest
+def _shown(name: str, shown: Any, env: Any) -> Any:
+    from dfplan.policies import Nearest, graph
 
-    return Nearest(shown, 4, 4, faithful, (env.action_space.low, env.action_space.high))
+    if name == "graph":
+        return graph(shown)
+    return Nearest(shown, 4, 4, name == "faithful", (env.action_space.low, env.action_space.high))
 
 
 def _other(name: str, env: Any) -> Any:
     from dfplan.policies import Uniform
     from dfplan.tools.named import named
 
-    return named("policy", name, dict.fromkeys(("search", "nearest", "faithful", "random"), Uniform))(env)
+    return named("policy", name, dict.fromkeys(("search", *SHOWN, "random"), Uniform))(env)
 
 
 def _row(label: str, job: Job, which: Episodes) -> dict[str, Any]:

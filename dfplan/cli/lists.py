@@ -38,7 +38,7 @@ def everything() -> dict[str, list[str]]:
     mazes = [f"maze2d-{name}" for name in envs.MAZES if not name.endswith("eval")]
     return {
         "models": models.shipped(),
-        "tasks": [*mazes, *POLICY_TASKS, *envs.MEMORY_IDS],
+        "tasks": [*mazes, *envs.POINT_MAZES, *POLICY_TASKS, *envs.MEMORY_IDS],
         "environments": [*envs.ENV_IDS.values(), *envs.ARM_IDS.values(), *envs.MEMORY_IDS.values(), "pusht"],
         "formats": list(FORMATS),
         "schedules": list(schedules.SCHEDULES),
@@ -46,5 +46,5 @@ def everything() -> dict[str, list[str]]:
         "costs": [*guidance.COSTS, "dfplan.envs.arm.keep_clear:keep_clear"],
         "networks": list(NETWORKS),
         "memories": list(CARRIERS),
-        "policies": ["random", "search", "nearest", "faithful"],
+        "policies": ["random", "search", "graph", "nearest", "faithful"],
     }

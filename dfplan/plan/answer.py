@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dfplan.decide import Sampling
@@ -53,6 +53,7 @@ class PlannerConfig(Sampling):
         warm_level: level to which a warm start re-noises the last plan.
         within: distance at which the goal counts as reached (unit of the goal token).
         tolerance: a plan is feasible while the model's own error is at most this multiple of the data's 99 % quantile.
+        roadmap: states of a roadmap for goals farther than one plan reaches (`dfplan.plan.roadmap`); 0: none.
     """
 
     candidates: int = 1
@@ -62,6 +63,7 @@ class PlannerConfig(Sampling):
     warm_level: float = 0.6
     within: float = 0.5
     tolerance: float = 1.0
+    roadmap: int = 0
 
     def __post_init__(self) -> None:
         """Refuse unknown names and sizes out of range."""
@@ -70,6 +72,8 @@ class PlannerConfig(Sampling):
         for name in ("candidates", "futures", "warm_level", "within", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a number above 0")
+        if self.roadmap < 0:
+            raise ValueError(f"got roadmap={self.roadmap}, expected a number of states, or 0 for none")
         if not 0 <= self.guidance < float("inf"):
             raise ValueError(f"got guidance={self.guidance}, expected 0 or more")
         if self.warm_level > 1:
@@ -121,6 +125,26 @@ class Plan:
         return self.observations[: int(self.arrivals[self.chosen]) + 1]
 
 
+class Plans(Protocol):
+    """Who makes plans for a policy to follow: a `Planner`, or what puts far ways together out of its plans.
+
+    Attributes:
+        model: of whose `calibration` the dynamics are read.
+        spec: sizes of observation and action, and the time step.
+        config: of which `within` and `cost` are read.
+        goal: where to go unless somebody says so.
+    """
+
+    model: Any
+    spec: Any
+    config: Any
+    goal: Any
+
+    def plan_batch(self, history: ArrayLike, goal: ArrayLike | None, **how: Any) -> list[Plan]:
+        """Plans for B starts: history (B, h, O), goal (C,) or (B, C), and more by name as in `Planner.plan_batch`."""
+        ...
+
+
 def inverse_dynamics(model: Checkpoint, times: Array, observations: Array, present: Array) -> Array | None:
     """Mean actions (K, H, A) between the times, by the dynamics fitted on the data; None where there are none.
 
@@ -129,7 +153,7 @@ def inverse_dynamics(model: Checkpoint, times: Array, observations: Array, prese
     dynamics: dict[str, Any] | None = model.calibration.get("dynamics")
     spec = model.config.spec
     modelled, size = {c.index for c in spec.channels if c.source == "observations"}, spec.action_size
-    if dynamics is None or modelled != set(range(size)):
+    if dynamics is None or modelled != set(range(size)) or observations.shape[-1] != 2 * size:
         return None
     observations[..., size:] = np.gradient(observations[..., :size], times, axis=1)
     observations[:, 0, size:] = present[:, size:]

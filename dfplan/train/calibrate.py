@@ -57,7 +57,10 @@ def calibrate(
 
 
 def fit_point_mass(episodes: Episodes, rows: int = 200_000) -> dict[str, float] | None:
-    """Least squares of v' = keep * v + gain * action on one-step transitions; None unless O = 2 A.
+    """Least squares of v' = keep * v + gain * action on one-step transitions; None unless O = 2 A, or O = A.
+
+    Observations are positions and velocities, or positions alone, whose differences then are the velocities; of those
+    it is None as well where actions explain less than nine tenths of what is seen to move.
 
     Contacts are outliers: rows further than 3 median deviations off are dropped, three times over.
 
@@ -66,12 +69,27 @@ def fit_point_mass(episodes: Episodes, rows: int = 200_000) -> dict[str, float] 
         `speed`: 99.9 % quantile of |v| per axis (unit/s).
     """
     observations, actions = episodes.arrays["observations"], episodes.arrays.get("actions")
-    if actions is None or observations.ndim != 2 or observations.shape[1] != 2 * actions.shape[1]:
+    if (
+        actions is None
+        or observations.ndim != 2
+        or observations.shape[1]
+        not in (
+            actions.shape[1],
+            2 * actions.shape[1],
+        )
+    ):
         return None
     size, last = actions.shape[1], min(rows, episodes.steps)
     inner = np.ones(last - 1, bool)
     inner[episodes.ends[episodes.ends < last] - 1] = False
-    v = np.asarray(observations[:last, size:], np.float64)
+    v, places = np.asarray(observations[:last, size:], np.float64), observations.shape[1] == size
+    if places:
+        inner[episodes.starts[episodes.starts < last - 1]] = False
+        p = np.asarray(observations[:last], np.float64)
+        v = np.diff(p, axis=0, prepend=p[:1]) / episodes.dt
+        v[episodes.starts[episodes.starts < last]] = 0
+    if not inner.any():
+        return None
     before, after = v[:-1][inner].ravel(), v[1:][inner].ravel()
     push = np.asarray(actions[: last - 1], np.float64)[inner].ravel()
     keep = np.ones(len(before), bool)
@@ -81,6 +99,8 @@ def fit_point_mass(episodes: Episodes, rows: int = 200_000) -> dict[str, float] 
         coefficients = np.asarray(np.linalg.lstsq(design[keep], after[keep], rcond=None)[0], np.float64)
         residual = np.abs(after - design @ coefficients)
         keep = residual <= 3 * np.median(residual[keep]) + 1e-9
+    if places and not np.square(residual[keep]).mean() < 0.1 * np.square(after[keep]).mean():
+        return None
     return {
         "keep": float(coefficients[0]),
         "gain": float(coefficients[1]),

@@ -1,0 +1,189 @@
+"""A roadmap: far goals by legs that the model fills in and the evidence believes, put together by shortest paths.
+
+States are spread over the data; the model in-fills legs between near ones, once; legs that hold a step unlike any
+recorded one are dropped. A plan joins start and goal to it in the same way, takes the quickest way (Dijkstra 1959) and
+cuts corners as far as the evidence goes. Probabilistic roadmaps (Kavraki et al. 1996), with a learned local planner.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
+
+from dfplan.guidance import Cost
+from dfplan.plan.answer import Plan, Plans
+from dfplan.plan.evidence import Evidence
+from dfplan.plan.ways import Forbidden, cut, dense, plan_of, spread, travel
+from dfplan.tools.progress import progress
+
+Array = NDArray[np.float64]
+NEAR, JOINS, BATCH = 12, 4, 256
+"""States that a state is joined to, start and goal are joined to, and legs that are filled in as one batch."""
+UNFAMILIAR = 1e6
+"""Seconds that an unfamiliar leg costs more: it is taken where there is no other, and the plan says so."""
+
+
+class Legs(Plans, Protocol):
+    """What fills legs in, such as a `Planner`; `place`: the columns of the observation that its goal shows."""
+
+    place: list[int]
+
+
+class Roadmap:
+    """Plans over a roadmap, for whoever follows plans of a `Planner`.
+
+    Args:
+        planner: fills legs in; its `config.roadmap` is the number of states.
+        seed: of the legs: the same seed, the same roadmap.
+
+    Attributes:
+        states: (N, C) places.
+        legs: (N1, N2) of each leg: the states it joins.
+        paths: of each leg, (S, C) places, one token apart or less.
+        built: seconds it took.
+        calls: network calls it took.
+
+    Raises:
+        ValueError: the checkpoint has no recorded steps, or its goal token not the first columns of the observation.
+    """
+
+    def __init__(self, planner: Legs, seed: int = 0) -> None:
+        evidence = Evidence.of(planner.model)
+        if evidence is None:
+            raise ValueError(
+                "got roadmap for a checkpoint without evidence.safetensors; add it with scripts/evidence.py FOLDER DATA"
+            )
+        began = time.perf_counter()
+        self.planner, self.evidence = planner, evidence
+        self.spec, self.config, self.goal, self.model = (
+            planner.spec,
+            planner.config,
+            planner.goal,
+            planner.model,
+        )
+        dynamics = planner.model.calibration.get("dynamics")
+        self.speed = (
+            float(dynamics["speed"]) if dynamics else evidence.step / (self.spec.dt * self.spec.stride)
+        )
+        self.reach = 0.4 * (planner.model.config.horizon - 1) * evidence.step
+        self.states = spread(evidence.places, planner.config.roadmap, seed)
+        self.calls = 0
+        self._build(seed)
+        self.built = time.perf_counter() - began
+
+    def _build(self, seed: int) -> None:
+        self._tree = cKDTree(self.states)
+        away, near = self._tree.query(self.states, min(NEAR + 1, len(self.states)))
+        pairs = np.stack([np.repeat(near[:, 0], near.shape[1] - 1), near[:, 1:].ravel()], 1)
+        pairs = pairs[away[:, 1:].ravel() <= self.reach]
+        pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
+        self.paths: list[Array] = []
+        kept = []
+        with progress(len(pairs), "roadmap", "leg") as bar:
+            for i in range(0, len(pairs), BATCH):
+                ends = self.states[pairs[i : i + BATCH]]
+                paths, good = self._fill(ends[:, 0], ends[:, 1], np.arange(len(ends)) + seed + i)
+                kept.append(pairs[i : i + BATCH][good])
+                self.paths += [cut(p, self.evidence) for p, g in zip(paths, good, strict=True) if g]
+                bar.update(len(ends))
+        self.legs = np.concatenate(kept) if kept else np.zeros((0, 2), np.int64)
+        self.times = np.array([travel(p) for p in self.paths]) / self.speed
+        points = [dense(p, self.evidence.step / 8) for p in self.paths]
+        self._points = np.concatenate(points) if points else np.zeros_like(self.states[:0])
+        self._of = np.repeat(np.arange(len(points)), [len(p) for p in points])
+
+    def _fill(self, starts: Array, goals: Array, seeds: ArrayLike) -> tuple[list[Array], NDArray[np.bool_]]:
+        """Legs between B places, and whether all of each is familiar."""
+        place = self.planner.place
+        now = np.zeros((len(starts), 1, self.spec.observation_size))
+        now[:, 0, place] = starts
+        plans = self.planner.plan_batch(now, goals, candidates=1, seeds=np.asarray(seeds).tolist())
+        self.calls += plans[0].network_calls
+        whole = np.stack([p.observations[:, place] for p in plans])
+        paths, good = [], []
+        for plan, places, goal in zip(plans, whole, goals, strict=True):
+            path = places[: int(plan.arrivals[0]) + 1].copy()
+            there = plan.arrivals[0] < len(places) and len(path) > 1
+            if not there:
+                path = np.stack([places[0], goal])
+            path[-1] = goal
+            paths.append(path)
+            good.append(there and bool(self.evidence.familiar(path)))
+        return paths, np.array(good, bool)
+
+    def plan(
+        self, start: ArrayLike, goal: ArrayLike, forbidden: Forbidden | None = None, seed: int | None = 0
+    ) -> Plan:
+        """The quickest way that the roadmap has.
+
+        Args:
+            start: (O,) the present observation.
+            goal: (C,) values of the goal token.
+            forbidden: `(N, C) places -> (N,) bool`, asked of places close together along the legs; a leg with one that
+                is forbidden is not taken.
+            seed: of the legs that join start and goal.
+
+        Returns:
+            a plan whose steps are as long as the data's own; `feasible` is False where it had to take a leg that is
+            unfamiliar or forbidden.
+        """
+        began, calls = time.perf_counter(), self.calls
+        state, goal = np.asarray(start, np.float64), np.asarray(goal, np.float64)
+        here = state[self.planner.place]
+        path, certain = self._way(here, goal, forbidden, 0 if seed is None else seed)
+        path = dense(cut(path, self.evidence, forbidden), self.evidence.step)
+        made = plan_of(path, self.spec, self.planner.place, self.speed, certain)
+        return replace(made, network_calls=self.calls - calls, seconds=time.perf_counter() - began, seed=seed)
+
+    def plan_batch(
+        self, history: ArrayLike, goal: ArrayLike, cost: Cost | None = None, seeds: Sequence[int] | None = None,
+        forbidden: Forbidden | None = None, **other: Any,
+    ) -> list[Plan]:  # fmt: skip
+        """As `Planner.plan_batch`: history (B, h, O), goal (C,) or (B, C).
+
+        Raises:
+            ValueError: on a cost: say what is forbidden instead.
+        """
+        if cost is not None:
+            raise ValueError(
+                "got a cost for a roadmap, which takes forbidden=, a function of places, instead"
+            )
+        past = np.asarray(history, np.float64)
+        goals = np.broadcast_to(np.asarray(goal, np.float64), (len(past), len(self.planner.place)))
+        numbers = range(len(past)) if seeds is None else seeds
+        return [self.plan(p[-1], g, forbidden, s) for p, g, s in zip(past, goals, numbers, strict=True)]
+
+    def _way(self, start: Array, goal: Array, forbidden: Forbidden | None, seed: int) -> tuple[Array, bool]:
+        """Places from start to goal, and whether every leg is familiar and allowed."""
+        count = len(self.states)
+        first, last = (self._tree.query(p, min(JOINS, count))[1].reshape(-1) for p in (start, goal))
+        begins = np.concatenate([np.repeat(start[None], len(first) + 1, 0), self.states[last]])
+        ends = np.concatenate([self.states[first], np.repeat(goal[None], len(last) + 1, 0)])
+        joins, good = self._fill(begins, ends, np.arange(len(begins)) + seed)
+        if forbidden is not None:
+            good &= np.array([not forbidden(dense(p, self.evidence.step / 8)).any() for p in joins])
+        open_ = np.ones(len(self.legs), bool)
+        if forbidden is not None and len(self.legs):
+            open_[self._of[forbidden(self._points)]] = False
+        rows = np.concatenate([self.legs[open_, 0], np.full(len(first) + 1, count), last])
+        columns = np.concatenate([self.legs[open_, 1], first, np.full(len(last) + 1, count + 1)])
+        extra = np.array([travel(p) for p in joins]) / self.speed + np.where(good, 0, UNFAMILIAR)
+        weights = np.concatenate([self.times[open_], extra])
+        paths = [*np.flatnonzero(open_), *range(-len(joins), 0)]
+        graph = csr_matrix((weights, (rows, columns)), (count + 2, count + 2))
+        total, before = dijkstra(graph, indices=count, return_predecessors=True)
+        which = {(int(a), int(b)): int(i) for a, b, i in zip(rows, columns, paths, strict=True)}
+        at, way = count + 1, []
+        while at != count:
+            leg = which[int(before[at]), at]
+            way.append(joins[leg] if leg < 0 else self.paths[leg])
+            at = int(before[at])
+        return np.concatenate(way[::-1]), bool(total[count + 1] < UNFAMILIAR)
