@@ -71,10 +71,14 @@ class Nearest:
             )
         self._past = [*self._past, now][-self.apart - 1 :]
         if not self._queue:
-            at = self._at = self._find(np.concatenate([now, self._past[0]]) / np.tile(self._scale, 2))
-            end = min(at + self.chunk, int(self._ends[self._own[at]]))
-            self._queue = list(self._actions[at:end] + now @ self._reference)
+            self._queue = list(self.follow(np.array(self._past), self.chunk))
         return np.clip(self._queue.pop(0), *self.limits).astype(np.float32)
+
+    def follow(self, seen: Array, chunk: int) -> Array:
+        """What followed the moment nearest to the last of some observations (N, O): (chunk, A), fewer where it ended."""
+        now, before = seen[-1], seen[max(0, len(seen) - 1 - self.apart)]
+        at = self._at = self._find(np.concatenate([now, before]) / np.tile(self._scale, 2))
+        return self._actions[at : min(at + chunk, int(self._ends[self._own[at]]))] + now @ self._reference
 
     def _find(self, row: Array) -> int:
         """Env step of the nearest moment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import dfplan
-from dfplan.cli import data, evaluate, lists, plan, train  # noqa: F401  each adds its commands
+from dfplan.cli import data, evaluate, judge, lists, plan, train  # noqa: F401  each adds its commands
 from dfplan.cli.arm import deploy, home, monitor, record, serve  # noqa: F401
 from dfplan.cli.common import app
 from dfplan.cli.settings import spelled_out
@@ -13,7 +13,7 @@ from dfplan.tools.errors import one_of
 from dfplan.train.config import TrainConfig
 from dfplan.train.imitate import Layout
 
-COMMANDS = "data deploy eval home list monitor plan plot record serve train".split()
+COMMANDS = "data deploy eval home judge list monitor plan plot record serve train".split()
 _ABOUT = "Plan, imitate and control with one Diffusion Forcing model. `dfplan --version` says which dfplan this is."
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -16,6 +16,9 @@ from dfplan.tools.errors import one_of
 from dfplan.tools.references import d4rl_task
 from dfplan.train.config import TrainConfig, from_dict, may_resume, read_values, to_dict
 from dfplan.train.imitate import Layout, complete
+
+if TYPE_CHECKING:
+    from dfplan.data import Episodes
 
 SETTINGS = tyro.conf.arg(name="", constructor=options(TrainConfig))
 LAYOUT = tyro.conf.arg(name="", constructor=options(Layout))
@@ -28,15 +31,25 @@ class Data:
     Attributes:
         data: file or data set name; the task's own (TASK-v1) if left out.
         read: options of the data's reader, such as obs=object,robot0_eef_pos mask=train.
+        holdout: share of the episodes that is not trained on, such as 0.1: their loss is logged, and `dfplan judge` plays
+            them.
     """
 
     data: str | None = None
     read: tuple[str, ...] = ()
+    holdout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        if not 0 <= self.holdout < 1:
+            raise ValueError(
+                f"got holdout={self.holdout}, expected a share of the episodes from 0 to below 1"
+            )
 
     def whole(self) -> Data:
         """The same, found from any folder."""
         here = self.data is not None and Path(self.data).exists()
-        return Data(str(Path(str(self.data)).resolve()) if here else self.data, self.read)
+        return replace(self, data=str(Path(str(self.data)).resolve()) if here else self.data)
 
 
 OWN_DATA = Data()
@@ -77,6 +90,7 @@ def train(
         settings: of the run, in place of the configuration's; `--set steps=100 model.width=64` is the same as
             `--steps 100 --model.width 64`.
     """
+    from dfplan.data import inspect
     from dfplan.tools.hardware import bf16_cost
     from dfplan.train import checkpoint
     from dfplan.train.metrics import train_logged
@@ -85,26 +99,37 @@ def train(
     compute.use()
     if resume:
         config, data, run = _resumed(out, config, data, given(layout), given(settings))
-        episodes = labelled(demonstrations(run.task, data.data, data.read), run.returns)
+        episodes, held = _shown(run.task, data, run.returns)
     else:
         config, values = _begun(out, config, {**given(layout), **given(settings)})
         returns = from_dict(Returns, values.get("returns", {}), config)
-        episodes = labelled(demonstrations(str(values.get("task", "")), data.data, data.read), returns)
+        episodes, held = _shown(str(values.get("task", "")), data, returns)
         run = from_dict(TrainConfig, complete(values, episodes), config)
     if run.precision == "bf16" and (cost := bf16_cost(compute.device)) > 4:
         print(
             f"bf16 is {cost:.0f} times slower than fp32 on this processor: --precision fp32 saves most of the time"
         )
+    if not run.task:
+        for remark in inspect(episodes).remarks():
+            print(f"data: {remark}")
     if run.model.carrier:
         print(f"memory: {run.model.carrier}, of up to {run.model.reach} steps of {run.spec.stride} env steps")
-    trainer = Trainer(run, episodes, out / "checkpoint", compute.device, resume)
+    trainer = Trainer(run, episodes, out / "checkpoint", compute.device, resume, held)
     out.mkdir(parents=True, exist_ok=True)
     (out / "run.json").write_text(json.dumps({"config": config, **to_dict(data.whole())}, indent=1) + "\n")
     train_logged(trainer, out)
     if export is not None:
         checkpoint.export(out / "checkpoint", export)
-    what = run.task or "--env ENVIRONMENT"
-    print(f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan eval {what} --checkpoint {out}")
+    then = f"eval {run.task} --checkpoint {out}" if run.task else f"judge {out}"
+    print(f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan {then}")
+
+
+def _shown(task: str, data: Data, returns: Returns) -> tuple[Episodes, Episodes | None]:
+    """What is trained on, and what is held out."""
+    shown = labelled(demonstrations(task, data.data, data.read, data.holdout), returns)
+    if not data.holdout:
+        return shown, None
+    return shown, labelled(demonstrations(task, data.data, data.read, data.holdout, held=True), returns)
 
 
 def _begun(out: Path, config: str | None, changes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -138,7 +163,21 @@ def _resumed(
     if config not in (None, name):
         raise ValueError(f"got configuration '{config}' with --resume; {out} began as '{name}', leave it out")
     kept = from_dict(Data, before, f"{out}/run.json")
-    return name or "", Data(data.data or kept.data, data.read or kept.read), run
+    if data.holdout not in (0, kept.holdout):
+        raise ValueError(
+            f"got holdout={data.holdout} with --resume; {out} began with {kept.holdout}, leave it out"
+        )
+    return name or "", Data(data.data or kept.data, data.read or kept.read, kept.holdout), run
+
+
+def trained_on(folder: Path) -> Data | None:
+    """What a run, or the run of a checkpoint folder, was trained on; None where that was not written down."""
+    place = next((p / "run.json" for p in (folder, *folder.parents[:2]) if (p / "run.json").exists()), None)
+    if place is None:
+        return None
+    values = read_values(place)
+    values.pop("config", None)
+    return from_dict(Data, values, str(place))
 
 
 def config_path(name: str) -> Path:

@@ -127,6 +127,21 @@ class Episodes:
             info |= {"masks": masks} if masks else {}
         return replace(self, arrays=arrays, ends=np.cumsum(lengths), info=info)
 
+    def split(self, share: float, seed: int = 0) -> tuple[Episodes, Episodes]:
+        """Two sets with no episode in common, the second a random `share` of the episodes, at least one.
+
+        Raises:
+            ValueError: a share that is not between 0 and 1, or fewer than two episodes.
+        """
+        if not 0 < share < 1 or len(self) < 2:
+            raise ValueError(
+                f"{self.name}: got a share of {share} of {len(self)} episodes, expected one between 0 and 1, such as 0.1, of "
+                "two or more"
+            )
+        order = np.random.default_rng(seed).permutation(len(self))
+        held = min(max(1, round(share * len(self))), len(self) - 1)
+        return self.select(np.sort(order[held:])), self.select(np.sort(order[:held]))
+
     def summary(self) -> dict[str, Any]:
         """Sizes, episode lengths, and mean and standard deviation of each column, for printing."""
         lengths = np.diff(self.ends, prepend=0)

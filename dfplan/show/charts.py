@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PALETTE = ("#8a9099", SKY, ORANGE, GREEN, PURPLE, BLUE)
+PALETTE = ("#8a9099", SKY, ORANGE, GREEN, PURPLE, BLUE)
 
 
 def curves_figure(
@@ -123,7 +123,7 @@ def bars_figure(
     figure = new_figure(8.0, 3.7)
     axes = figure.add_subplot()
     width = 0.84 / len(rows)
-    palette = iter(_PALETTE * len(rows))
+    palette = iter(PALETTE * len(rows))
     for i, (method, scores) in enumerate(rows.items()):
         x = np.arange(len(tasks)) + (i - (len(rows) - 1) / 2) * width
         colour = VERMILLION if method == ours else next(palette)

@@ -104,6 +104,10 @@ class Batches:
         self._ahead = self._worker.submit(self._prepare)
         return _each(batch, lambda part: part.to(self._device, non_blocking=True))
 
+    def only(self) -> Batch:
+        """A batch of its own, on the device, with none drawn ahead."""
+        return _each(self._draw(), lambda part: part.to(self._device))
+
     def _now(self) -> Streams:
         return Streams(self._rng.bit_generator.state, self._generator.get_state())
 

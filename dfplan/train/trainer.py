@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from dfplan.data.episodes import Episodes
+from dfplan.denoiser import Denoiser
 from dfplan.nets.memory import Recall
 from dfplan.nets.normalize import Normalizer
 from dfplan.train import checkpoint, pairs
-from dfplan.train.batches import Batches, Past, Streams
+from dfplan.train.batches import Batch, Batches, Past, Streams
 from dfplan.train.calibrate import calibrate
 from dfplan.train.config import TrainConfig, may_resume
 from dfplan.train.lock import alone
@@ -37,6 +38,7 @@ class Trainer:
         folder: checkpoint folder; an existing one is an error unless `resume`.
         device: `cpu`, `cuda`, ...
         resume: go on from `folder`.
+        held: demonstrations that are not trained on, whose loss is logged at every save; None: there are none.
 
     Raises:
         ValueError: the folder is there, is not there or is damaged; somebody else trains in it; other settings or
@@ -50,6 +52,7 @@ class Trainer:
         folder: Path | str,
         device: str = "cpu",
         resume: bool = False,
+        held: Episodes | None = None,
     ) -> None:
         self.config, self.folder, self.device = config, Path(folder), device
         if self.folder.parent.exists():
@@ -69,6 +72,7 @@ class Trainer:
         self.windows = TokenWindows(config.spec, config.horizon, episodes, self.normalizer)
         if config.spec.relative:
             self.normalizer = self.windows.fit_relative()
+        self._held = held and TokenWindows(config.spec, config.horizon, held, self.normalizer)
         self.normalizer = self.normalizer.to(device)
         torch.manual_seed(config.seed)
         self.model = config.model.build(config.spec, config.horizon).to(device)
@@ -91,14 +95,10 @@ class Trainer:
     def train_step(self) -> dict[str, Tensor | float]:
         """One optimiser step; returns loss and gradient norm as tensors (no host sync)."""
         config = self.config
-        x, level, noise, scored, past = self.batches.draw()
-        rate = self.learning_rate()
+        batch, rate = self.batches.draw(), self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(
-            torch.device(self.device).type, torch.bfloat16, enabled=config.precision == "bf16"
-        ):
-            loss = denoising_loss(self.model, x, level, noise, scored, config.weight, self._recall(past))
+        loss = self._loss(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -109,12 +109,27 @@ class Trainer:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         return {"loss": loss.detach(), "grad_norm": norm, "lr": rate}
 
-    def _recall(self, past: Past | None) -> Recall | None:
+    @torch.no_grad()
+    def held_out(self) -> float:
+        """Loss of the averaged weights on what is not trained on: the same windows, levels and noise whenever it is asked."""
+        assert self._held is not None
+        return float(self._loss(self.average, Batches(self.config, self._held, self.device).only()))
+
+    def _loss(self, model: Denoiser, batch: Batch) -> Tensor:
+        x, level, noise, scored, past = batch
+        with torch.autocast(
+            torch.device(self.device).type, torch.bfloat16, enabled=self.config.precision == "bf16"
+        ):
+            return denoising_loss(
+                model, x, level, noise, scored, self.config.weight, self._recall(model, past)
+            )
+
+    def _recall(self, model: Denoiser, past: Past | None) -> Recall | None:
         """What the windows of a batch can read of the steps before them."""
-        memory = self.model.memory
+        memory = model.memory
         if past is None or memory is None:
             return None
-        noisy = self.model.schedule.add_noise(past.x, past.level, past.noise)
+        noisy = model.schedule.add_noise(past.x, past.level, past.noise)
         known = max(0, past.x.shape[1] - self.config.through)
         return memory.windows(noisy, past.level, past.ends, known, past.blocks)
 
@@ -129,14 +144,16 @@ class Trainer:
         with alone(self.folder):
             while self.step < self.config.steps:
                 metrics = self.train_step()
-                if log and (self.step % self.config.log_every == 0 or self.step == self.config.steps):
+                saved = self.step % self.config.save_every == 0 or self.step == self.config.steps
+                if log and (self.step % self.config.log_every == 0 or saved):
                     values = {k: float(v) for k, v in metrics.items()}
                     if not math.isfinite(values["loss"]):
                         problem = f"loss is {values['loss']} at step {self.step}"
                         raise FloatingPointError(f"{problem}; lower lr ({self.config.lr}) or use fp32")
                     pace = (self.step - first) / (time.perf_counter() - began)
-                    log(self.step, {**values, "steps_per_s": pace})
-                if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+                    more = {"held_out": self.held_out()} if saved and self._held else {}
+                    log(self.step, {**values, "steps_per_s": pace, **more})
+                if saved:
                     self.save()
                 if self.config.keep_every and self.step % self.config.keep_every == 0:
                     self.keep()

@@ -1,0 +1,47 @@
+"""A judgement of a policy as one picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dfplan.act.judge import PARTS, Judgement
+from dfplan.show.base import BLUE, INK, VERMILLION, new_figure, plain
+from dfplan.show.charts import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def judgement_figure(found: Judgement, title: str = "") -> Figure:
+    """Errors by action beside the rules', errors along the episode, and how wide the draws are."""
+    figure = new_figure(10.0, 6.4)
+    grid = figure.add_gridspec(2, 2, height_ratios=(1.35, 1))
+    axes = figure.add_subplot(grid[0, :])
+    scale, width = np.where(found.spread > 1e-9, found.spread, np.inf), 0.84 / len(found.errors)
+    colours = iter(PALETTE * 2)
+    for i, (who, errors) in enumerate(found.errors.items()):
+        at = np.arange(len(errors)) + (i - (len(found.errors) - 1) / 2) * width
+        colour = VERMILLION if who == "policy" else next(colours)
+        axes.bar(
+            at, errors / scale, width * 0.9, color=colour, label=f"{who} ({found.overall(who):.2f})", zorder=2
+        )
+    labels = [f"{n}\n{s:.3g} {u}" for n, u, s in zip(found.names, found.units, found.spread, strict=True)]
+    axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=20 * (len(labels) > 7))
+    axes.set_ylabel("mean error / spread")
+    axes.set_title(title or "Error of what would be executed", color=INK, loc="left", fontweight="bold")
+    axes.legend(frameon=False, fontsize=8.5, ncols=3)
+    along = figure.add_subplot(grid[1, 0])
+    along.plot((np.arange(PARTS) + 0.5) / PARTS, found.where, "o-", color=VERMILLION)
+    along.set(xlabel="part of the episode", ylabel="mean error / spread", xlim=(0, 1), ylim=(0, None))
+    wide = figure.add_subplot(grid[1, 1])
+    wide.plot([0, 1], [0, 1], color="#9aa0a8", lw=1)
+    wide.plot(list(found.inside), list(found.inside.values()), "o-", color=BLUE)
+    wide.set(
+        xlabel="central interval of the draws", ylabel="share of what was done", xlim=(0, 1), ylim=(0, 1)
+    )
+    for each in (axes, along, wide):
+        each.grid(True, color="#e4e6e9", lw=0.7, zorder=0)
+        plain(each)
+    return figure
