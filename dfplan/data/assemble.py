@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,11 @@ from dfplan.tools.errors import one_of
 
 Arrays = dict[str, NDArray[np.generic]]
 Spans = dict[str, list[int]]
+_CLOCK = re.compile(r"(.*[_./])?time_?stamps?|times?", re.IGNORECASE)
+_LABEL = re.compile(
+    rf"{_CLOCK.pattern}|stages?|(episode|frame|task|step)(_?(index|idx|id))?|index|rewards?|dones?|terminals?|timeouts?|success",
+    re.IGNORECASE,
+)
 _COLUMNS = ("names", "groups", "action_groups", "dtypes", "units")
 
 
@@ -57,7 +63,10 @@ def assemble(raw: Raw, *, dt: float | None, name: str | None, allow_nan: bool) -
     for key in (*raw.obs, *raw.action):
         one_of(f"key for {raw.path}", key, raw.arrays)
     carried = raw.carried
-    step = next((s for s in (dt, carried.get("dt"), raw.dt) if s is not None), None)
+    step, notes = next((s for s in (dt, carried.get("dt"), raw.dt) if s is not None), None), list[str]()
+    for key in (key for key in raw.arrays if step is None and _CLOCK.fullmatch(key)):
+        step = _stamped(raw.arrays[key], raw.ends)
+        notes = [f"the time step, {step:.6g} s, is that of '{key}'"] if step else []
     if step is None:
         raise UnknownTimeStep(raw.path, name or raw.name)
     arrays, columns = _columns(raw)
@@ -67,6 +76,8 @@ def assemble(raw: Raw, *, dt: float | None, name: str | None, allow_nan: bool) -
     info |= raw.info
     if raw.chosen or not carried:
         info |= columns
+    if notes:
+        info["notes"] = [*info.get("notes", ()), *notes]
     if not allow_nan:
         require_finite(raw.path, arrays)
     called = name or carried.get("name") or raw.name
@@ -74,6 +85,40 @@ def assemble(raw: Raw, *, dt: float | None, name: str | None, allow_nan: bool) -
         return Episodes(arrays, raw.ends, float(step), called, info)
     except ValueError as error:
         raise ValueError(f"{raw.path}: {error}; repair the file or write it again") from error
+
+
+def is_label(key: str) -> bool:
+    """True for what says something of a row, such as its time, stage or reward, and is not seen when acting."""
+    return _LABEL.fullmatch(key) is not None
+
+
+def clock_of(arrays: Mapping[str, NDArray[np.generic]]) -> str | None:
+    """Key of the time stamps (N,), where there are some."""
+    return next(
+        (key for key in arrays if _CLOCK.fullmatch(key) and arrays[key].size == len(arrays[key])), None
+    )
+
+
+def intervals(stamps: NDArray[np.generic], ends: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Seconds from each row to the next of the same episode; times of day in ms, us and ns are known by their size."""
+    times = stamps.reshape(-1).astype(np.float64)
+    size = np.abs(times).max(initial=0)
+    unit = next((u for least, u in ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3)) if size > least), 1.0)
+    inside = np.ones(max(len(times) - 1, 0), np.bool_)
+    inside[ends[:-1] - 1] = False
+    return np.asarray(np.diff(times)[inside] * unit)
+
+
+def _stamped(stamps: NDArray[np.generic], ends: NDArray[np.int64]) -> float | None:
+    """Seconds between two rows by their time stamps (N,), a whole rate in Hz where that is near; None if they do not say."""
+    timed = stamps.dtype.kind in "fiu" and stamps.size == len(stamps)
+    steps = intervals(stamps, ends) if timed else np.zeros(0)
+    middle = float(np.median(steps)) if len(steps) else 0.0
+    if not 1e-4 < middle < 10:
+        return None
+    mean = float(steps[np.abs(steps - middle) < 0.5 * middle].mean())
+    rate = round(1 / mean)
+    return 1 / rate if rate and abs(rate * mean - 1) < 0.02 else mean
 
 
 def _columns(raw: Raw) -> tuple[Arrays, dict[str, Any]]:

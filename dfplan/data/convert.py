@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dfplan.data.files import refuse_existing
+from dfplan.data.formats.chosen import OPTIONS
 from dfplan.data.formats.registry import detect, format_named, format_of, options_of
 from dfplan.data.load import load, locate
 from dfplan.tools.errors import one_of
@@ -40,7 +41,7 @@ def convert(
     assert writer is not None
     refuse_existing(target)
     reader = format_named(detect(locate(source)[0], options.get("read_as"))).read
-    reading, writing = (*options_of(reader), "read_as"), options_of(writer, 2)
+    reading, writing = (*options_of(reader), "read_as", *OPTIONS), options_of(writer, 2)
     for option in options:
         one_of("option", option, [*reading, *writing])
     episodes = load(source, **{key: value for key, value in options.items() if key in reading})

@@ -49,11 +49,25 @@ def zip_names(path: Path) -> list[str]:
 
 
 def begins(path: Path, signature: bytes) -> bool:
-    """True for a file that starts with `signature`."""
+    """True for a file that starts with `signature`; ValueError for one that only says where the data are."""
     if not path.is_file():
         return False
+    refuse_pointer(path)
     with path.open("rb") as file:
         return file.read(len(signature)) == signature
+
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise where a file is the text that Git LFS leaves in its place."""
+    with path.open("rb") as file:
+        pointer = file.read(len(_POINTER)) == _POINTER
+    if pointer:
+        raise ValueError(
+            f"{path}: a Git LFS pointer, not the data; run `git lfs install` and `git lfs pull` where it was cloned"
+        )
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:

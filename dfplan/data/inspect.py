@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfplan.data.episodes import Episodes
+from dfplan.data.formats.chosen import tasks_of
 from dfplan.data.formats.registry import detect, format_named, options_of, read_as
 from dfplan.data.get import Generator
-from dfplan.data.inspect_checks import GUESSES, PROBLEMS, columns_of, left_out
+from dfplan.data.inspect_checks import GUESSES, PROBLEMS, columns_of, lacking
 from dfplan.data.load import locate
 from dfplan.data.sources import UnknownTimeStep
 from dfplan.tools.serialize import to_dict
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BINS = 24
+_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Report:
         problems: what is wrong, most serious first; empty if nothing was found.
         guesses: conventions that the numbers suggest.
         notes: what the reader did or left out.
+        tasks: text of each task -> in how many episodes.
         episodes: the data; None where they could not be read.
     """
 
@@ -72,6 +76,7 @@ class Report:
     problems: tuple[str, ...]
     guesses: tuple[str, ...]
     notes: tuple[str, ...]
+    tasks: Mapping[str, int] = field(default_factory=dict)
     episodes: Episodes | None = field(default=None, repr=False, compare=False)
 
     def lines(self) -> list[str]:
@@ -85,6 +90,8 @@ class Report:
                 f"  {len(self.lengths)} episodes, {sum(self.lengths)} env steps, {rate}; episode length min {low}, "
                 f"median {mid:g}, max {high}"
             )
+        if self.tasks:
+            out.append(f"  tasks, and episodes of each: {_counted(self.tasks)}")
         for array in self.arrays:
             out.append(f"  {array.key} {array.shape} {array.dtype}")
             rows = zip(array.names, array.low, array.high, strict=True)
@@ -92,6 +99,14 @@ class Report:
         for title, words in (("problem", self.problems), ("guess", self.guesses), ("note", self.notes)):
             out += [f"  {title}: {sentence}" for sentence in words]
         return out if self.problems else [*out, "  no problem found"]
+
+    def remarks(self) -> list[str]:
+        """What who trains on the data should know: problems, notes, and tasks that are told apart by nothing."""
+        merged = (
+            f"{len(self.tasks)} tasks are learned as one, and the policy is not told which: {_counted(self.tasks)}; to train "
+            "on one, read with task=TEXT, or with episodes=0,2-5",
+        )
+        return [*self.problems, *self.notes, *(merged if len(self.tasks) > 1 else ())]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the data, as JSON values."""
@@ -159,9 +174,16 @@ def _report(text: str, episodes: Episodes, form: str, problems: list[str], timed
     guesses = tuple(line for check in GUESSES for line in check(episodes))
     dt, version = episodes.dt if timed else None, str(info.get("version", ""))
     lengths = tuple((episodes.ends - episodes.starts).tolist())
-    notes = (*info.get("notes", ()), *left_out(episodes))
+    notes = (*info.get("notes", ()), *lacking(episodes))
     head = (text, form, version, episodes.name, dt, lengths)
-    return Report(*head, tuple(arrays), tuple(found), guesses, notes, episodes)
+    tasks = dict(Counter(task for row in tasks_of(episodes) for task in row).most_common())
+    return Report(*head, tuple(arrays), tuple(found), guesses, notes, tasks, episodes)
+
+
+def _counted(tasks: Mapping[str, int]) -> str:
+    """Tasks and their episodes; the first few of many."""
+    more = f", and {len(tasks) - _LISTED} more tasks" if len(tasks) > _LISTED else ""
+    return ", ".join(f"'{task}' {count}" for task, count in list(tasks.items())[:_LISTED]) + more
 
 
 def inspect_figure(source: Report | Episodes, episode: int = 0) -> Figure:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.data.assemble import column_names
+from dfplan.data.assemble import clock_of, column_names, intervals
 from dfplan.data.episodes import Episodes
 from dfplan.data.rows import bad_rows
 
@@ -113,13 +113,9 @@ def steps_between(episodes: Episodes) -> Iterator[str]:
 
 
 def quaternions(episodes: Episodes) -> Iterator[str]:
-    """Four columns called quat: unit length, and no change of sign between env steps."""
-    rows, _ = columns_of(episodes, "observations")
-    inside = inside_steps(episodes, len(rows))
-    for key, (start, stop) in episodes.info.get("groups", {}).items():
-        if "quat" not in key.lower() or stop - start != 4:
-            continue
-        quat = rows[:, start:stop]
+    """Four columns that are a quaternion, by name or numbers: unit length, and no change of sign between env steps."""
+    for key, quat in _quaternions(episodes):
+        inside = inside_steps(episodes, len(quat))
         off = np.flatnonzero(np.abs(np.linalg.norm(quat, axis=1) - 1) > 1e-2)
         if len(off):
             yield f"{key}: not of unit length in {len(off)} rows, first row {off[0]}"
@@ -131,11 +127,45 @@ def quaternions(episodes: Episodes) -> Iterator[str]:
             )
 
 
-def left_out(episodes: Episodes) -> Iterator[str]:
-    """Videos and pictures in the source."""
+def _quaternions(episodes: Episodes) -> Iterator[tuple[str, Floats]]:
+    """Name and rows (N, 4) of groups called quat, and of other columns side by side that are of unit length in each row."""
+    for array in ("observations", "actions"):
+        if array not in episodes.arrays:
+            continue
+        rows, names = columns_of(episodes, array)
+        groups = episodes.info.get("groups" if array == "observations" else "action_groups", {})
+        found = {a: key for key, (a, b) in groups.items() if "quat" in key.lower() and b - a == 4}
+        square = np.square(rows)
+        for a in range(rows.shape[1] - 3):
+            free = not any(abs(a - other) < 4 for other in found)
+            moves = np.ptp(rows[:, a : a + 4], 0) > 0
+            if free and moves.sum() > 1 and (np.abs(square[:, a : a + 4].sum(1) - 1) < 1e-2).all():
+                found[a] = f"{array} {names[a]} to {names[a + 3]}"
+        yield from ((key, rows[:, a : a + 4]) for a, key in found.items())
+
+
+def stamps(episodes: Episodes) -> Iterator[str]:
+    """Time stamps that are not one step apart: rows were dropped, or recorded at another rate."""
+    key = clock_of(episodes.arrays)
+    if key is None or episodes.arrays[key].dtype.kind not in "fiu":
+        return
+    steps = intervals(np.asarray(episodes.arrays[key]), episodes.ends)
+    off = np.flatnonzero(np.abs(steps - episodes.dt) > 0.5 * episodes.dt)
+    if len(off) > 0.01 * len(steps):
+        worst = steps[np.abs(steps - episodes.dt).argmax()]
+        yield (
+            f"{key}: {len(off)} of {len(steps)} steps are not {episodes.dt:.4g} s long to a half, the worst is {worst:.4g} s; "
+            "rows are taken for evenly spaced"
+        )
+
+
+def lacking(episodes: Episodes) -> Iterator[str]:
+    """What the data do not have: pictures that were not read, and actions."""
     keys = episodes.info.get("left_out")
     if keys:
         yield f"not read: {_some(list(keys))} (pictures, video, text, or rows that do not match)"
+    if "actions" not in episodes.arrays:
+        yield "no actions: imitation needs them; read with action=next where the next state is the action (next:3: 3 steps on)"
 
 
 def action_kind(episodes: Episodes) -> Iterator[str]:
@@ -199,5 +229,5 @@ def gripper(episodes: Episodes) -> Iterator[str]:
 
 
 _OF_ROWS: tuple[Check, ...] = (not_finite, constant, action_range, lengths)
-PROBLEMS: tuple[Check, ...] = (*_OF_ROWS, duplicates, steps_between, quaternions)
+PROBLEMS: tuple[Check, ...] = (*_OF_ROWS, duplicates, steps_between, stamps, quaternions)
 GUESSES: tuple[Check, ...] = (action_kind, gripper)

@@ -24,14 +24,16 @@ def load(
     """Read episodes from a file or folder of any format, a D4RL name or a Minari id.
 
     A path that exists is read; a name goes through `get`, which may download or generate it. The format
-    (D4RL, Minari, robomimic, LeRobot, zarr, npz, npy) is told by what is there.
+    (ALOHA, D4RL, Minari, robomimic, LeRobot, zarr, npz, npy) is told by what is there.
 
     Args:
         path_or_name: e.g. `runs/mine.hdf5`, `pusht.zarr.zip`, `maze2d-large-v1` or `D4RL/pointmaze/large-v2`.
         dt: seconds between env steps, where the data set does not say and its task is not known.
         generators: what can make a named set that is neither here nor downloadable; see `get`.
         read_as: name of the format, or `module:Name` of a `Format` of your own.
-        options: of the format's reader, e.g. `obs=`, `action=`, `mask=`; see `read_robomimic` and the others.
+        options: of the format's reader, e.g. `obs=`, `action=`, `mask=`; see `read_robomimic` and the others. Of every format:
+            `episodes=` (numbers, spans such as `0-9`), `task=` (its text), `action="next"` for data without actions: the next
+            state is the action (`next:3` three steps on, `next:joints` of that sensor alone), held at an episode's end.
 
     Raises:
         FileNotFoundError: no such file, or a named set that cannot be had.

@@ -79,8 +79,21 @@ _FILE_TO_NAME = {url.rsplit("/", 1)[1].removesuffix(".hdf5"): name for name, url
 # D4RL's AntMaze steps its own ant.xml (0.02 s x 5); Minari's uses Gymnasium's ant (0.01 s x 5).
 _ADROIT = (r"(pen|hammer|door|relocate)[-_/]", 0.01)
 _SHARED_STEPS = (_ADROIT, (r"halfcheetah", 0.05), (r"hopper", 0.008), (r"walker", 0.008), (r"kitchen", 0.08))
+# OGBench's names: of its tasks and how they were collected; other data called `scene` or `cube` are not meant.
+_OGBENCH = (
+    (r"(pointmaze|antsoccer)-(medium|large|giant|teleport|arena)-(navigate|stitch|explore)", 0.1),
+    (r"humanoidmaze-(medium|large|giant|teleport)-(navigate|stitch)", 0.025),
+    (r"(cube-(single|double|triple|quadruple|octuple)|puzzle-\dx\d|scene)-(play|noisy)", 0.05),
+)
 _PUSHT = (r"push[-_]?t(?![a-z])", 0.1)
-_D4RL_STEPS = ((r"maze2d", 0.01), (r"ant[-_]?maze", 0.1), *_SHARED_STEPS, (r"ant[-_]", 0.05), _PUSHT)
+_D4RL_STEPS = (
+    (r"maze2d", 0.01),
+    (r"ant[-_]?maze", 0.1),
+    *_SHARED_STEPS,
+    (r"ant[-_]", 0.05),
+    _PUSHT,
+    *_OGBENCH,
+)
 _MINARI_STEPS = ((r"pointmaze", 0.01), (r"antmaze", 0.05), *_SHARED_STEPS, (r"ant[-_/]", 0.05))
 
 

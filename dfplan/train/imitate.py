@@ -88,7 +88,7 @@ def imitation_spec(
     if "actions" not in episodes.arrays:
         raise ValueError(
             f"{episodes.name}: no array 'actions' (it has {sorted(episodes.arrays)}); imitation needs the actions "
-            "of the demonstrations"
+            "of the demonstrations; where the next state is the action, read with --read action=next (next:3: three steps on)"
         )
     size = {key: int(np.prod(episodes.arrays[key].shape[1:])) for key in ("observations", "actions")}
     groups: dict[str, list[int]] = dict(
@@ -181,6 +181,9 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
     spec = imitation_spec(episodes, layout.span, layout.tokens, layout.relative)
     merged = {**DEFAULTS, **values, "spec": to_dict(spec)}
     merged["levels"] = {**DEFAULTS["levels"], **values.get("levels", {})}
+    if any(c.source == "returns" for c in spec.channels):  # asked for the best, unless told otherwise
+        act = merged.get("act", {})
+        merged["act"] = {**act, "policy": {"returns": 1.0, **act.get("policy", {})}}
     model = values.get("model", {})
     same = model.get("kind", DEFAULTS["model"]["kind"]) == DEFAULTS["model"]["kind"]
     merged["model"] = {**(DEFAULTS["model"] if same else {}), **model}

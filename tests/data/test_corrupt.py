@@ -230,7 +230,7 @@ def huge_npy(path):
 NPZ = {
     "truncated": (truncate, "a zip that is cut short"),
     "no observations": (npz(observations=None), "'observations', expected one of"),
-    "no ends": (npz(episode_ends=None), r"no 'episode_ends' in the file, which holds .*np.cumsum"),
+    "no ends": (npz(episode_ends=None, terminals=None), r"no 'episode_ends' in the file, which holds .*np.cumsum"),
     "ends not rising": (npz(episode_ends=np.array([5, 4, 12])), "'episode_ends' row 1 is 4"),
     "ends of floats": (npz(episode_ends=np.array([5.0, 12.0])), "dtype float64, expected .* integers"),
     "ends beyond": (npz(episode_ends=np.array([5, 13])), "has 12 rows, 'episode_ends' ends at 13"),
@@ -298,7 +298,7 @@ def rows(keep):
 def doubles(values):
     import pyarrow as pa
 
-    return pa.array([[float(x) for x in v] for v in values], pa.list_(pa.float64(), 9))
+    return pa.array([[float(x) + 1e300 for x in v] for v in values], pa.list_(pa.float64(), 9))
 
 
 def ragged(values):
@@ -332,7 +332,7 @@ LEROBOT = {
     "version 4": (info(codebase_version="v4.0"), "'v4.0', expected v2.1 or v3.0; use a newer dfplan"),
     "version unknown": (info(codebase_version="latest"), "'latest', expected v2.1 or v3.0"),
     "feature without shape": (feature("action", shape=None), "feature 'action' is .*expected a dtype and a shape"),
-    "feature type": (feature("action", dtype="float64"), "'action' is float32, meta/info.json says float64"),
+    "feature type": (feature("action", dtype="int64"), "'action' is float32, meta/info.json says int64"),
     "feature shape": (feature("action", shape=[3]), r"'action' has rows that are not of shape \(3,\)"),
     "column type": (column(DATA, "observation.state", doubles), "'observation.state' is float64, meta/info.json says"),
     "ragged rows": (column(DATA, "observation.state", ragged), r"'observation.state' has rows that are not of shape \(9,\)"),

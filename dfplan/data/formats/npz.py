@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dfplan.data.assemble import Arrays, Raw, assemble, carry, numeric, require_carried, require_ends
 from dfplan.data.episodes import Episodes
 from dfplan.data.files import ZIP_DAMAGE, begins, new_file, open_zip, read_json, require_path, zip_names
+from dfplan.data.formats.d4rl import segment_ends
 from dfplan.data.rows import map_rows
 from dfplan.data.sources import time_step
 from dfplan.tools.errors import one_of
@@ -50,7 +51,8 @@ def read_npz(
 ) -> Episodes:
     """Read episodes from a `.npz` archive; large arrays that are not compressed are mapped, not read.
 
-    Arrays: `observations` (N, C) and `episode_ends` (E,), exclusive; optionally `actions` (N, A), any other
+    Arrays: `observations` (N, C) and `episode_ends` (E,), exclusive, or as in OGBench's files flags `terminals` or `timeouts`
+    (N,) at the last row of each episode; optionally `actions` (N, A), any other
     array (N, ...) under its own name, `dt` (seconds) and `names` (C,), the observation's columns.
 
     Args:
@@ -68,10 +70,7 @@ def read_npz(
     path = require_path(path)
     arrays = _read_archive(path)
     if "episode_ends" not in arrays:
-        raise ValueError(
-            f"{path}: no 'episode_ends' in the file, which holds {sorted(arrays)}; add the exclusive end of each "
-            "episode, e.g. np.cumsum(lengths)"
-        )
+        arrays["episode_ends"] = _flagged(path, arrays)
     special = {key: arrays.pop(key) for key in _RESERVED if key in arrays}
     ends = require_ends(path, special["episode_ends"], "episode_ends")
     observed, acts = list(obs or ("observations",)), [key for key in ("actions",) if key in arrays]
@@ -94,6 +93,17 @@ def read_npz(
     chosen = obs is not None or action is not None
     raw = Raw(path, arrays, ends, step, path.stem, info, observed, acts, names, carried, chosen)
     return assemble(raw, dt=dt, name=name, allow_nan=allow_nan)
+
+
+def _flagged(path: Path, arrays: Arrays) -> NDArray[np.int64]:
+    """Ends of the episodes where flags mark their last rows."""
+    flags = [arrays[key].reshape(-1) != 0 for key in ("terminals", "timeouts") if key in arrays]
+    if not flags or len({len(flag) for flag in flags}) > 1 or not any(flag.any() for flag in flags):
+        raise ValueError(
+            f"{path}: no 'episode_ends' in the file, which holds {sorted(arrays)}, and no flags 'terminals' or 'timeouts' that "
+            "mark them; add the exclusive end of each episode, e.g. np.cumsum(lengths)"
+        )
+    return segment_ends(np.logical_or.reduce(flags))
 
 
 def write_npz(episodes: Episodes, path: str | PathLike[str], *, compress: bool = True) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dfplan.data.episodes import Episodes
-from dfplan.data.files import zip_names
+from dfplan.data.files import begins, zip_names
+from dfplan.data.formats.aloha import is_aloha, read_aloha
+from dfplan.data.formats.chosen import OPTIONS, is_next, next_states, select
 from dfplan.data.formats.d4rl import is_d4rl, read_d4rl
 from dfplan.data.formats.hdf5 import hdf5_names
 from dfplan.data.formats.lerobot.read import is_lerobot, read_lerobot
@@ -44,6 +46,7 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
+    "aloha": Format(is_aloha, read_aloha),
     "d4rl": Format(is_d4rl, read_d4rl),
     "minari": Format(is_minari, read_minari),
     "robomimic": Format(is_robomimic, read_robomimic, write_robomimic, (".hdf5", ".h5")),
@@ -57,9 +60,12 @@ _PICKLE = (
     "np.savez(path, observations=..., actions=..., episode_ends=np.cumsum(lengths), dt=...)"
 )
 _TELL = (
-    "expected D4RL, Minari or robomimic HDF5, a LeRobot folder (meta/info.json), a zarr replay buffer "
+    "expected D4RL, Minari, robomimic or ALOHA HDF5, a LeRobot folder (meta/info.json), a zarr replay buffer "
     "(meta/episode_ends), .npz (observations, actions, episode_ends) or .npy"
 )
+
+
+_BAGS = (b"\x89MCAP0\r\n", b"#ROSBAG V", b"SQLite format 3\x00")
 
 
 def format_named(name: str) -> Format:
@@ -91,6 +97,12 @@ def detect(path: Path, name: str | None = None) -> str:
 
 def _described(path: Path) -> str:
     """What there is that is in none of our formats."""
+    bag = (path / "metadata.yaml").is_file() if path.is_dir() else any(begins(path, mark) for mark in _BAGS)
+    if bag or (path.is_dir() and any(item.suffix in (".mcap", ".bag", ".db3") for item in path.iterdir())):
+        return (
+            f"a ROS recording; make demonstrations of it: dfplan record --from-bag {path} --robot robot.yaml --out demos.hdf5 "
+            "(docs/record.md)"
+        )
     if path.is_dir():
         inside = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))[:8]
         return f"a folder that holds {inside}, {_TELL}; pass one of its files or folders"
@@ -117,11 +129,14 @@ def options_of(function: Callable[..., Any], given: int = 1) -> tuple[str, ...]:
 
 
 def read_as(name: str, path: Path, options: Mapping[str, Any]) -> Episodes:
-    """Read `path` as format `name`; an option that its reader does not have is refused."""
-    reader = format_named(name).read
-    for option in options:
-        one_of(f"option for a {name} file", option, options_of(reader))
-    return reader(path, **options)
+    """Read `path` as format `name`; an option that neither its reader nor `chosen` has is refused."""
+    reader, rest = format_named(name).read, dict(options)
+    action = rest.pop("action") if is_next(rest.get("action")) else ""
+    numbers, task = (rest.pop(key, None) for key in OPTIONS)
+    for option in rest:
+        one_of(f"option for a {name} file", option, (*options_of(reader), *OPTIONS))
+    episodes = select(reader(path, **rest), numbers, task)
+    return next_states(episodes, action) if action else episodes
 
 
 def format_of(target: Path, name: str | None) -> str:

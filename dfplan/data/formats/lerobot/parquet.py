@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.data.files import refuse_pointer
 from dfplan.tools.errors import optional_import
 
 _NAMES = {"float": "float32", "double": "float64", "halffloat": "float16"}
@@ -28,6 +29,7 @@ def read_table(path: Path, keys: Sequence[str] | None = None, because: str = "")
         raise FileNotFoundError(
             f"{path}: not there, though the metadata name it; copy the data set again, whole"
         )
+    refuse_pointer(path)
     try:
         with parquet.ParquetFile(path) as file:
             there = file.schema_arrow.names
@@ -43,11 +45,15 @@ def read_table(path: Path, keys: Sequence[str] | None = None, because: str = "")
     return table
 
 
-def to_array(path: Path, key: str, column: Any, dtype: str, shape: Sequence[int]) -> NDArray[np.generic]:
+def to_array(
+    path: Path, key: str, column: Any, dtype: str, shape: Sequence[int], notes: list[str]
+) -> NDArray[np.generic]:
     """A column of rows of `shape` as an array (N, ...); shape (1,) gives (N,).
 
+    Numbers of another width are read in the type that `meta/info.json` says where that holds them; `notes` gets a sentence.
+
     Raises:
-        ValueError: it is of another type or shape than `meta/info.json` says, or has empty cells.
+        ValueError: it is of another kind or shape than `meta/info.json` says, or has empty cells.
     """
     rows, values = len(column), column.combine_chunks()
     sizes = [] if tuple(shape) == (1,) and not _nested(values) else list(shape)
@@ -65,16 +71,32 @@ def to_array(path: Path, key: str, column: Any, dtype: str, shape: Sequence[int]
                 f"{path}: column '{key}' has rows that are not of shape {tuple(shape)}, which meta/info.json says"
             )
     got = _NAMES.get(str(values.type), str(values.type))
-    if got != dtype:
-        raise ValueError(
-            f"{path}: column '{key}' is {got}, meta/info.json says {dtype}; correct the feature's dtype there"
-        )
     if values.null_count:
         raise ValueError(
             f"{path}: column '{key}' has {values.null_count} empty cells, expected numbers; fill them"
         )
-    array = np.asarray(values.to_numpy(zero_copy_only=False)).astype(dtype, copy=False)
+    array = np.asarray(values.to_numpy(zero_copy_only=False))
+    if got != dtype:
+        cast = _cast(array, dtype)
+        if cast is None:
+            raise ValueError(
+                f"{path}: column '{key}' is {got}, meta/info.json says {dtype}, which does not hold it; correct the feature's "
+                "dtype there"
+            )
+        array = cast
+        notes.append(f"column '{key}' is stored as {got} and read as {dtype}, as meta/info.json says")
     return array.reshape(rows, *(() if tuple(shape) == (1,) else shape))
+
+
+def _cast(array: NDArray[np.generic], dtype: str) -> NDArray[np.generic] | None:
+    """Numbers in another width of their kind: floats are rounded; None where one is out of range, or the kind differs."""
+    kinds = array.dtype.kind, np.dtype(dtype).kind
+    if kinds != ("f", "f") and not set(kinds) <= {"i", "u"}:
+        return None
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    same = np.isfinite(cast) == np.isfinite(array) if kinds == ("f", "f") else cast == array
+    return cast if same.all() else None
 
 
 def _nested(values: Any) -> bool:

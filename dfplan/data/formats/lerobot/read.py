@@ -68,8 +68,9 @@ def read_lerobot(
     chosen = obs is not None or action is not None
     carried = {} if chosen else meta.carried
     observed, acts = _choose(path, numbers, obs or carried.get("obs"), action)
-    arrays, index = _read_data(path, meta, numbers)
-    info = dict(meta.info)
+    info, notes = dict(meta.info), list[str]()
+    arrays, index = _read_data(path, meta, numbers, notes)
+    info |= {"notes": [*info.get("notes", ()), *dict.fromkeys(notes)]} if notes else {}
     info["episodes"] = meta.carried.get("info", {}).get("episodes", info["episodes"])
     info["left_out"] = [key for key in meta.features if key not in numbers and key not in INDEX]
     _check_index(path, meta, index)
@@ -105,8 +106,10 @@ def _choose(
     return observed, [key for key in ("action",) if key in numbers]
 
 
-def _read_data(path: Path, meta: Meta, numbers: dict[str, Feature]) -> tuple[Arrays, Arrays]:
-    """Features (N, ...) and index columns (N,) of all data files."""
+def _read_data(
+    path: Path, meta: Meta, numbers: dict[str, Feature], notes: list[str]
+) -> tuple[Arrays, Arrays]:
+    """Features (N, ...) and index columns (N,) of all data files; `notes` gets sentences."""
     wanted = {key: (feature.dtype, feature.shape) for key, feature in numbers.items()}
     wanted |= {key: (dtype, (1,)) for key, dtype in meta.index_types.items()}
     parts: dict[str, list[NDArray[np.generic]]] = {key: [] for key in wanted}
@@ -119,7 +122,7 @@ def _read_data(path: Path, meta: Meta, numbers: dict[str, Feature]) -> tuple[Arr
                 "data set again, whole"
             )
         for key, expected in wanted.items():
-            parts[key].append(to_array(file, key, table.column(key), *expected))
+            parts[key].append(to_array(file, key, table.column(key), *expected, notes))
     joined = {key: np.concatenate(blocks) for key, blocks in parts.items()}
     return {key: joined[key] for key in numbers}, {key: joined[key] for key in meta.index_types}
 

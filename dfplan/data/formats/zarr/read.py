@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.data.assemble import Arrays, Raw, assemble, is_image, require_carried, require_ends
+from dfplan.data.assemble import Arrays, Raw, assemble, is_image, is_label, require_carried, require_ends
 from dfplan.data.episodes import Episodes
 from dfplan.data.files import ZIP_DAMAGE, open_zip, read_json, require_path, zip_names
 from dfplan.data.sources import time_step
@@ -22,6 +22,7 @@ from dfplan.tools.errors import one_of, optional_import
 
 ENDS = "meta/episode_ends"
 _HEADERS = (".zarray", "zarr.json")
+_STATES = ("state", "observations", "observation", "obs")
 _SPARE = 1 << 30
 
 
@@ -52,13 +53,13 @@ def read_zarr(
     Args:
         path: the store.
         keys: keys of `data/` to read. Default: all but pictures, which `info["left_out"]` names.
-        dt: seconds between env steps. Default: what the store or its name says.
-        obs: keys whose columns make the observation, in this order. Default: `state`, or where there is
-            none, all keys that are read but the action.
+        dt: seconds between env steps. Default: what the store, its name or its time stamps say.
+        obs: keys whose columns make the observation, in this order. Default: `state`, or where there is none, all keys that
+            are read but the action, clocks (`timestamp`), rewards and labels of rows such as `stage`.
         action: key of the action. Default: `action`, where there is one.
         name: name for messages and checkpoints. Default: the store's name.
-        fill_missing: chunks that are not stored hold the fill value, as of a writer that leaves such chunks
-            out; False makes them an error, as of a copy that is not whole.
+        fill_missing: chunks of observation and action that are not stored hold the fill value, as of a writer that leaves such
+            chunks out; False makes them an error, as of a copy that is not whole.
         allow_nan: keep NaN and infinity instead of refusing them.
 
     Raises:
@@ -77,15 +78,20 @@ def read_zarr(
         ends = require_ends(path, _read(store, ENDS, headers[ENDS], fill_missing), ENDS)
         info: dict[str, Any] = {"format": "zarr", "version": str(headers[ENDS]["zarr_format"])}
         arrays: Arrays = {}
-        for key, header in _wanted(path, headers, keys, int(ends[-1])).items():
-            if keys is None and is_image(header["shape"]):
-                info.setdefault("left_out", []).append(key)
-            else:
-                arrays[key] = _read(store, f"data/{key}", header, fill_missing)
+        wanted = _wanted(path, headers, keys, int(ends[-1]))
+        pictures = [key for key, header in wanted.items() if keys is None and is_image(header["shape"])]
+        info |= {"left_out": pictures} if pictures else {}
+        chosen = _choose([key for key in wanted if key not in pictures], obs, action)
+        for key in (key for key in wanted if key not in pictures):
+            # Writers leave out chunks of zeros; one that a copy lost must not pass for them in what is learned from.
+            sparse = fill_missing or key not in (*chosen[0], *chosen[1])
+            arrays[key] = _read(store, f"data/{key}", wanted[key], sparse)
+        labels = [key for key in arrays if is_label(key) and key not in (*chosen[0], *chosen[1])]
+        if labels and obs is None and not set(_STATES).intersection(arrays):
+            info["notes"] = [f"carried along, not observed unless obs= names them: {', '.join(labels)}"]
         attrs = store.json(".zattrs") or store.json("zarr.json").get("attributes") or {}
     carried = require_carried(path, attrs["dfplan"]) if isinstance(attrs, dict) and "dfplan" in attrs else {}
     stem, given = path.name.removesuffix(".zip").removesuffix(".zarr"), obs is not None or action is not None
-    chosen = _choose(arrays, obs, action)
     raw = Raw(path, arrays, ends, time_step(stem), stem, info, *chosen, {}, carried, given)
     return assemble(raw, dt=dt, name=name, allow_nan=allow_nan)
 
@@ -250,10 +256,12 @@ def _chunk_name(header: Mapping[str, Any], place: Sequence[str]) -> str:
     return str(separator).join(["c", *place] if default else place)
 
 
-def _choose(arrays: Arrays, obs: Sequence[str] | None, action: str | None) -> tuple[list[str], list[str]]:
+def _choose(
+    keys: Sequence[str], obs: Sequence[str] | None, action: str | None
+) -> tuple[list[str], list[str]]:
     """Keys that make the observation, and the action."""
-    act = [action] if action else list(filter(arrays.__contains__, ("action", "actions")))[:1]
+    act = [action] if action else [key for key in ("action", "actions") if key in keys][:1]
     if obs is not None:
         return list(obs), act
-    states = ("state", "observations", "observation", "obs")
-    return [key for key in states if key in arrays][:1] or [key for key in arrays if key not in act], act
+    state = [key for key in _STATES if key in keys][:1]
+    return state or [key for key in keys if key not in act and not is_label(key)], act
