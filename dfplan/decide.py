@@ -18,7 +18,7 @@ from dfplan.denoiser import Denoise, Denoiser
 from dfplan.guidance import Cost, written
 from dfplan.known import Known, Window
 from dfplan.nets.memory import Recall
-from dfplan.sampling import STEPS, Callback, sample
+from dfplan.sampling import STEPS, Callback, Select, sample
 from dfplan.schedules import ScheduleMatrix
 from dfplan.tools.errors import one_of
 from dfplan.tools.named import named, trusted
@@ -153,6 +153,7 @@ class Decider:
         recall: Recall | None = None,
         state: State | None = None,
         callback: Callback | None = None,
+        select: Select | None = None,
     ) -> tuple[Tensor, State | None]:
         """Down the rows of `matrix`.
 
@@ -166,6 +167,7 @@ class Decider:
             recall: what is remembered of the steps before, for the model's own denoiser.
             state: of an earlier run of this model: tokens that both know are not computed again.
             callback: see `sample`.
+            select: see `sample`; a causal network then computes every token in every row.
 
         Returns:
             (B, T, D) on the device, and the state after the tokens that are known from the start (causal networks).
@@ -175,7 +177,7 @@ class Decider:
         cache = None
         if denoise is None:
             denoise = self.denoiser.recalling(recall)
-            if self.denoiser.causal:
+            if self.denoiser.causal and select is None:
                 denoise = cache = _Cached(self.denoiser, known, matrix, state)
         elif sampling.precision != "fp32":
             raise ValueError(
@@ -193,6 +195,7 @@ class Decider:
             x0 = sample(
                 denoise, self.schedule, matrix, x.to(self.device), known=replace(known, part=None).to(self.device),
                 step=named("step rule", sampling.step, STEPS), noise=noise, callback=callback,
+                select=select,
             )  # fmt: skip
         return x0, cache.state if cache else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from dfplan.spec import TrajectorySpec
 __all__ = [
     "COSTS",
     "Cost",
+    "Particles",
     "evaluate",
     "goal",
     "guide",
@@ -112,3 +113,54 @@ def guide(
         return x0, gradient
 
     return guided
+
+
+class Particles:
+    """Candidates of each start, weighed by their cost while they are denoised; the light ones make room for the heavy.
+
+    After a row each is weighed by exp(scale * (cost before - cost now)) of the denoised estimate; where the effective
+    sample size 1 / sum(w^2) of a start falls below half, its candidates are drawn anew by their weights (systematic
+    resampling). Feynman-Kac steering (Singhal et al. 2025, section 3.2, the difference potential). Without a
+    gradient the candidates and their weights then stand for p(x) exp(-scale * cost); a gradient moves the proposal, is
+    not corrected for, and adds to the tilt. After the last row nothing is drawn: the choice among candidates follows.
+
+    Args:
+        cost: (B * K, T, D) normalised tokens -> (B * K,).
+        scale: nats per unit of cost.
+        count: K.
+        rows: M, of the schedule.
+        generators: one for each start, which draws for it alone.
+    """
+
+    def __init__(
+        self, cost: Callable[[Tensor], Tensor], scale: float, count: int, rows: int,
+        generators: Sequence[torch.Generator],
+    ) -> None:  # fmt: skip
+        self.cost, self.scale, self.count, self.rows, self.generators = cost, scale, count, rows, generators
+        self._before: Tensor | None = None
+
+    def __call__(self, row: int, x0: Tensor) -> Tensor:
+        """Row and estimates (B * K, T, D) -> (B * K,) the candidates that go on."""
+        starts, count = len(self.generators), self.count
+        own = torch.arange(count, device=x0.device).expand(starts, -1)
+        if self._before is None:
+            self._before, self.ancestors, self.log_weights = (
+                x0.new_zeros(starts, count), own, x0.new_zeros(starts, count)
+            )  # fmt: skip
+        now = self.cost(x0).unflatten(0, (starts, count))
+        self.log_weights = self.log_weights + self.scale * (self._before - now)
+        weights, index = self.log_weights.softmax(1), own
+        if row < self.rows - 1:
+            few = weights.square().sum(1, keepdim=True) > 2 / count
+            first = torch.stack([torch.rand((), generator=g, device=g.device) for g in self.generators])
+            ticks = (own + first.to(x0)[:, None]) / count
+            drawn = torch.searchsorted(weights.cumsum(1), ticks).clamp_max(count - 1)
+            index = torch.where(few, drawn, own)
+            self.log_weights = self.log_weights.masked_fill(few, 0.0)
+        self._before, self.ancestors = now.gather(1, index), self.ancestors.gather(1, index)
+        return (index + count * torch.arange(starts, device=x0.device)[:, None]).flatten()
+
+    def survivors(self) -> Tensor:
+        """(B,) how many of the candidates that were there at the start have descendants now."""
+        every = torch.arange(self.count, device=self.ancestors.device)
+        return (self.ancestors[..., None] == every).any(1).sum(1)

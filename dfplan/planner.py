@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dfplan import known
-from dfplan.decide import Decider, Noise, asked, generator_of, noise_of
+from dfplan.decide import Decider, Noise, asked, noise_of
 from dfplan.denoiser import self_error
-from dfplan.guidance import Cost, evaluate, guide
+from dfplan.guidance import Cost, Particles, evaluate, guide
 from dfplan.known import Known
 from dfplan.plan import CHOICES, Plan, PlannerConfig, inverse_dynamics
-from dfplan.plan.question import Asks, Question
+from dfplan.plan.question import Asks, Question, drawn
 from dfplan.sampling import Callback
 from dfplan.schedules import ScheduleMatrix
 from dfplan.tools.errors import one_of
@@ -141,12 +142,12 @@ class Planner:
         count = self.config.candidates if candidates is None else candidates
         q = self.asks.question(history, goal, returns, cost, horizon, count, arrivals, history_level)
         self.asks.start(warm, elapsed, len(q.past))
-        self._useful(cost, q.count)
-        numbers, generators = _drawn(seeds, generators, len(q.past))
+        self._useful(q)
+        numbers, generators = drawn(seeds, generators, len(q.past))
         shape = (q.count, q.steps * self.spec.group_size, self.spec.width)
         noise = noise_of(generators, *shape, device=self.decider.device)
         found, (matrix, x) = self._known(q), self._start(q, warm, elapsed, noise)
-        denoise, calls = None, matrix.calls
+        denoise, calls, particles = None, matrix.calls, self._particles(q, matrix.calls, generators)
         if q.cost is not None and self.config.guidance:
             denoise = guide(
                 self.decider.denoiser, q.cost, self.config.guidance, schedule=self.decider.schedule, spec=self.spec,
@@ -154,22 +155,35 @@ class Planner:
             )  # fmt: skip
             calls *= 1 if self.config.futures == 1 else 1 + self.config.futures
         x0, _ = self.decider.run(
-            found, matrix, x, self.config, noise=noise, denoise=denoise, callback=callback
+            found, matrix, x, self.config, noise=noise, denoise=denoise, callback=callback, select=particles
         )
         tokens, errors, calls = self._errors(x0, found, q, noise, calls)
         plans = self._plans(q, tokens, errors)
         seconds = (time.perf_counter() - began) / len(plans)
+        alive = [None] * len(plans) if particles is None else particles.survivors().tolist()
         return [
-            replace(p, seed=s, seconds=seconds, network_calls=calls)
-            for p, s in zip(plans, numbers, strict=True)
+            replace(p, seed=s, seconds=seconds, network_calls=calls, survivors=n)
+            for p, s, n in zip(plans, numbers, alive, strict=True)
         ]
 
-    def _useful(self, cost: Cost | None, count: int) -> None:
-        """Refuse what would change nothing."""
-        if cost is not None and not self.config.guidance and count == 1:
+    def _useful(self, q: Question) -> None:
+        """Refuse what would change nothing, or does not go together."""
+        config = self.config
+        if q.cost is not None and not config.guidance and q.count == 1:
             raise ValueError("got a cost with guidance=0 and one candidate, which would change nothing")
-        if cost is None and self.config.futures > 1:
-            raise ValueError(f"got futures={self.config.futures} without a cost: give a cost, or futures=1")
+        if q.cost is None and config.futures > 1:
+            raise ValueError(f"got futures={config.futures} without a cost: give a cost, or futures=1")
+        if config.particles and (q.cost is None or q.count == 1 or len(set(q.by)) > 1):
+            raise ValueError(
+                f"got particles={config.particles} with {q.count} candidates, arrivals {list(q.by)} and "
+                f"{'no' if q.cost is None else 'a'} cost; expected a cost, several candidates and one arrival"
+            )
+
+    def _particles(self, q: Question, rows: int, generators: Sequence[torch.Generator]) -> Particles | None:
+        if q.cost is None or not self.config.particles:
+            return None
+        price = partial(evaluate, q.cost, spec=self.spec, normalizer=self.model.normalizer)
+        return Particles(price, self.config.particles, q.count, rows, generators)
 
     def _known(self, q: Question) -> Known:
         """Of (B * K, T) tokens: history, goal, returns."""
@@ -177,7 +191,7 @@ class Planner:
         frames = np.repeat(q.past[:, :, None], self.spec.stack, 2)
         found = known.past(window, frames)
         if q.level:
-            found = known.doubt(found, np.ones((batch, count, self.spec.group_size), bool), q.level)
+            found = known.doubt(found, np.full((batch, count, self.spec.group_size), q.level))
         found, index = found.repeat(q.count), torch.arange(q.steps)
         if q.returns is not None and self._returns:
             aim = np.repeat(q.returns, q.count)[:, None]
@@ -279,18 +293,3 @@ class Planner:
         place = observations[..., self.place]
         away = np.linalg.norm(place - goal[:, None], axis=-1) > self.config.within
         return np.where(away.any(1), steps - np.argmax(away[:, ::-1], 1), 0).astype(np.int64)
-
-
-def _drawn(
-    seeds: Sequence[int] | None, generators: Sequence[torch.Generator] | None, starts: int
-) -> tuple[list[int | None], Sequence[torch.Generator]]:
-    """A seed, or None, and a generator for each start."""
-    numbers: list[int | None]
-    if generators is None:
-        numbers = [int(s) for s in (torch.randint(2**31, (starts,)).tolist() if seeds is None else seeds)]
-        generators = [generator_of(s) for s in numbers]
-    else:
-        numbers = [None] * len(generators)
-    if len(generators) != starts:
-        raise ValueError(f"got {len(generators)} seeds for {starts} starts, expected one for each")
-    return numbers, generators

@@ -82,6 +82,8 @@ STEPS: dict[str, Step] = {"ddim": ddim, "ddpm": ddpm, "dpm_solver_2m": dpm_solve
 
 
 Callback = Callable[[int, Tensor, Tensor], None]
+Select = Callable[[int, Tensor], Tensor]
+"""`(row, x0 (B, T, D)) -> (B,)`: which trajectories go on after a row, and in which places."""
 
 
 def sample(
@@ -94,6 +96,7 @@ def sample(
     step: Step = ddim,
     noise: Callable[[], Tensor] | None = None,
     callback: Callback | None = None,
+    select: Select | None = None,
 ) -> Tensor:
     """Denoise tokens down the rows of `matrix`: the only denoising loop.
 
@@ -108,6 +111,7 @@ def sample(
         step: step rule.
         noise: draws (B, T, D) standard normal for stochastic steps; None: from torch's own generator.
         callback: called with (row, x, x0) after each network call; it gets clones.
+        select: which trajectories go on, of those for which the same is known.
 
     Returns:
         (B, T, D) tokens at the levels of the last row.
@@ -129,6 +133,9 @@ def sample(
         before = levels[m - 1][..., None] if m else None
         row = Row(x, x0, levels[m][..., None], levels[m + 1][..., None], schedule, before_x0, before, noise)
         x = torch.where(row.next < row.level, step(row), x)
+        if select:
+            kept = select(m, x0)
+            x, x0 = x[kept], x0[kept]
         before_x0 = x0
         if callback:
             callback(m, x.clone(), x0.clone())

@@ -49,6 +49,8 @@ class PlannerConfig(Sampling):
         candidates: K, plans sampled for each start as one batch.
         choice: how one of several is chosen: `first` (feasible, of least cost) or `earliest`.
         guidance: nats per unit of cost.
+        particles: nats per unit of cost by which the candidates of a start are weighed, and drawn anew, between network
+            calls (`dfplan.guidance.Particles`); 0: each goes its own way. Needs a step rule that draws, such as `ddpm`.
         futures: futures over which Monte Carlo guidance averages.
         warm_level: level to which a warm start re-noises the last plan.
         within: distance at which the goal counts as reached (unit of the goal token).
@@ -59,6 +61,7 @@ class PlannerConfig(Sampling):
     candidates: int = 1
     choice: str = "first"
     guidance: float = 1.0
+    particles: float = 0.0
     futures: int = 1
     warm_level: float = 0.6
     within: float = 0.5
@@ -74,8 +77,14 @@ class PlannerConfig(Sampling):
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a number above 0")
         if self.roadmap < 0:
             raise ValueError(f"got roadmap={self.roadmap}, expected a number of states, or 0 for none")
-        if not 0 <= self.guidance < float("inf"):
-            raise ValueError(f"got guidance={self.guidance}, expected 0 or more")
+        for name in ("guidance", "particles"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")
+        if self.particles and self.step in ("ddim", "dpm_solver_2m"):
+            raise ValueError(
+                f"got particles={self.particles} with step='{self.step}', which draws nothing: copies would stay copies; "
+                "use step='ddpm'"
+            )
         if self.warm_level > 1:
             raise ValueError(f"got warm_level={self.warm_level}, expected at most 1 (1 is a cold start)")
 
@@ -102,6 +111,8 @@ class Plan:
         history: steps of history in the tokens, the present included.
         seed: gives this plan again, from the same question; None where a generator was given.
         rewards: (H, R) where they are modelled.
+        survivors: of the K particles that were there at first, how many have descendants among the candidates; None
+            without particles.
     """
 
     observations: Array
@@ -119,6 +130,7 @@ class Plan:
     history: int = 1
     seed: int | None = None
     rewards: Array | None = None
+    survivors: int | None = None
 
     def best(self) -> Array:
         """(H, O): the chosen candidate, cut where it has arrived."""

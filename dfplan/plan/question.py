@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
+from dfplan.decide import generator_of
 from dfplan.guidance import Cost
 from dfplan.plan.answer import Plan
 from dfplan.train.checkpoint import Checkpoint
@@ -150,3 +152,18 @@ class Asks:
                 raise ValueError(
                     f"got a warm plan of tokens {tuple(plan.tokens.shape)}, expected one made by this planner"
                 )
+
+
+def drawn(
+    seeds: Sequence[int] | None, generators: Sequence[torch.Generator] | None, starts: int
+) -> tuple[list[int | None], Sequence[torch.Generator]]:
+    """A seed, or None, and a generator for each start."""
+    numbers: list[int | None]
+    if generators is None:
+        numbers = [int(s) for s in (torch.randint(2**31, (starts,)).tolist() if seeds is None else seeds)]
+        generators = [generator_of(s) for s in numbers]
+    else:
+        numbers = [None] * len(generators)
+    if len(generators) != starts:
+        raise ValueError(f"got {len(generators)} seeds for {starts} starts, expected one for each")
+    return numbers, generators
