@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -122,7 +123,7 @@ def demonstrations(
         raise ValueError("no data given; pass --data with a file, a folder or the name of a data set")
     from dfplan.envs import POINT_MAZES, prepare
 
-    own = f"{task}-v{0 if task in POINT_MAZES else 1}"
+    own = task if re.search(r"-v\d$", task) else f"{task}-v{0 if task in POINT_MAZES else 1}"
     episodes = load(data or own, generators=generators(), **read_options(read))
     return prepare(task, episodes.split(holdout)[held] if holdout else episodes)
 

@@ -20,38 +20,37 @@ class Returns:
     """How demonstrations with rewards are told apart.
 
     Attributes:
-        best: share of the episodes that is kept, those of the highest return.
-        discount: of the reward of each further env step. Above 0, every step is labelled with how good its action was:
-            the share of all actions that were less of an improvement on what followed elsewhere from like states. That
-            label is a token of its own, and a policy acts as well as it is asked to.
-        trace: how far what really followed is believed before it is told from the states that were reached (lambda of
-            TD(lambda)): 1 to the end of the episode.
+        best: share of the env steps that is kept, those of the episodes of the highest return.
+        discount: of the reward of each further env step. Above 0, every step is labelled: 1 where what followed its
+            action was good beside what follows elsewhere from like states, else 0. The label is a token of its own, and
+            a policy acts as it is asked to.
+        good: share of the steps that are kept that counts as good.
     """
 
     best: float = 1.0
     discount: float = 0.0
-    trace: float = 0.95
+    good: float = 0.2
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if not 0 < self.best <= 1:
-            raise ValueError(
-                f"got returns.best={self.best}, expected a share above 0, at most 1 (all episodes)"
-            )
+        for name in ("best", "good"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(
+                    f"got returns.{name}={getattr(self, name)}, expected a share above 0, at most 1 (all)"
+                )
         if not 0 <= self.discount < 1:
             raise ValueError(
                 f"got returns.discount={self.discount}, expected 0 (no labels) to below 1, such as 0.99"
             )
-        if not 0 <= self.trace <= 1:
-            raise ValueError(f"got returns.trace={self.trace}, expected 0 to 1")
 
 
 def labelled(episodes: Episodes, returns: Returns, seed: int = 0) -> Episodes:
-    """The episodes that are kept, with an array `returns` (N,) in [0, 1] where there is a discount.
+    """The episodes that are kept, with an array `returns` (N,) of labels 0 and 1 where there is a discount.
 
-    The label is the rank of the advantage A = G - V among all steps that are kept: G (N,) is the lambda-return, V the
-    mean of G at like observations, learned from them (advantage-weighted regression, arXiv 1910.00177, takes the same
-    difference as a weight; here it is a known token, as returns are in arXiv 2211.15657).
+    The label tells whether the advantage A = G - V of a step is among the highest of those that are kept: G (N,) is the
+    discounted return, V the mean of G at like observations of all episodes, learned from them (advantage-weighted
+    regression, arXiv 1910.00177, makes a weight of the same difference; here it is a known token, as the return is in
+    arXiv 2211.15657).
 
     Args:
         episodes: with `rewards` (N,), each of the action in its row, and `terminals` (N,) where an episode may end
@@ -69,30 +68,37 @@ def labelled(episodes: Episodes, returns: Returns, seed: int = 0) -> Episodes:
             f"{episodes.name}: no array 'rewards' (it has {sorted(episodes.arrays)}), by which episodes could be told "
             "apart; leave out returns.best and returns.discount"
         )
+    if returns.discount:
+        better = advantage(episodes, returns.discount, seed).astype(np.float32)
+        episodes = replace(episodes, arrays={**episodes.arrays, "returns": better})
     if returns.best < 1:
-        rewards = np.asarray(episodes.arrays["rewards"], np.float64)
-        total = np.add.reduceat(rewards, episodes.starts)
-        count = max(1, round(returns.best * len(episodes)))
-        episodes = episodes.select(np.sort(np.argsort(-total, kind="stable")[:count]))
-    if not returns.discount:
-        return episodes
-    better = advantage(episodes, returns, seed)
-    rank = np.empty(len(better), np.float32)
-    rank[np.argsort(better, kind="stable")] = np.linspace(0, 1, len(better), dtype=np.float32)
-    return replace(episodes, arrays={**episodes.arrays, "returns": rank})
+        episodes = best(episodes, returns.best)
+    if returns.discount:
+        better = np.asarray(episodes.arrays["returns"])
+        label = (better >= np.quantile(better, 1 - returns.good)).astype(np.float32)
+        episodes = replace(episodes, arrays={**episodes.arrays, "returns": label})
+    return episodes
 
 
-ROUNDS, FIT_STEPS, FIT_BATCH, WIDTH = 4, 500, 256, 256
-"""Rounds of TD(lambda), optimiser steps of each, transitions in one, and size of the network that learns V."""
+def best(episodes: Episodes, share: float) -> Episodes:
+    """The episodes of the highest return, as many as hold that share of the env steps, in their order; at least one."""
+    total = np.add.reduceat(np.asarray(episodes.arrays["rewards"], np.float64).reshape(-1), episodes.starts)
+    order = np.argsort(-total, kind="stable")
+    held = np.cumsum((episodes.ends - episodes.starts)[order])
+    return episodes.select(np.sort(order[: max(1, int((held <= share * held[-1]).sum()))]))
 
 
-def advantage(episodes: Episodes, returns: Returns, seed: int = 0) -> Array:
+ROUNDS, FIT_STEPS, FIT_BATCH, WIDTH = 2, 700, 256, 256
+"""Rounds of learning V, each with what the last one says of episodes cut by time; optimiser steps of a round, env steps in
+one of these, size of the network."""
+
+
+def advantage(episodes: Episodes, discount: float, seed: int = 0) -> Array:
     """(N,) how much more followed from each step than follows from like observations, in units of reward."""
     observations = np.asarray(episodes.arrays["observations"], np.float64)
     x = torch.from_numpy((observations - observations.mean(0)) / (observations.std(0) + 1e-6)).float()
-    rewards = np.asarray(episodes.arrays["rewards"], np.float64).reshape(-1)
-    scale = 1 / (1 - returns.discount)
-    value = np.full(len(x), rewards.mean() * scale)
+    rewards = np.asarray(episodes.arrays["rewards"], np.float64)
+    value = np.full(len(x), rewards.mean() / (1 - discount))
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -100,11 +106,10 @@ def advantage(episodes: Episodes, returns: Returns, seed: int = 0) -> Array:
             nn.Linear(x.shape[1], WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
         )
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)
-    spread = rewards.std() * scale**0.5 + 1e-9
     for _ in range(ROUNDS):
-        target = torch.from_numpy(
-            (followed(episodes, value, returns) - rewards.mean() * scale) / spread
-        ).float()
+        found = followed(episodes, value, discount)
+        mean, spread = found.mean(), found.std() + 1e-9
+        target = torch.from_numpy((found - mean) / spread).float()
         for _ in range(FIT_STEPS):
             at = torch.randint(len(x), (FIT_BATCH,), generator=generator)
             loss = (net(x[at])[:, 0] - target[at]).square().mean()
@@ -112,28 +117,21 @@ def advantage(episodes: Episodes, returns: Returns, seed: int = 0) -> Array:
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            found = torch.cat([net(part)[:, 0] for part in x.split(1 << 14)]).double().numpy()
-        value = found * spread + rewards.mean() * scale
-    return followed(episodes, value, returns) - value
+            out = torch.cat([net(part)[:, 0] for part in x.split(1 << 14)])
+        value = out.double().numpy() * spread + mean
+    return followed(episodes, value, discount) - value
 
 
-def followed(episodes: Episodes, value: Array, returns: Returns) -> Array:
-    """Lambda-returns (N,) of each step: G_t = r_t + discount ((1 - trace) V_t+1 + trace G_t+1).
+def followed(episodes: Episodes, value: Array, discount: float) -> Array:
+    """Discounted returns (N,) of each step: G_t = r_t + discount G_t+1.
 
     After a terminal step nothing follows; after the last step before a cut by time, what the state is worth.
     """
-    rewards = np.asarray(episodes.arrays["rewards"], np.float64).reshape(-1)
-    over: NDArray[Any] = np.asarray(episodes.arrays.get("terminals", np.zeros(len(rewards), bool))).reshape(
-        -1
-    )
-    last = set((episodes.ends - 1).tolist())
-    out, worth, ahead = np.empty(len(rewards)), value.tolist(), 0.0
-    gone = over.astype(bool).tolist()
-    for t in range(len(rewards) - 1, -1, -1):
-        if t in last:
-            ahead = 0.0 if gone[t] else worth[t]
-        else:
-            ahead = (1 - returns.trace) * worth[t + 1] + returns.trace * ahead
-        ahead = float(rewards[t]) + returns.discount * ahead
-        out[t] = ahead
+    rewards = np.asarray(episodes.arrays["rewards"], np.float64).reshape(-1).tolist()
+    over = np.asarray(episodes.arrays.get("terminals", np.zeros(len(rewards)))).reshape(-1).astype(bool)
+    out: Array = np.where(over, 0.0, value)  # what follows a step, where it is the last one
+    for begin, end in zip(episodes.starts.tolist(), episodes.ends.tolist(), strict=True):
+        ahead = float(out[end - 1])
+        for t in range(end - 1, begin - 1, -1):
+            out[t] = ahead = rewards[t] + discount * ahead
     return out

@@ -33,44 +33,42 @@ def bandit(steps=2000):
 
 
 def test_what_follows_is_the_discounted_sum_and_goes_on_where_time_cut_it():
-    rewards, value = [1.0, 2.0, 4.0, 8.0, 16.0], np.full(5, 100.0)
+    rewards, value, g = [1.0, 2.0, 4.0, 8.0, 16.0], np.full(5, 100.0), 0.5
     data = episodes(rewards, [3, 5], terminals=np.array([0, 0, 1, 0, 0], bool))
-    g = 0.5
-    found = followed(data, value, Returns(discount=g, trace=1))
-    np.testing.assert_allclose(
-        found, [1 + g * (2 + g * 4), 2 + g * 4, 4, 8 + g * (16 + g * 100), 16 + g * 100]
-    )
-
-
-def test_without_a_trace_only_the_next_state_counts():
-    data, value = episodes(np.ones(4), [4]), np.array([0.0, 10.0, 20.0, 30.0])
-    found = followed(data, value, Returns(discount=0.9, trace=0))
-    np.testing.assert_allclose(found, [10, 19, 28, 28])
+    found = followed(data, value, g)
+    np.testing.assert_allclose(found, [1 + g * (2 + g * 4), 2 + g * 4, 4, 8 + g * (16 + g * 100), 16 + g * 100])
 
 
 def test_a_constant_reward_for_ever_is_worth_its_sum_and_no_action_is_better():
-    data = episodes(np.full(50, 3.0), [20, 50])
     value = np.full(50, 3 / (1 - 0.9))
-    for trace in (0.0, 0.7, 1.0):
-        np.testing.assert_allclose(followed(data, value, Returns(discount=0.9, trace=trace)), value)
+    np.testing.assert_allclose(followed(episodes(np.full(50, 3.0), [20, 50]), value, 0.9), value)
 
 
-def test_the_best_episodes_are_kept_in_their_order():
-    data = episodes([1, 1, 9, 0, 5, 5], [2, 3, 4, 6])
-    kept = labelled(data, Returns(best=0.5))
-    np.testing.assert_array_equal(kept.arrays["rewards"], [9, 5, 5])
+def test_the_best_episodes_are_kept_in_their_order_by_the_share_of_their_steps():
+    data = episodes([1, 1, 9, 0, 5, 5], [2, 3, 4, 6])  # returns 2, 9, 0, 10
+    for share, kept in ((0.5, [9, 5, 5]), (0.4, [5, 5]), (0.01, [5, 5]), (0.9, [1, 1, 9, 5, 5])):
+        np.testing.assert_array_equal(labelled(data, Returns(best=share)).arrays["rewards"], kept)
     assert labelled(data, Returns()) is data
 
 
 def test_an_action_is_better_than_others_in_like_states_not_in_worse_ones():
     data = bandit()
     x, a = data.arrays["observations"][:, 0], data.arrays["actions"][:, 0]
-    gain = advantage(data, Returns(discount=0.5))
-    off = np.square(a - x / 2)
+    gain, off = advantage(data, 0.5), np.square(a - x / 2)
     assert np.corrcoef(gain, -off)[0, 1] > 0.9 and abs(np.corrcoef(gain, x)[0, 1]) < 0.1
-    rank = labelled(data, Returns(discount=0.5)).arrays["returns"]
-    np.testing.assert_allclose(np.sort(rank), np.linspace(0, 1, len(rank)), atol=1e-6)
-    np.testing.assert_array_equal(rank, labelled(data, Returns(discount=0.5)).arrays["returns"])
+    label = labelled(data, Returns(discount=0.5, good=0.3)).arrays["returns"]
+    assert set(label) == {0, 1} and label.mean() == pytest.approx(0.3, abs=1e-3)
+    assert off[label == 1].mean() < 0.3 * off.mean()
+    np.testing.assert_array_equal(label, labelled(data, Returns(discount=0.5, good=0.3)).arrays["returns"])
+
+
+def test_labels_compare_with_all_episodes_also_with_those_that_are_left_out():
+    data = bandit()
+    whole = advantage(data, 0.5)
+    kept = labelled(data, Returns(best=0.25, discount=0.5))
+    rows = np.isin(data.arrays["rewards"], kept.arrays["rewards"])
+    best = whole[rows] >= np.quantile(whole[rows], 0.8)
+    assert (best == kept.arrays["returns"].astype(bool)).mean() > 0.999
 
 
 def test_a_policy_acts_as_well_as_it_is_asked_to(tmp_path):
@@ -85,6 +83,7 @@ def test_a_policy_acts_as_well_as_it_is_asked_to(tmp_path):
     assert [t.name for t in config.spec.tokens] == ["observation", "returns", "action"]
     for _ in Trainer(config, data, tmp_path / "checkpoint").run():
         pass
+    assert config.act["policy"]["returns"] == 1  # asked for the best, as no other wish was given
     policy = Imitation.load(tmp_path, ImitationConfig(steps=1, chunk=1, temperature=0, returns=1.0))
     policy.reset(range(16))
     seen = np.linspace(-0.8, 0.8, 16)[:, None]
@@ -93,7 +92,7 @@ def test_a_policy_acts_as_well_as_it_is_asked_to(tmp_path):
 
 def test_what_makes_no_sense_is_refused(tmp_path):
     data = bandit(20)
-    for wrong in ({"best": 0}, {"discount": 1}, {"trace": 2}):
+    for wrong in ({"best": 0}, {"discount": 1}, {"good": 2}):
         with pytest.raises(ValueError, match=f"got returns.{next(iter(wrong))}="):
             Returns(**wrong)
     bare = Episodes({k: data.arrays[k] for k in ("observations", "actions")}, data.ends, 0.1, "bare")
