@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
 
+from dfplan.tools.errors import optional_import
 from dfplan.tools.references import FAMILIES, d4rl_task
 
 from .adroit import REWARDS
 
+Row = NDArray[np.float64]
 KITCHENS = {
     "complete": ["microwave", "kettle", "light switch", "slide cabinet"],
     "partial": ["microwave", "kettle", "light switch", "slide cabinet"],
@@ -47,8 +51,24 @@ def make_d4rl(name: str, **kwargs: Any) -> gym.Env[Any, Any] | None:
             "Its data can be trained on; gymnasium-robotics' own ant mazes are --env AntMaze_UMaze-v4 and the like"
         )
     if family.env.startswith("Franka"):
-        from dfplan.tools.errors import optional_import
-
         optional_import("gymnasium_robotics", "robots")  # registers it
         kwargs.setdefault("tasks_to_complete", KITCHENS[kind or "mixed"])
-    return gym.make(family.env, **{"max_episode_steps": family.steps} | kwargs)
+    env = gym.make(family.env, **{"max_episode_steps": family.steps} | kwargs)
+    return Kitchen(env) if family.env.startswith("Franka") else env
+
+
+class Kitchen(gym.ObservationWrapper[Row, Any, Any]):
+    """A kitchen as D4RL's files show it: 9 numbers of the arm, 21 of the objects, and the goal of each of these 30, or 0."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (60,), np.float64)
+        package: Any = optional_import("gymnasium_robotics.envs.franka_kitchen.kitchen_env", "robots")
+        self._goal = np.zeros(30)
+        for task, where in env.unwrapped.goal.items():  # type: ignore[attr-defined]  # the package's
+            self._goal[package.OBS_ELEMENT_INDICES[task]] = where
+
+    def observation(self, observation: Any) -> Row:
+        """Positions without the velocities, which the package has between and after them."""
+        row = observation["observation"]
+        return np.concatenate([row[:9], row[18:39], self._goal])

@@ -36,7 +36,9 @@ def test_what_follows_is_the_discounted_sum_and_goes_on_where_time_cut_it():
     rewards, value, g = [1.0, 2.0, 4.0, 8.0, 16.0], np.full(5, 100.0), 0.5
     data = episodes(rewards, [3, 5], terminals=np.array([0, 0, 1, 0, 0], bool))
     found = followed(data, value, g)
-    np.testing.assert_allclose(found, [1 + g * (2 + g * 4), 2 + g * 4, 4, 8 + g * (16 + g * 100), 16 + g * 100])
+    np.testing.assert_allclose(
+        found, [1 + g * (2 + g * 4), 2 + g * 4, 4, 8 + g * (16 + g * 100), 16 + g * 100]
+    )
 
 
 def test_a_constant_reward_for_ever_is_worth_its_sum_and_no_action_is_better():
@@ -87,7 +89,9 @@ def test_a_policy_acts_as_well_as_it_is_asked_to(tmp_path):
     policy = Imitation.load(tmp_path, ImitationConfig(steps=1, chunk=1, temperature=0, returns=1.0))
     policy.reset(range(16))
     seen = np.linspace(-0.8, 0.8, 16)[:, None]
-    assert np.abs(policy.act(seen) - seen / 2).mean() < 0.15  # the mean of all actions is 0, off by 0.2 on average
+    assert (
+        np.abs(policy.act(seen) - seen / 2).mean() < 0.15
+    )  # the mean of all actions is 0, off by 0.2 on average
 
 
 def test_what_makes_no_sense_is_refused(tmp_path):
