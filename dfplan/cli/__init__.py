@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 
 import dfplan
 from dfplan.cli import data, evaluate, judge, lists, plan, train  # noqa: F401  each adds its commands
@@ -18,8 +20,9 @@ _ABOUT = "Plan, imitate and control with one Diffusion Forcing model. `dfplan --
 
 
 def main() -> None:
-    """Run the command; a refusal is one line on stderr and exit code 2."""
-    words = sys.argv[1:]
+    """Run the command; a refusal is one line on stderr and exit code 2. SIGTERM stops it as Ctrl-C does."""
+    words, mine = sys.argv[1:], threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if mine else None
     try:
         if words == ["--version"]:
             print(f"dfplan {dfplan.__version__}")
@@ -35,3 +38,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("dfplan: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, before)

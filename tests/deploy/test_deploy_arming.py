@@ -1,5 +1,11 @@
 """Arming: refused while anything moves, whatever the driver says of velocities, and possible again after clocks went wrong."""
 
+import os
+import signal
+import sys
+import time
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,7 +13,9 @@ pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
 
 from robots import Robot, loop, play
 
+from dfplan import cli
 from dfplan.deploy.robot.transport import Reading
+from dfplan.deploy.run import run
 from dfplan.tools.clock import FakeClock
 
 
@@ -82,3 +90,31 @@ def test_a_running_arm_is_not_asked_whether_it_rests():
     made, _, _ = loop()
     play(made, 1.3)
     assert made.plan.setpoints[-1].velocity.any() and made.arm() == (True, "already running")
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_sigterm_to_the_command_stops_the_arm_and_then_ends(moving, monkeypatch, capsys):
+    made, robot, _ = loop()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def command(**_):
+        kill = partial(os.kill, os.getpid(), signal.SIGTERM)
+        report = run(made, moving, until=lambda: bool(made.clock.now() > 1.3 and kill()))
+        print([change.new for change in report.changes][-2:])
+
+    monkeypatch.setattr(sys, "argv", ["dfplan", "deploy"])
+    monkeypatch.setattr(cli.app, "cli", command)
+    cli.main()
+    assert capsys.readouterr().out == f"{['HOLD', 'DISARMED'] if moving else ['READY', 'DISARMED']}\n"
+    assert not robot.up and signal.getsignal(signal.SIGTERM) == before
+    if moving:
+        last = robot.sent[-1][1]
+        assert np.ptp(last.positions, axis=0).max() < 1e-9  # it rests
+
+
+def test_a_command_that_moves_nothing_ends_by_sigterm_too(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dfplan", "train"])
+    monkeypatch.setattr(cli.app, "cli", lambda **_: [os.kill(os.getpid(), signal.SIGTERM), time.sleep(5)])
+    with pytest.raises(SystemExit, match="130"):
+        cli.main()
+    assert capsys.readouterr().err == "dfplan: stopped\n"
