@@ -162,5 +162,4 @@ class Particles:
 
     def survivors(self) -> Tensor:
         """(B,) how many of the candidates that were there at the start have descendants now."""
-        every = torch.arange(self.count, device=self.ancestors.device)
-        return (self.ancestors[..., None] == every).any(1).sum(1)
+        return 1 + (self.ancestors.sort(1).values.diff(dim=1) > 0).sum(1)

@@ -19,6 +19,7 @@ from dfplan.denoiser import self_error
 from dfplan.guidance import Cost, Particles, evaluate, guide
 from dfplan.known import Known
 from dfplan.plan import CHOICES, Plan, PlannerConfig, inverse_dynamics
+from dfplan.plan.evidence import Evidence
 from dfplan.plan.question import Asks, Question, drawn
 from dfplan.sampling import Callback
 from dfplan.schedules import ScheduleMatrix
@@ -45,7 +46,7 @@ class Planner:
                 "got the checkpoint of a policy (no goal token, or relative channels), which does not plan; load it "
                 "with dfplan.policies.Imitation.load"
             )
-        self.decider = Decider(model)
+        self.decider, self.evidence = Decider(model), Evidence.of(model)
         self.asks = Asks(model)
         self.place, self._returns = self.asks.place, self.asks.returns
 
@@ -229,13 +230,16 @@ class Planner:
     def _errors(
         self, x0: Tensor, found: Known, q: Question, noise: Noise, calls: int
     ) -> tuple[Tensor, Array, int]:
-        """Tokens on the CPU, the model's own error of each over the data's quantile, and network calls so far.
+        """Tokens on the CPU, how doubtful each is (1: at the limit), and network calls so far.
 
-        Where there is nothing to choose, the error is not measured: NaN.
+        Where there is nothing to choose, that is not measured: NaN.
         """
         if q.count == 1:
             return self.decider.fetch(x0)[0], np.full(len(x0), np.nan), calls
         decider = self.decider
+        if self.evidence is not None:
+            (tokens,) = decider.fetch(x0)
+            return tokens, self.evidence.doubt(self.goal_values(decider.physical(tokens))), calls
         with torch.no_grad():
             mask = found.mask.to(decider.device)
             error = self_error(decider.denoiser, decider.schedule, x0, mask, noise)

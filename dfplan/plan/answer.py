@@ -54,7 +54,8 @@ class PlannerConfig(Sampling):
         futures: futures over which Monte Carlo guidance averages.
         warm_level: level to which a warm start re-noises the last plan.
         within: distance at which the goal counts as reached (unit of the goal token).
-        tolerance: a plan is feasible while the model's own error is at most this multiple of the data's 99 % quantile.
+        tolerance: a plan is feasible while its doubt is at most this: by the recorded steps beside the checkpoint
+            (`dfplan.plan.evidence`), or where it has none the model's own error over the data's 99 % quantile.
         roadmap: states of a roadmap for goals farther than one plan reaches (`dfplan.plan.roadmap`); 0: none.
     """
 
@@ -101,9 +102,9 @@ class Plan:
         times: (H,) seconds from the present.
         candidates: (K, H, O).
         chosen: index of the chosen candidate.
-        feasible: (K,) True where the model's own error is within what the data show and no step is too long.
+        feasible: (K,) True where the doubt is within tolerance and no step is too long.
         arrivals: (K,) first step from which the plan stays at the goal; H where it never does.
-        errors: (K,) the model's own error over the data's quantile; NaN for a single candidate, where none is chosen.
+        errors: (K,) doubt, see `PlannerConfig.tolerance`; NaN for a single candidate, where none is chosen.
         costs: (K,) given cost; 0 without one.
         network_calls: network evaluations it took.
         seconds: wall time it took; in a batch, its share.

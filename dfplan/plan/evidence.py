@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
@@ -9,6 +11,8 @@ from scipy.spatial import cKDTree
 from dfplan.train.checkpoint import Checkpoint
 
 Array = NDArray[np.float64]
+AWAY = 0.4
+"""Steps from the nearest recorded place at which a point counts as doubtful as a step at its limit."""
 
 
 class Evidence:
@@ -56,6 +60,29 @@ class Evidence:
             raise ValueError(f"got a path of shape {points.shape}, expected (..., S, {size}), S of 2 or more")
         pairs = np.concatenate([points[..., :-1, :], points[..., 1:, :]], -1)
         return np.asarray(self._tree.query(pairs)[0]) / self.step
+
+    def away(self, points: ArrayLike) -> Array:
+        """Distance of points (..., C) to the nearest recorded place, in units of the data's own step: (...)."""
+        return np.asarray(self._visited.query(np.asarray(points, np.float64))[0]) / self.step
+
+    def doubt(self, path: ArrayLike) -> Array:
+        """How unlike the recorded ones a path is at its worst, its steps and the lines between them: at most 1 is familiar.
+
+        The lines show what steps do not: a corner that is cut through a thin part of a wall.
+
+        Args:
+            path: (..., S, C) places one token apart, physical units.
+
+        Returns:
+            (...).
+        """
+        points, share = np.asarray(path, np.float64), np.linspace(0, 1, 9)[:, None]
+        lines = points[..., :-1, None, :] + np.diff(points, axis=-2)[..., None, :] * share
+        return np.maximum(self.distance(points).max(-1) / self.limit, self.away(lines).max((-2, -1)) / AWAY)
+
+    @cached_property
+    def _visited(self) -> cKDTree:
+        return cKDTree(self.places)
 
     def familiar(self, path: ArrayLike) -> NDArray[np.bool_]:
         """(..., S, C) -> (...,) True where every step is."""

@@ -21,14 +21,15 @@ from scipy.spatial import cKDTree
 from dfplan.guidance import Cost
 from dfplan.plan.answer import Plan, Plans
 from dfplan.plan.evidence import Evidence
-from dfplan.plan.ways import Forbidden, cut, dense, plan_of, spread, travel
+from dfplan.plan.ways import Forbidden, cut, dense, divided, plan_of, spread, travel
 from dfplan.tools.progress import progress
 
 Array = NDArray[np.float64]
-NEAR, JOINS, BATCH = 12, 4, 256
+NEAR, JOINS, BATCH = 12, 6, 256
 """States that a state is joined to, start and goal are joined to, and legs that are filled in as one batch."""
 UNFAMILIAR = 1e6
-"""Seconds that an unfamiliar leg costs more: it is taken where there is no other, and the plan says so."""
+"""Seconds that a leg which is twice as unfamiliar as the limit, or forbidden, costs more: it is taken where there is no
+other, and the plan says so."""
 
 
 class Legs(Plans, Protocol):
@@ -90,7 +91,8 @@ class Roadmap:
         with progress(len(pairs), "roadmap", "leg") as bar:
             for i in range(0, len(pairs), BATCH):
                 ends = self.states[pairs[i : i + BATCH]]
-                paths, good = self._fill(ends[:, 0], ends[:, 1], np.arange(len(ends)) + seed + i)
+                paths, worst = self._fill(ends[:, 0], ends[:, 1], np.arange(len(ends)) + seed + i)
+                good = worst <= 1
                 kept.append(pairs[i : i + BATCH][good])
                 self.paths += [cut(p, self.evidence) for p, g in zip(paths, good, strict=True) if g]
                 bar.update(len(ends))
@@ -100,24 +102,23 @@ class Roadmap:
         self._points = np.concatenate(points) if points else np.zeros_like(self.states[:0])
         self._of = np.repeat(np.arange(len(points)), [len(p) for p in points])
 
-    def _fill(self, starts: Array, goals: Array, seeds: ArrayLike) -> tuple[list[Array], NDArray[np.bool_]]:
-        """Legs between B places, and whether all of each is familiar."""
+    def _fill(self, starts: Array, goals: Array, seeds: ArrayLike) -> tuple[list[Array], Array]:
+        """Legs between B places, and how unfamiliar the worst step of each is: 1 is the limit."""
         place = self.planner.place
         now = np.zeros((len(starts), 1, self.spec.observation_size))
         now[:, 0, place] = starts
         plans = self.planner.plan_batch(now, goals, candidates=1, seeds=np.asarray(seeds).tolist())
         self.calls += plans[0].network_calls
         whole = np.stack([p.observations[:, place] for p in plans])
-        paths, good = [], []
+        paths, worst = [], []
         for plan, places, goal in zip(plans, whole, goals, strict=True):
             path = places[: int(plan.arrivals[0]) + 1].copy()
-            there = plan.arrivals[0] < len(places) and len(path) > 1
-            if not there:
+            if plan.arrivals[0] == len(places) or len(path) < 2:
                 path = np.stack([places[0], goal])
             path[-1] = goal
             paths.append(path)
-            good.append(there and bool(self.evidence.familiar(path)))
-        return paths, np.array(good, bool)
+            worst.append(self.evidence.distance(path).max() / self.evidence.limit)
+        return paths, np.array(worst)
 
     def plan(
         self, start: ArrayLike, goal: ArrayLike, forbidden: Forbidden | None = None, seed: int | None = 0
@@ -139,7 +140,9 @@ class Roadmap:
         state, goal = np.asarray(start, np.float64), np.asarray(goal, np.float64)
         here = state[self.planner.place]
         path, certain = self._way(here, goal, forbidden, 0 if seed is None else seed)
-        path = dense(cut(path, self.evidence, forbidden), self.evidence.step)
+        path = divided(
+            cut(path, self.evidence, forbidden), self.evidence.step
+        )  # corners stay: they are allowed
         made = plan_of(path, self.spec, self.planner.place, self.speed, certain)
         return replace(made, network_calls=self.calls - calls, seconds=time.perf_counter() - began, seed=seed)
 
@@ -167,23 +170,26 @@ class Roadmap:
         first, last = (self._tree.query(p, min(JOINS, count))[1].reshape(-1) for p in (start, goal))
         begins = np.concatenate([np.repeat(start[None], len(first) + 1, 0), self.states[last]])
         ends = np.concatenate([self.states[first], np.repeat(goal[None], len(last) + 1, 0)])
-        joins, good = self._fill(begins, ends, np.arange(len(begins)) + seed)
+        joins, worst = self._fill(begins, ends, np.arange(len(begins)) + seed)
         if forbidden is not None:
-            good &= np.array([not forbidden(dense(p, self.evidence.step / 8)).any() for p in joins])
+            worst += [forbidden(dense(p, self.evidence.step / 8)).any() for p in joins]
         open_ = np.ones(len(self.legs), bool)
         if forbidden is not None and len(self.legs):
             open_[self._of[forbidden(self._points)]] = False
         rows = np.concatenate([self.legs[open_, 0], np.full(len(first) + 1, count), last])
         columns = np.concatenate([self.legs[open_, 1], first, np.full(len(last) + 1, count + 1)])
-        extra = np.array([travel(p) for p in joins]) / self.speed + np.where(good, 0, UNFAMILIAR)
+        extra = np.array([travel(p) for p in joins]) / self.speed + UNFAMILIAR * np.where(
+            worst > 1, worst - 1, 0
+        )
         weights = np.concatenate([self.times[open_], extra])
         paths = [*np.flatnonzero(open_), *range(-len(joins), 0)]
         graph = csr_matrix((weights, (rows, columns)), (count + 2, count + 2))
-        total, before = dijkstra(graph, indices=count, return_predecessors=True)
+        before = dijkstra(graph, indices=count, return_predecessors=True)[1]
         which = {(int(a), int(b)): int(i) for a, b, i in zip(rows, columns, paths, strict=True)}
-        at, way = count + 1, []
+        at, way, certain = count + 1, [], True
         while at != count:
             leg = which[int(before[at]), at]
             way.append(joins[leg] if leg < 0 else self.paths[leg])
+            certain &= leg >= 0 or bool(worst[leg] <= 1)
             at = int(before[at])
-        return np.concatenate(way[::-1]), bool(total[count + 1] < UNFAMILIAR)
+        return np.concatenate(way[::-1]), certain

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dfplan.spec import TrajectorySpec
 
 Array = NDArray[np.float64]
+CAREFUL = 0.7
+"""Share of the limit up to which a straight line is taken for familiar: it shall not graze walls."""
 Forbidden = Callable[[Array], NDArray[np.bool_]]
 """`(N, C) places -> (N,) bool`: where a way may not go."""
 
@@ -42,6 +44,12 @@ def dense(path: Array, spacing: float) -> Array:
     lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     at = np.linspace(0, lengths[-1], max(2, int(np.ceil(lengths[-1] / spacing)) + 1))
     return np.stack([np.interp(at, lengths, column) for column in path.T], 1)
+
+
+def divided(path: Array, spacing: float) -> Array:
+    """(S, C) -> (N, C): the same way with all its corners, in steps of at most `spacing`."""
+    parts = [dense(path[i : i + 2], spacing)[:-1] for i in range(len(path) - 1)]
+    return np.concatenate([*parts, path[-1:]])
 
 
 def cut(path: Array, evidence: Evidence, forbidden: Forbidden | None = None, ahead: int = 12) -> Array:
@@ -82,7 +90,7 @@ def _open(begins: Array, ends: Array, evidence: Evidence, forbidden: Forbidden |
     steps = np.maximum(1, np.ceil(np.linalg.norm(ends - begins, axis=1) / evidence.step)).astype(np.int64)
     lines, at = _along(steps)
     pairs = np.stack([_on(begins, ends, lines, share / steps[lines]) for share in (at, at + 1)], 1)
-    familiar = evidence.distance(pairs)[:, 0] <= evidence.limit
+    familiar = evidence.distance(pairs)[:, 0] <= CAREFUL * evidence.limit
     good = np.logical_and.reduceat(familiar, np.cumsum(steps) - steps)
     if forbidden is not None:
         lines, at = _along(8 * steps)

@@ -86,3 +86,14 @@ def test_refuses_paths_of_another_shape(path):
 def test_refuses_evidence_that_is_none():
     with pytest.raises(ValueError, match=r"expected \(N, 2 C\)"):
         Evidence(np.zeros((0, 4)), 1.0, 1.0)
+
+
+def test_doubt_sees_a_corner_cut_between_two_familiar_places():
+    """Recorded steps go round a corner in one step of 4; half way on the straight line nobody has been."""
+    rows = [[0, 0, 3, 3], [0, 0, 0, 3], [0, 3, 3, 3]]
+    evidence = Evidence(rows, step=4.0, limit=0.5)
+    assert evidence.distance([[0, 0], [3, 3]])[0] == 0
+    np.testing.assert_allclose(evidence.away([[0.0, 0.0], [0.0, 5.0]]), [0.0, 0.5])
+    away = np.hypot(1.5, 1.5) / 4  # of the middle of the line
+    np.testing.assert_allclose(evidence.doubt([[[0, 0], [0, 3]], [[0, 0], [3, 3]]])[0], 1.5 / 4 / 0.4)
+    assert evidence.doubt([[0, 0], [3, 3]]) >= away / 0.4
