@@ -16,6 +16,8 @@ from dfplan.plan import Plan, Plans
 from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
 
 Array = NDArray[np.float64]
+AHEAD = 8
+"""Env steps at the speed limit that the tracker looks ahead, where that is more than its usual way."""
 
 
 @dataclass
@@ -208,7 +210,8 @@ def receding(
     if tracker == "pd":
         tracker = ProportionalDerivative(max(1, planner.spec.stride // planner.spec.stack))
     elif tracker == "look_ahead":
-        tracker = LookAhead(PointMass.fitted(planner))
+        robot = PointMass.fitted(planner)
+        tracker = LookAhead(robot, max(1.0, AHEAD * robot.speed * robot.dt))
     elif isinstance(tracker, str):
         raise ValueError(f"got tracker '{tracker}', expected 'look_ahead', 'pd' or a Tracker")
     return Receding(planner, tracker, goal, cost, every, lost, patience, warm)

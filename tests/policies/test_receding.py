@@ -170,7 +170,7 @@ def test_refuses_observations_that_are_not_finite_in_mid_plan(value):
 
 def test_refusals_name_the_fix():
     with pytest.raises(ValueError, match="pass goal"):
-        receding(Straight(goal=None))
+        receding(Straight(goal=None)).act(at(0))
     with pytest.raises(ValueError, match="pass a tracker"):
         receding(Straight(dynamics=None))
     with pytest.raises(ValueError, match="'look_ahead', 'pd' or a Tracker"):
@@ -183,7 +183,20 @@ def test_a_cost_may_take_the_place_of_a_goal():
     policy.act(at(0))
     assert planner.asked[0].goal is None
     with pytest.raises(ValueError, match="or a cost"):
-        receding(planner)
+        receding(planner).act(at(0))
+
+
+def test_a_robot_of_positions_alone_is_told_its_goal_by_the_episode():
+    """Where it goes is known from `reset` on; its velocity is taken for 0."""
+    planner = Straight(goal=None, dynamics={"keep": 0.0, "gain": 2.0, "speed": 2.0})
+    planner.spec.observation_size, planner.spec.dt = 2, 0.1
+    policy = receding(planner)
+    policy.reset(seed=0, goal=np.array([5.0, 0.0]))
+    place = np.zeros(2)
+    for _ in range(30):
+        place = place + 0.2 * policy.act(place)
+    np.testing.assert_allclose(place, [5, 0], atol=0.1)
+    assert policy.trackers[0].distance == pytest.approx(8 * 0.2)
 
 
 @pytest.mark.parametrize("warm", [False, True])
