@@ -59,20 +59,21 @@ CPU = Compute()
 
 def generators() -> dict[str, Callable[[Path], None]]:
     """What can make a data set that is neither here nor downloadable, by name."""
-    from dfplan.envs import MAZES, MEMORY_IDS, POINT_MAZES, generate_point_maze
+    from dfplan.envs import MAZES, MEMORY_IDS, POINT_MAZES
 
     made: dict[str, Callable[[Path], None]] = {
         f"{task}-v1": partial(_demonstrate, task) for task in (*ARM_TASKS, *MEMORY_IDS)
     }
     mazes = {f"maze2d-{name}-v1": partial(_generate, name) for name in MAZES if not name.endswith("eval")}
-    made |= {f"{task}-v0": partial(generate_point_maze, task) for task in POINT_MAZES}
+    made |= {f"{task}-v0": partial(_demonstrate, task) for task in POINT_MAZES}
     return made | mazes
 
 
 def _demonstrate(task: str, path: Path) -> None:
-    from dfplan.envs import generate_arm, generate_memory
+    from dfplan.envs import POINT_MAZES, generate_arm, generate_memory, generate_point_maze
 
-    (generate_arm if task in ARM_TASKS else generate_memory)(task, path)
+    other = generate_point_maze if task in POINT_MAZES else generate_memory
+    (generate_arm if task in ARM_TASKS else other)(task, path)
 
 
 def _generate(name: str, path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dfplan.decide import Sampling
@@ -153,8 +153,9 @@ class Plans(Protocol):
     config: Any
     goal: Any
 
-    def plan_batch(self, history: ArrayLike, goal: ArrayLike | None, **how: Any) -> list[Plan]:
-        """Plans for B starts: history (B, h, O), goal (C,) or (B, C), and more by name as in `Planner.plan_batch`."""
+    @property
+    def plan_batch(self) -> Callable[..., list[Plan]]:
+        """Plans for B starts: `(history (B, h, O), goal (C,) or (B, C), ...)`, more by name as in `Planner.plan_batch`."""
         ...
 
 
