@@ -8,8 +8,8 @@ import pytest
 
 from dfplan import cli
 from dfplan.act import ImitationConfig
-from dfplan.data import Episodes, write_npz
 from dfplan.act.judge import judge, rules
+from dfplan.data import Episodes, write_npz
 from dfplan.policies import Nearest
 from dfplan.show.judgement import judgement_figure
 from dfplan.train import Trainer, checkpoint
@@ -128,6 +128,8 @@ def test_train_holds_out_and_judge_plays_that(tmp_path, monkeypatch, capfd):
     code, said = run("judge", "mine", "--data", "ramps.npz", "--episodes", 2)
     assert code == 0 and "trained on" not in said
     assert run("judge", "mine/checkpoint", "--episodes", 0)[0] == 2
+    code, said = run("eval", "--data", "ramps.npz", "--checkpoint", "mine", "--json", "same.json")
+    assert code == 0 and json.loads((tmp_path / "same.json").read_text())["episodes"] == 12
     code, said = run("judge", "arm-pick")
     assert code == 2 and "does not say what it was trained on" in said
     code, said = run("train", "--out", "mine", "--resume", "--holdout", 0.5, "--steps", 30)

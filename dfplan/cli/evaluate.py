@@ -14,7 +14,9 @@ import tyro
 from dfplan.act import ImitationConfig
 from dfplan.cli.common import ARM_TASKS, CPU, FLAT, Compute, app, read_options, report
 from dfplan.cli.eval_options import Actor, Episodes, Place
+from dfplan.cli.judge import judge
 from dfplan.cli.settings import given
+from dfplan.cli.train import Data
 from dfplan.decide import asked
 from dfplan.planner import PlannerConfig
 
@@ -46,6 +48,8 @@ def evaluate(
 
     dfplan eval --env Hopper-v5 --checkpoint runs/hopper --episodes 50 --json hopper.json
 
+    dfplan eval --checkpoint runs/mine --data more.hdf5 (no simulator: as `dfplan judge`)
+
     Args:
         task: environment, and the shipped model unless --checkpoint is given; or pass --env.
         place: where it is measured.
@@ -56,6 +60,9 @@ def evaluate(
     from dfplan import rollout
 
     name = task or place.env
+    if name is None and who.checkpoint and who.data:  # no environment, but recordings
+        judge(who.checkpoint, data=Data(who.data), seed=which.seed, json=which.json, compute=compute, policy=who.policy)
+        return
     if name is None or (task and place.env):
         raise ValueError(f"got task {task} and --env {place.env}, expected one: dfplan eval maze2d-large")
     compute.use()
