@@ -46,6 +46,8 @@ def evaluate(
 
     dfplan eval pusht --checkpoint runs/pusht --last 5 --episodes 50 --seed 100000 --policy.chunk 8
 
+    dfplan eval maze2d-large --goal random --obstacles 1 --episodes 100 --seed 20000 --json obstacles.json
+
     dfplan eval --env Hopper-v5 --checkpoint runs/hopper --episodes 50 --json hopper.json
 
     dfplan eval --checkpoint runs/mine --data more.hdf5 (no simulator: as `dfplan judge`)
@@ -61,7 +63,14 @@ def evaluate(
 
     name = task or place.env
     if name is None and who.checkpoint and who.data:  # no environment, but recordings
-        judge(who.checkpoint, data=Data(who.data), seed=which.seed, json=which.json, compute=compute, policy=who.policy)
+        judge(
+            who.checkpoint,
+            data=Data(who.data),
+            seed=which.seed,
+            json=which.json,
+            compute=compute,
+            policy=who.policy,
+        )
         return
     if name is None or (task and place.env):
         raise ValueError(f"got task {task} and --env {place.env}, expected one: dfplan eval maze2d-large")
@@ -93,6 +102,7 @@ def _is_maze(name: str, place: Place) -> bool:
     with contextlib.closing(envs.make(name, **read_options(place.env_args))) as env:
         maze = hasattr(env.unwrapped, "maze")
     _refuse(name, "mazes", {} if maze else {"goal": place.goal != "fixed", "starts": place.starts})
+    _refuse(name, "Maze2D", {} if maze else {"obstacles": place.obstacles})
     if name not in (*ARM_TASKS, *envs.MEMORY_IDS):
         _refuse(name, "the arm and tasks of memory", {"disturb": place.disturb != "none"})
     return maze
@@ -125,6 +135,7 @@ def _job(
     if task in ARM_TASKS and size == 10:
         args["action"] = "ee"  # 8 actions are joint targets, 10 the hand's pose
     make = partial(_environment, task, args, None if model is None else model.config.spec, place.keys)
+    make = partial(_obstructed, make, place.obstacles, place.across) if place.obstacles else make
     policy = partial(_shown, who.actor, shown) if shown else _policy(task, maze, folder, model, who, compute)
     job = Job(task, make, policy, compute.threads, film, starts)
     if model is None or folder is None:
@@ -163,7 +174,8 @@ def _policy(
         return partial(_imitation, task, folder, acting, compute.device)
     _refuse(task, "imitation models", {"policy": policy})
     planning = asked(PlannerConfig, model, "planner", **planner)
-    return partial(_receding, folder, planning, who.tracker, compute.device)
+    acting = partial(_receding, folder, planning, who.tracker, compute.device)
+    return acting if not maze or model.evidence is None else partial(_detour, folder, planning, acting)
 
 
 def is_policy(spec: TrajectorySpec) -> bool:
@@ -187,6 +199,23 @@ def _receding(folder: Path, config: PlannerConfig, tracker: Any, device: str, en
 
     planner = models.load(folder, config, device)
     return policies.receding(Roadmap(planner) if config.roadmap else planner, tracker=tracker)
+
+
+def _obstructed(make: Callable[[], Any], count: int, across: bool) -> Any:
+    from dfplan.envs.obstacles import Obstacles
+
+    return Obstacles(make(), count, "across" if across else "beside")
+
+
+def _detour(folder: Path, config: PlannerConfig, acting: Callable[[Any], Any], env: Any) -> Any:
+    """Around what the environment's episodes are obstructed by; where they are not, as ever."""
+    from dfplan import models, policies
+
+    if not env.has_wrapper_attr("room"):
+        return acting(env)
+    planner = models.load(folder, config)
+    ways = policies.Around(planner, env.get_wrapper_attr("room").robot)
+    return policies.Detour(ways, policies.PointMass.fitted(planner))
 
 
 def _search(folder: Path, env: Any) -> Any:
@@ -216,6 +245,8 @@ def _row(label: str, job: Job, which: Episodes) -> dict[str, Any]:
     from dfplan.show.video import write_gif
 
     numbers, outcomes = evaluate(job, which.seeds, which.workers)
+    if numbers["collided"] is not None:
+        numbers["collision_free"] = 1 - numbers["collided"]
     for outcome in outcomes[: len(job.film)]:
         print(write_gif(outcome.frames, Path(which.video or ".") / f"{label}-{outcome.seed}.gif", 10))
     return {"checkpoint": label} | numbers
