@@ -14,7 +14,8 @@ from dfplan.train.imitate import imitation_config
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(returns, "ROUNDS", 1)
+    for name, value in (("ROUNDS", 1), ("FIT_STEPS", 300), ("WIDTH", 32)):
+        monkeypatch.setattr(returns, name, value)
 
 
 def episodes(rewards, ends, **arrays):
@@ -23,7 +24,7 @@ def episodes(rewards, ends, **arrays):
     return Episodes({**arrays, "rewards": rewards}, np.asarray(ends), 0.1, "toy")
 
 
-def bandit(steps=2000):
+def bandit(steps=1000):
     """Any action in any state; the reward falls with the square of its distance from half the observation."""
     rng = np.random.default_rng(0)
     x, a = rng.uniform(-1, 1, (2, steps, 1)).astype(np.float32)
