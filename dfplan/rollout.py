@@ -175,8 +175,9 @@ def _play(courses: list[_Course], policy: Any, done: Callable[[int], object]) ->
     goals = [c.info.get("goal") for c in courses]
     goal = np.asarray(goals, np.float64) if all(isinstance(g, np.ndarray) for g in goals) else None
     begin: dict[str, Any] = {"seed": [c.seed for c in courses], "goal": goal}
+    begin |= {"obstacles": [c.info["obstacles"] for c in courses]} if "obstacles" in courses[0].info else {}
     if not batched:
-        begin = {"seed": courses[0].seed, "goal": None if goal is None else goal[0]}
+        begin = {name: None if value is None else value[0] for name, value in begin.items()}
     if hasattr(policy, "reset"):
         policy.reset(**_taken(policy.reset, begin))
     hears = bool(_taken(policy.act, {"doubtful": ()}))

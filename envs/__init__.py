@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
     from .memory.generate import collect_memory, generate_memory
+    from .obstacles import Obstacles
     from .pointmaze import PointMaze, generate_point_maze
     from .pusht import PushT
     from .starts import Starts
@@ -54,6 +55,7 @@ __all__ = [
     "GridPaths",
     "Maze",
     "Maze2DEnv",
+    "Obstacles",
     "PointMaze",
     "PushT",
     "ScriptedTeleoperator",
@@ -83,6 +85,7 @@ _LAZY = {  # what needs MuJoCo, or an optional package
     "controller": ("GridPaths",),
     "experts": ("WaypointExpert", "collect", "generate"),
     "maze2d": ("Maze2DEnv",),
+    "obstacles": ("Obstacles",),
     "memory.generate": ("collect_memory", "generate_memory"),
     "pointmaze": ("PointMaze", "generate_point_maze"),
     "pusht": ("PushT",),

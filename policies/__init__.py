@@ -2,6 +2,7 @@
 
 from dfplan.act import ImitationConfig
 
+from .around import Around, Detour
 from .baselines import Search, Uniform, search
 from .graph import Graph, graph
 from .imitation import Imitation
@@ -10,6 +11,8 @@ from .receding import Receding, receding
 from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
 
 __all__ = [
+    "Around",
+    "Detour",
     "Graph",
     "Imitation",
     "ImitationConfig",

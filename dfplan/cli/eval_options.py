@@ -29,6 +29,9 @@ class Place:
         goal: mazes: the task's own, or a random one each episode (Multi2D).
         starts: mazes: .npz or .hdf5 with start_state (N, 4) and goal_pos (N, 2) to run instead of random starts.
         disturb: arm and tasks of memory: what happens in mid-run.
+        obstacles: mazes: so many unseen balls on the way of each start, which are not solid: a touch is counted. Plans of
+            a model with recorded steps go around them.
+        across: they are as wide as a cell, so that there is no way but another one; else a gap or another way is left.
     """
 
     env: str | None = None
@@ -37,6 +40,14 @@ class Place:
     goal: Literal["fixed", "random"] = "fixed"
     starts: Path | None = None
     disturb: Literal["none", "push", "move", "freeze", "blank", "offset"] = "none"
+    obstacles: int = 0
+    across: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        at_least(0, obstacles=self.obstacles)
+        if self.across and not self.obstacles:
+            raise ValueError("got --across without --obstacles; add --obstacles 1")
 
 
 @dataclass(frozen=True)

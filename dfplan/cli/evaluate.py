@@ -140,7 +140,13 @@ def _job(
     job = Job(task, make, policy, compute.threads, film, starts)
     if model is None or folder is None:
         return who.actor.replace(":", "."), job, None
-    searched = maze and not who.actor and not is_policy(model.config.spec) and "dynamics" in model.calibration
+    searched = (
+        maze
+        and not who.actor
+        and not place.obstacles
+        and not is_policy(model.config.spec)
+        and "dynamics" in model.calibration
+    )
     return folder.name, job, replace(job, policy=partial(_search, folder), film=()) if searched else None
 
 
@@ -174,8 +180,8 @@ def _policy(
         return partial(_imitation, task, folder, acting, compute.device)
     _refuse(task, "imitation models", {"policy": policy})
     planning = asked(PlannerConfig, model, "planner", **planner)
-    acting = partial(_receding, folder, planning, who.tracker, compute.device)
-    return acting if not maze or model.evidence is None else partial(_detour, folder, planning, acting)
+    follow = partial(_receding, folder, planning, who.tracker, compute.device)
+    return partial(_detour, folder, planning, follow) if maze and model.evidence else follow
 
 
 def is_policy(spec: TrajectorySpec) -> bool:
@@ -202,17 +208,17 @@ def _receding(folder: Path, config: PlannerConfig, tracker: Any, device: str, en
 
 
 def _obstructed(make: Callable[[], Any], count: int, across: bool) -> Any:
-    from dfplan.envs.obstacles import Obstacles
+    from dfplan import envs
 
-    return Obstacles(make(), count, "across" if across else "beside")
+    return envs.Obstacles(make(), count, "across" if across else "beside")
 
 
-def _detour(folder: Path, config: PlannerConfig, acting: Callable[[Any], Any], env: Any) -> Any:
+def _detour(folder: Path, config: PlannerConfig, follow: Callable[[Any], Any], env: Any) -> Any:
     """Around what the environment's episodes are obstructed by; where they are not, as ever."""
     from dfplan import models, policies
 
     if not env.has_wrapper_attr("room"):
-        return acting(env)
+        return follow(env)
     planner = models.load(folder, config)
     ways = policies.Around(planner, env.get_wrapper_attr("room").robot)
     return policies.Detour(ways, policies.PointMass.fitted(planner))

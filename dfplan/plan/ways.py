@@ -55,7 +55,8 @@ def divided(path: Array, spacing: float) -> Array:
 def cut(path: Array, evidence: Evidence, forbidden: Forbidden | None = None, ahead: int = 12) -> Array:
     """The quickest way over points of `path` by straight lines that are familiar and nowhere forbidden.
 
-    Points stand 1.5 recorded steps apart; neighbours are always joined, so there is a way.
+    Points stand 1.5 recorded steps apart; neighbours are always joined, so there is a way. Where something is forbidden
+    the corners of `path` are points too, so that no neighbours are joined through what it goes round.
 
     Args:
         path: (S, C).
@@ -66,7 +67,7 @@ def cut(path: Array, evidence: Evidence, forbidden: Forbidden | None = None, ahe
     Returns:
         (N, C) with the same ends.
     """
-    points = dense(path, 1.5 * evidence.step)
+    points = (dense if forbidden is None else divided)(path, 1.5 * evidence.step)
     count = len(points)
     first, last = np.triu_indices(count, 2)
     first, last = first[last - first <= ahead], last[last - first <= ahead]

@@ -1,0 +1,225 @@
+"""Ways around obstacles that no demonstration knew: mended where they are touched, or led another way."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from dfplan.costs import Ball, keep_out, total
+from dfplan.plan import Plan, PlannerConfig
+from dfplan.plan.evidence import Evidence
+from dfplan.plan.roadmap import Roadmap
+from dfplan.plan.ways import divided, plan_of
+from dfplan.planner import Planner
+
+from .trackers import LookAhead, PointMass
+
+Array = NDArray[np.float64]
+STATES = 300
+"""Of the roadmap, unless the planner's configuration says so."""
+LOCAL = PlannerConfig(candidates=24, steps=6, step="ddpm", guidance=11.0)
+"""How a stretch is mended; guidance in nats per squared recorded step of depth."""
+TOUCH, SPARE, ASIDE = 1.2, 1.5, 2.5
+"""A way is mended where it comes nearer than so many radii of the robot, aims at so many, and is filled in anew over so
+many recorded steps before and after."""
+SURE = 0.8
+"""Doubt up to which a mended way is taken before another way is looked for."""
+SLOW, CLOSE = 0.3, 2.5
+"""Near an obstacle: share of the speed limit, and look-ahead in radii of the robot."""
+STRANGE = (0.2, 0.2, 0.3, 0.45)
+"""Recorded steps that another way may be from any recorded place, try by try, each with legs of its own seed."""
+
+
+class Ways(Protocol):
+    """Who makes ways around obstacles: `Around`, or a search on the map.
+
+    Attributes:
+        robot: radius of the robot.
+        config: of which `within` is read.
+        goal: where to go unless somebody says so.
+    """
+
+    robot: float
+    config: Any
+    goal: Any
+
+    def plan(self, state: Array, goal: Array, balls: Array, seed: int = 0) -> Plan:
+        """State (O,), goal (C,), balls (N, C + 1) -> plan."""
+        ...
+
+
+def clearance(path: Array, balls: Array) -> Array:
+    """Least distance of a way (H, C), straight between its points, to the surface of each ball (N, C + 1): (N,)."""
+    names, way = tuple("xyz"[: path.shape[1]]), torch.from_numpy(path)
+    shapes = [Ball(tuple(b[:-1].tolist()), float(b[-1]), names) for b in balls]
+    return np.array([float(s.along(way).amin()) for s in shapes])
+
+
+class Around:
+    """Plans that keep off balls: the model's own plan, mended where it touches one; else another way over a roadmap.
+
+    A touched stretch is filled in anew by the model, candidates guided off the balls; of those that are free the one
+    that is most like recorded steps is taken. Where none is familiar, the roadmap is asked for a way on which no leg
+    touches a ball. It is for whoever follows plans of a `Planner`.
+
+    Args:
+        planner: of a model with recorded steps; `config.roadmap` is the number of states, 0: `STATES`.
+        robot: radius of the robot (unit of positions).
+
+    Raises:
+        ValueError: the checkpoint has no recorded steps.
+    """
+
+    def __init__(self, planner: Planner, robot: float) -> None:
+        config = planner.config
+        far = Planner(planner.model, replace(config, candidates=1, roadmap=config.roadmap or STATES))
+        self.planner, self.robot, self.roadmap = planner, robot, Roadmap(far)
+        self.local = Planner(planner.model, LOCAL)
+        self.evidence: Evidence = self.roadmap.evidence
+        self.model, self.spec, self.config, self.goal = planner.model, planner.spec, config, planner.goal
+        self.place = planner.place
+
+    def plan(self, state: Array, goal: Array, balls: Array, seed: int = 0) -> Plan:
+        """One plan: state (O,), goal (C,), balls (N, C + 1). `feasible`: free of them, and familiar all along."""
+        began = time.perf_counter()
+        (usual,) = self.planner.plan_batch(state[None, None], goal, seeds=[seed])
+        way = usual.best()[:, self.place]
+        if usual.arrivals[usual.chosen] < len(usual.times):
+            way = np.concatenate([way[:-1], goal[None]]) if len(way) > 1 else np.stack([way[0], goal])
+        doubt = float(self.evidence.doubt(way)) if len(way) > 1 else 0.0
+        calls = usual.network_calls
+        way, mended, more = self._mend(way, balls, seed)
+        doubt, calls = max(doubt, mended), calls + more
+        if doubt > SURE:
+            for turn, strange in enumerate(STRANGE):
+                other = self.roadmap.plan(
+                    state, goal, partial(self._forbidden, balls=balls, strange=strange), seed + turn
+                )
+                calls, path = calls + other.network_calls, other.observations[:, self.place]
+                if other.feasible[0] and self._clear(path, balls):
+                    way, doubt = path, 1.0
+                    break
+        way = divided(way, self.evidence.step)
+        speed = self.roadmap.speed
+        made = plan_of(way, self.spec, self.place, speed, bool(doubt <= 1 and self._clear(way, balls)))
+        return replace(made, network_calls=calls, seconds=time.perf_counter() - began, seed=seed)
+
+    def _clear(self, path: Array, balls: Array) -> bool:
+        return bool((clearance(path, balls) > self.robot).all())
+
+    def _forbidden(self, points: Array, balls: Array, strange: float) -> NDArray[np.bool_]:
+        """Places (N, C) too near a ball, or where no record is near."""
+        away = np.linalg.norm(points[:, None] - balls[:, :-1], axis=-1) - balls[:, -1]
+        near = (away < TOUCH * self.robot).any(1)
+        return np.asarray(near | (self.evidence.away(points) > strange))
+
+    def _mend(self, way: Array, balls: Array, seed: int) -> tuple[Array, float, int]:
+        """The way with every stretch that touches a ball filled in anew, the worst doubt of these, and network calls."""
+        step, worst, calls = self.evidence.step, 0.0, 0
+        unit = 1 / step**2
+        shapes = [Ball(tuple(b[:-1].tolist()), float(b[-1]), self._names()) for b in balls]
+        cost = total((unit, keep_out(shapes, SPARE * self.robot)))
+        for turn in range(2 * len(balls)):
+            stretch = self._touched(way, balls)
+            if stretch is None:
+                break
+            first, last, lengths = stretch
+            ends = np.stack([np.stack([np.interp(s, lengths, c) for c in way.T]) for s in (first, last)])
+            steps = int(np.clip(np.ceil((last - first) / (0.8 * step)) + 3, 6, self.model.config.horizon))
+            state = np.zeros(self.spec.observation_size)
+            state[self.place] = ends[0]
+            plan = self.local.plan(state, ends[1], cost=cost, horizon=steps, seed=seed + turn)
+            paths = plan.candidates[..., self.place]
+            doubts = plan.errors + np.where([self._clear(p, balls) for p in paths], 0.0, 100.0)
+            best = int(doubts.argmin())
+            worst, calls = max(worst, float(doubts[best])), calls + plan.network_calls
+            inner = (
+                paths[best][: int(plan.arrivals[best]) + 1] if plan.arrivals[best] < steps else paths[best]
+            )
+            inner = np.concatenate([inner[:-1], ends[1:]])
+            way = np.concatenate([way[lengths < first], inner, way[lengths > last]])
+        return way, worst if self._clear(way, balls) else np.inf, calls
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(
+            c.name for c in self.spec.channels if c.source == "observations" and c.index in self.place
+        )
+
+    def _touched(self, way: Array, balls: Array) -> tuple[float, float, Array] | None:
+        """Where the first stretch that touches a ball is to be filled in, and arc lengths (H,) of the way; or None."""
+        lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(way, axis=0), axis=1))])
+        at = np.linspace(0, lengths[-1], int(lengths[-1] / (0.3 * self.robot)) + 2)
+        points = np.stack([np.interp(at, lengths, column) for column in way.T], 1)
+        away = np.linalg.norm(points[:, None] - balls[:, :-1], axis=-1) - balls[:, -1]
+        near = away < TOUCH * self.robot
+        if not near.any():
+            return None
+        ball = int(near[near.any(1)][0].argmax())
+        hit, side = at[near[:, ball]], ASIDE * self.evidence.step
+        return max(0.0, float(hit[0]) - side), min(float(lengths[-1]), float(hit[-1]) + side), lengths
+
+
+class Detour:
+    """A policy that follows ways around obstacles; near one it slows down, so that it stays on its way.
+
+    Observations are positions then velocities, (2 A,), or positions alone.
+
+    Args:
+        planner: makes the ways.
+        point: the robot, as fitted on the data.
+        patience: env steps within one radius of the robot, away from the goal, after which a new way is looked for.
+        obstacles: (N, C + 1) balls, centre and radius, unless `reset` says so.
+    """
+
+    def __init__(
+        self, planner: Ways, point: PointMass, patience: int = 60, obstacles: ArrayLike | None = None
+    ) -> None:
+        self.planner, self.patience = planner, patience
+        self._obstacles = np.zeros((0, 3)) if obstacles is None else np.asarray(obstacles, np.float64)
+        self.fast = LookAhead(point)
+        self.slow = LookAhead(replace(point, speed=SLOW * point.speed), CLOSE * planner.robot)
+        self.zone = point.speed**2 / (2 * point.gain / point.dt) + 3 * planner.robot
+        self.reset()
+
+    def reset(
+        self, seed: int | None = None, goal: ArrayLike | None = None, obstacles: ArrayLike | None = None
+    ) -> None:
+        """Begin an episode: seed of the plans, goal (C,), obstacles (N, C + 1)."""
+        self.rng = np.random.default_rng(seed)
+        self.goal = np.asarray(self.planner.goal if goal is None else goal, np.float64)
+        self.balls = self._obstacles if obstacles is None else np.asarray(obstacles, np.float64)
+        self.plans: list[Plan] = []
+        self._anchor, self._still = np.full(len(self.goal), np.inf), 0
+
+    @property
+    def seconds(self) -> list[float]:
+        """Wall time of each plan since `reset`."""
+        return [plan.seconds for plan in self.plans]
+
+    @property
+    def calls(self) -> int:
+        """Network calls since `reset`."""
+        return sum(plan.network_calls for plan in self.plans)
+
+    def act(self, observation: ArrayLike) -> NDArray[np.float32]:
+        """Observation (O,) -> action (A,) in [-1, 1]."""
+        state, size = np.asarray(observation, np.float64), len(self.goal)
+        place, velocity = state[:size], state[size:] if len(state) > size else np.zeros(size)
+        moved = float(np.linalg.norm(place - self._anchor)) > self.planner.robot
+        self._anchor, self._still = (place, 0) if moved else (self._anchor, self._still + 1)
+        there = float(np.linalg.norm(place - self.goal)) <= self.planner.config.within
+        if not self.plans or (self._still > self.patience and not there):
+            self._still = 0
+            self.plans.append(self.planner.plan(state, self.goal, self.balls, int(self.rng.integers(2**31))))
+            path = self.plans[-1].best()[:, :size]
+            self.fast.follow(path)
+            self.slow.follow(path)
+        gaps = np.linalg.norm(self.balls[:, :-1] - place, axis=1) - self.balls[:, -1]
+        near, action = bool((gaps < self.zone).any()), self.fast.act(place, velocity)
+        return (self.slow.act(place, velocity) if near else action).astype(np.float32)
