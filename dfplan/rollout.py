@@ -76,7 +76,7 @@ class Outcome:
     seconds: tuple[float, ...] = field(repr=False, compare=False)
     observations: Array = field(repr=False, compare=False)
     goal: Any = field(repr=False, compare=False)
-    part: Any
+    part: Any = None
     frames: list[NDArray[np.uint8]] = field(repr=False, compare=False)
 
 
