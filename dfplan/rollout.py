@@ -76,8 +76,8 @@ class Outcome:
     seconds: tuple[float, ...] = field(repr=False, compare=False)
     observations: Array = field(repr=False, compare=False)
     goal: Any = field(repr=False, compare=False)
-    part: Any = None
     frames: list[NDArray[np.uint8]] = field(repr=False, compare=False)
+    part: Any = None
 
 
 class _Course:
@@ -120,7 +120,7 @@ class _Course:
             self.seed, self.total, success, now, None if self.best is None else float(self.best), first,
             len(self.seen) - 1, normalized(self.env.spec, self.total, success) if score is None else float(score),
             info.get("collided"), calls, clipped, seconds, np.asarray(self.seen), info.get("goal"),
-            self.part, self.frames,
+            self.frames, self.part,
         )  # fmt: skip
 
 
