@@ -275,42 +275,26 @@ def summary(task: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     count, wins = len(outcomes), [o.success for o in outcomes]
     score = _mean([None if o.score is None else 100 * o.score for o in outcomes])
     total, best = _mean([o.total for o in outcomes]), _mean([o.progress for o in outcomes])
-    success, _ = _mean(wins)
-    reached = [o.first_reach for o in outcomes if o.first_reach is not None]
+    (success, _), reached = _mean(wins), [o.first_reach for o in outcomes if o.first_reach is not None]
     seconds = np.array([s for o in outcomes for s in o.seconds])
+    p50, p99 = (float(1e3 * np.quantile(seconds, q)) if len(seconds) else None for q in (0.5, 0.99))
     return {
-        "task": task,
-        "episodes": count,
-        "seed": min(o.seed for o in outcomes),
-        "return_mean": total[0],
-        "return_se": total[1],
-        "score": score[0],
-        "score_se": score[1],
-        "success": success,
-        "success_ci": None if success is None else list(wilson(sum(map(bool, wins)), count)),
+        "task": task, "episodes": count, "seed": min(o.seed for o in outcomes),
+        "return_mean": total[0], "return_se": total[1], "score": score[0], "score_se": score[1],
+        "success": success, "success_ci": None if success is None else list(wilson(sum(map(bool, wins)), count)),
         "success_at_end": _mean([o.at_end for o in outcomes])[0],
-        "progress_mean": best[0],
-        "progress_se": best[1],
-        "first_reach_mean": _mean(reached)[0],
-        "steps_mean": float(np.mean([o.steps for o in outcomes])),
-        "collided": _mean([o.collided for o in outcomes])[0],
-        "clipped": _mean([o.clipped for o in outcomes])[0],
-        "network_calls_mean": float(np.mean([o.calls for o in outcomes])),
-        "plan_ms_p50": float(1e3 * np.quantile(seconds, 0.5)) if len(seconds) else None,
-        "plan_ms_p99": float(1e3 * np.quantile(seconds, 0.99)) if len(seconds) else None,
-        "tasks": _tasks(outcomes),
-        "hardware": hardware(),
-    }
+        "progress_mean": best[0], "progress_se": best[1], "first_reach_mean": _mean(reached)[0],
+        "steps_mean": float(np.mean([o.steps for o in outcomes])), "collided": _mean([o.collided for o in outcomes])[0],
+        "clipped": _mean([o.clipped for o in outcomes])[0], "network_calls_mean": float(np.mean([o.calls for o in outcomes])),
+        "plan_ms_p50": p50, "plan_ms_p99": p99, "tasks": _tasks(outcomes), "hardware": hardware(),
+    }  # fmt: skip
 
 
 def _tasks(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
     """The same of each of the environment's tasks; None where it has but one."""
-    parts = sorted({o.part for o in outcomes if o.part is not None})
     found = {}
-    for part in parts:
+    for part in sorted({o.part for o in outcomes if o.part is not None}):
         own = [o for o in outcomes if o.part == part]
-        reached = [o.first_reach for o in own if o.first_reach is not None]
-        found[str(part)] = {
-            "episodes": len(own), "success": _mean([o.success for o in own])[0], "first_reach_mean": _mean(reached)[0],
-        }  # fmt: skip
+        first = _mean([o.first_reach for o in own if o.first_reach is not None])[0]
+        found[str(part)] = {"episodes": len(own), "success": _mean([o.success for o in own])[0], "first_reach_mean": first}
     return found or None

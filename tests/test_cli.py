@@ -282,7 +282,7 @@ def test_train_exports_a_model_in_half_precision(dfplan, demos):
 
 KEYS = {
     "task", "episodes", "seed", "return_mean", "return_se", "score", "score_se", "success", "first_reach_mean",
-    "network_calls_mean", "plan_ms_p50", "plan_ms_p99", "hardware", "ceiling", "ceiling_se",
+    "network_calls_mean", "plan_ms_p50", "plan_ms_p99", "tasks", "hardware", "ceiling", "ceiling_se",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from dfplan.show import video
 KEYS = [
     "task", "episodes", "seed", "return_mean", "return_se", "score", "score_se", "success", "success_ci",
     "success_at_end", "progress_mean", "progress_se", "first_reach_mean", "steps_mean", "collided", "clipped",
-    "network_calls_mean", "plan_ms_p50", "plan_ms_p99", "hardware",
+    "network_calls_mean", "plan_ms_p50", "plan_ms_p99", "tasks", "hardware",
 ]  # fmt: skip
 
 
@@ -139,6 +139,15 @@ def test_summary_by_hand():
     assert got["plan_ms_p50"] == pytest.approx(35)
     assert got["plan_ms_p99"] == pytest.approx(50 + 10 * 0.95)
     assert "thread" in got["hardware"] and "torch" in got["hardware"]
+
+
+def test_summary_tells_the_tasks_of_an_environment_apart():
+    parts = ((1, True, 40), (1, False, None), (2, True, 60))
+    done = [outcome(0.0, success, first, None, 0, part=part) for part, success, first in parts]
+    assert summary("two", done)["tasks"] == {
+        "1": {"episodes": 2, "success": 0.5, "first_reach_mean": 40.0},
+        "2": {"episodes": 1, "success": 1.0, "first_reach_mean": 60.0},
+    }
 
 
 def test_summary_says_none_where_there_is_no_number():
