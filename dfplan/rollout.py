@@ -292,9 +292,9 @@ def summary(task: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def _tasks(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
     """The same of each of the environment's tasks; None where it has but one."""
-    found = {}
-    for part in sorted({o.part for o in outcomes if o.part is not None}):
-        own = [o for o in outcomes if o.part == part]
+    out = {}
+    for p in sorted({o.part for o in outcomes if o.part is not None}):
+        own = [o for o in outcomes if o.part == p]
         first = _mean([o.first_reach for o in own if o.first_reach is not None])[0]
-        found[str(part)] = {"episodes": len(own), "success": _mean([o.success for o in own])[0], "first_reach_mean": first}
-    return found or None
+        out[str(p)] = {"episodes": len(own), "success": _mean([o.success for o in own])[0], "first_reach_mean": first}  # fmt: skip
+    return out or None
