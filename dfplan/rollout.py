@@ -295,6 +295,6 @@ def _tasks(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
     out = {}
     for p in sorted({o.part for o in outcomes if o.part is not None}):
         own = [o for o in outcomes if o.part == p]
-        first = _mean([o.first_reach for o in own if o.first_reach is not None])[0]
-        out[str(p)] = {"episodes": len(own), "success": _mean([o.success for o in own])[0], "first_reach_mean": first}  # fmt: skip
+        at = _mean([o.first_reach for o in own if o.first_reach is not None])[0]
+        out[str(p)] = {"episodes": len(own), "success": _mean([o.success for o in own])[0], "first_reach_mean": at}  # fmt: skip
     return out or None
