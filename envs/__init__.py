@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
     from .memory.generate import collect_memory, generate_memory
-    from .obstacles import Obstacles
+    from .obstacles import Obstacles, Room
     from .pointmaze import PointMaze, generate_point_maze
     from .pusht import PushT
     from .starts import Starts
@@ -58,6 +58,7 @@ __all__ = [
     "Obstacles",
     "PointMaze",
     "PushT",
+    "Room",
     "ScriptedTeleoperator",
     "SimArm",
     "Starts",
@@ -85,7 +86,7 @@ _LAZY = {  # what needs MuJoCo, or an optional package
     "controller": ("GridPaths",),
     "experts": ("WaypointExpert", "collect", "generate"),
     "maze2d": ("Maze2DEnv",),
-    "obstacles": ("Obstacles",),
+    "obstacles": ("Obstacles", "Room"),
     "memory.generate": ("collect_memory", "generate_memory"),
     "pointmaze": ("PointMaze", "generate_point_maze"),
     "pusht": ("PushT",),

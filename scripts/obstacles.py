@@ -59,19 +59,33 @@ def judged(room, path, goal, balls):
     return {"free": free, "goal": there, "no_wall": not through_wall(room, path)}
 
 
-def timed(plan):
+class Timed:
+    """Makes the ways of another, and keeps the first with the seconds it took."""
+
+    def __init__(self, ways):
+        self.ways, self.robot, self.config, self.goal = ways, ways.robot, ways.config, ways.goal
+        self.first = None
+
+    def plan(self, *question):
+        """As `Around.plan`."""
+        began = time.process_time()
+        made = self.ways.plan(*question)
+        self.first = self.first or (made, time.process_time() - began)
+        return made
+
+
+def drive(make, ways, point, seed):
+    """The first plan, its seconds, and how the drive went."""
+    timed = Timed(ways)
+    (episode,) = rollout.run(make, Detour(timed, point), [seed])
+    drive = {"drive_free": not episode.collided, "drive_goal": bool(episode.success)}
+    return *timed.first, drive | {"reach": episode.first_reach}
+
+
+def alone(plan):
+    """A plan, its seconds, and nothing driven."""
     began = time.process_time()
-    made = plan()
-    return made.best()[:, :2], time.process_time() - began
-
-
-def drive(make, policy, seed):
-    (episode,) = rollout.run(make, policy, [seed])
-    return {
-        "drive_free": not episode.collided,
-        "drive_goal": bool(episode.success),
-        "reach": episode.first_reach,
-    }
+    return plan(), time.process_time() - began, {}
 
 
 def problems(kind, count, seed, planner, around):
@@ -84,22 +98,19 @@ def problems(kind, count, seed, planner, around):
         goal, balls = info["goal"], info["obstacles"]
         ball = costs.keep_out([costs.Ball(tuple(b[:2]), b[2]) for b in balls], SPARE * around.robot)
         cost = costs.total((1 / around.evidence.step**2, ball))
-        search = MapSearch(env.room, planner)
         draw = int(np.random.default_rng(i).integers(2**31))  # as the policy of the drive draws its first
         methods = {
-            "unguided": (lambda s=state, g=goal, d=draw: planner.plan(s, g, seed=d), None),
-            "gradient alone": (
-                lambda s=state, g=goal, c=cost, d=draw: guided.plan(s, g, cost=c, seed=d),
-                None,
+            "unguided": lambda s=state, g=goal, d=draw: alone(lambda: planner.plan(s, g, seed=d)),
+            "gradient alone": lambda s=state, g=goal, c=cost, d=draw: alone(
+                lambda: guided.plan(s, g, cost=c, seed=d)
             ),
-            "around": (lambda s=state, g=goal, b=balls, d=draw: around.plan(s, g, b, d), around),
-            "search on the map": (lambda s=state, g=goal, b=balls, m=search: m.plan(s, g, b), search),
+            "around": lambda i=i: drive(make, around, point, i),
+            "search on the map": lambda i=i: drive(make, MapSearch(env.room, planner), point, i),
         }
-        for method, (plan, ways) in methods.items():
-            path, seconds = timed(plan)
+        for method, run in methods.items():
+            plan, seconds, driven = run()
             row = {"kind": kind, "seed": i, "method": method, "seconds": seconds}
-            row |= judged(env.room, path, goal, balls)
-            yield row | (drive(make, Detour(ways, point), i) if ways else {})
+            yield row | judged(env.room, plan.best()[:, :2], goal, balls) | driven
 
 
 def mean(rows, *names):

@@ -23,7 +23,9 @@ def seen(monkeypatch):
     """What is given to the two pictures."""
     got = {}
     still, moving = plot.plan_figure, plot.denoise_gif
-    monkeypatch.setattr(plot, "plan_figure", lambda plan, *a: got.update(plan=plan) or still(plan, *a))
+    monkeypatch.setattr(
+        plot, "plan_figure", lambda plan, *a, **k: got.update(plan=plan) or still(plan, *a, **k)
+    )
     monkeypatch.setattr(
         plot,
         "denoise_gif",
@@ -56,3 +58,17 @@ def test_several_tokens_and_stacks_are_drawn(name, seen, tmp_path):
     acted(planner, tmp_path)
     assert np.shape(seen["frames"]) == (2, 2, 6, 2)
     assert (tmp_path / "denoise.gif").stat().st_size > 0
+
+
+def test_obstacles_are_drawn_and_kept_off(tmp_path):
+    """`dfplan plan --obstacle`: a picture of the way around, and no animation of a single plan that it is not."""
+    from dfplan.plan import PlannerConfig
+    from dfplan.policies import Around, Detour, PointMass
+
+    brain = dfplan.load("maze2d-large", PlannerConfig(roadmap=5))
+    ball = (2.55, 4.8, 0.2)
+    policy = Detour(Around(brain, 0.1), PointMass.fitted(brain), obstacles=[ball])
+    env = make("maze2d-large", max_episode_steps=150)
+    found = demo("maze2d-large", env, policy, (2.8, 2.8), (2.8, 5.8), 0, tmp_path, [ball])
+    assert found["pictures"] == str(tmp_path / "plan.png") and not (tmp_path / "denoise.gif").exists()
+    assert (tmp_path / "plan.png").stat().st_size > 10_000 and "1 of 1" in found["plan"]

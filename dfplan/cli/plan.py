@@ -23,11 +23,13 @@ class Question:
         start: x y in m; a random one by the seed if left out.
         goal: x y in m; the task's own if left out.
         seed: of start and plan.
+        obstacle: x y radius in m of a ball to keep off; may be given several times.
     """
 
     start: tuple[float, float] | None = None
     goal: tuple[float, float] | None = None
     seed: int = 0
+    obstacle: tyro.conf.UseAppendAction[tuple[tuple[float, float, float], ...]] = ()
 
 
 QUESTION = Question()
@@ -49,6 +51,8 @@ def plan(
     dfplan plan maze2d-large
 
     dfplan plan maze2d-large --start 1 1 --goal 7 10 --seed 3 --out pictures
+
+    dfplan plan maze2d-large --obstacle 3.8 5.8 0.2 --obstacle 5.2 4.8 0.2
 
     dfplan plan maze2d-medium --checkpoint runs/medium
 
@@ -73,8 +77,12 @@ def plan(
     compute.use()
     model = load(find(checkpoint or task), compute.device)
     brain = Planner(model, asked(PlannerConfig, model, "planner", **given(planner)))
-    asks = question.start, question.goal, question.seed
-    report(demo(task, envs.make(task), policies.receding(brain), *asks, out), json)
+    asks, env = (question.start, question.goal, question.seed), envs.make(task)
+    policy: Any = policies.receding(brain)
+    if question.obstacle:
+        ways = policies.Around(brain, envs.Room.of(env).robot)
+        policy = policies.Detour(ways, policies.PointMass.fitted(brain), obstacles=question.obstacle)
+    report(demo(task, env, policy, *asks, out, question.obstacle), json)
 
 
 @app.command(name="plot")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,6 +124,15 @@ def draw_maze(axes: Axes, walls: ArrayLike, offset: float = OFFSET) -> None:
     axes.set(xlim=(first + cut, right - cut), ylim=(bottom - cut, first + cut), xticks=[], yticks=[])
     axes.set_aspect("equal")
     axes.spines[:].set_visible(False)
+
+
+def draw_balls(axes: Axes, balls: Sequence[Sequence[float]]) -> None:
+    """Draw balls (x, y, radius), m, and name them in the legend."""
+    from matplotlib.patches import Circle
+
+    for i, (x, y, radius) in enumerate(balls):
+        label = "obstacle" if i == 0 else "_"
+        axes.add_patch(Circle((y, x), radius, color=VERMILLION, alpha=0.75, lw=0, zorder=3, label=label))
 
 
 def maze_size(walls: ArrayLike) -> tuple[float, float]:

@@ -21,6 +21,7 @@ def demo(
     goal: Sequence[float] | None,
     seed: int,
     out: Path,
+    obstacles: Sequence[Sequence[float]] = (),
 ) -> dict[str, Any]:
     """Plan and act one episode of a maze task; write `plan.png` and `denoise.gif` into `out`.
 
@@ -32,6 +33,8 @@ def demo(
         goal: (2,) m, or None for the task's own.
         seed: of start and plan.
         out: folder of the pictures; made if absent.
+        obstacles: x, y, radius in m of each ball that the policy keeps off. There is no `denoise.gif` then: the way is put
+            together from several plans.
 
     Returns:
         what happened: start, goal, plan, score, files.
@@ -48,10 +51,12 @@ def demo(
     plan: Plan = policy.plans[0]
     out.mkdir(parents=True, exist_ok=True)
     places = episode.observations[:, :2]
-    plot.save(plot.plan_figure(plan, walls, episode.goal, places, f"{task}: {reached}"), out / "plan.png")
-    frames = _denoising(planner, episode.observations[0], episode.goal, plan.seed)
-    shown = (frames, _levels(planner), walls, episode.goal, places[0])
-    plot.denoise_gif(out / "denoise.gif", *shown, chosen=plan.chosen)
+    figure = plot.plan_figure(plan, walls, episode.goal, places, f"{task}: {reached}", obstacles=obstacles)
+    written = [plot.save(figure, out / "plan.png")]
+    if not obstacles:
+        frames = _denoising(planner, episode.observations[0], episode.goal, plan.seed)
+        shown = (frames, _levels(planner), walls, episode.goal, places[0])
+        written.append(plot.denoise_gif(out / "denoise.gif", *shown, chosen=plan.chosen))
     return {
         "start": str(np.round(episode.observations[0, :2], 2).tolist()),
         "goal": str(np.round(episode.goal, 2).tolist()),
@@ -62,7 +67,7 @@ def demo(
         "reached_goal_after": f"{episode.first_reach} env steps" if episode.success else "never",
         "return": episode.total,
         "score": None if episode.score is None else 100 * episode.score,
-        "pictures": f"{out / 'plan.png'}, {out / 'denoise.gif'}",
+        "pictures": ", ".join(map(str, written)),
     }
 
 

@@ -6,7 +6,7 @@ pyplot's global state; write it with `save`. matplotlib is imported when the fir
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +47,7 @@ def plan_figure(
     trajectory: ArrayLike | None = None,
     title: str = "",
     offset: float = OFFSET,
+    obstacles: Sequence[Sequence[float]] = (),
 ) -> Figure:
     """The chosen plan over its candidates and what was executed.
 
@@ -57,6 +58,7 @@ def plan_figure(
         trajectory: (H, O) executed path, x, y first.
         title: line above the maze.
         offset: position, m, of a cell's centre minus its (row, column).
+        obstacles: x, y, radius in m of each ball.
 
     Raises:
         ValueError: if an array has another shape or is not finite.
@@ -70,6 +72,7 @@ def plan_figure(
     figure = base.new_figure(width + 0.85, scale * high + 0.75 + 0.35 * bool(title))
     axes = figure.add_subplot()
     draw_maze(axes, walls, offset)
+    base.draw_balls(axes, obstacles)
     _candidates(axes, plan)
     seconds = _seconds(plan)
     line = _timed(axes, chosen, plan.times, seconds)
