@@ -228,7 +228,7 @@ def test_the_second_training_in_a_folder_is_refused(dfplan, run):
 
 
 MODULES = [
-    *(cli.data, cli.eval_options, cli.evaluate, cli.lists, cli.plan, cli.train),
+    *(cli.data, cli.eval_options, cli.evaluate, cli.judge, cli.lists, cli.plan, cli.train),
     *(cli.deploy, cli.home, cli.monitor, cli.record, cli.serve),
 ]
 

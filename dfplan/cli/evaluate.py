@@ -251,7 +251,7 @@ def _row(label: str, job: Job, which: Episodes) -> dict[str, Any]:
     from dfplan.show.video import write_gif
 
     numbers, outcomes = evaluate(job, which.seeds, which.workers)
-    if numbers["collided"] is not None:
+    if numbers.get("collided") is not None:
         numbers["collision_free"] = 1 - numbers["collided"]
     for outcome in outcomes[: len(job.film)]:
         print(write_gif(outcome.frames, Path(which.video or ".") / f"{label}-{outcome.seed}.gif", 10))

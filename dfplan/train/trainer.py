@@ -72,7 +72,9 @@ class Trainer:
         self.windows = TokenWindows(config.spec, config.horizon, episodes, self.normalizer)
         if config.spec.relative:
             self.normalizer = self.windows.fit_relative()
-        self._held = held and TokenWindows(config.spec, config.horizon, held, self.normalizer)
+        self._held = (
+            None if held is None else TokenWindows(config.spec, config.horizon, held, self.normalizer)
+        )
         self.normalizer = self.normalizer.to(device)
         torch.manual_seed(config.seed)
         self.model = config.model.build(config.spec, config.horizon).to(device)
