@@ -32,8 +32,8 @@ class MapSearch:
 
     def plan(self, state, goal, balls, seed=0):
         """As `Around.plan`."""
-        spare = next(s for s in (1.8, 1.5, 1.2, 1.0) if self.room.way(state[:2], goal, balls, s) is not None)
-        way = self.room.way(state[:2], goal, balls, spare)
+        tries = ((s, self.room.way(state[:2], goal, balls, s)) for s in (1.8, 1.5, 1.2, 1.0, 0.0))
+        spare, way = next((t for t in tries if t[1] is not None), (0.0, np.stack([state[:2], goal])))
         kept, at = [0], 0
         while at < len(way) - 1:
             reach = range(min(len(way) - 1, at + 80), at, -1)
