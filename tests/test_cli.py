@@ -242,7 +242,7 @@ def test_a_command_has_at_most_eight_arguments_of_its_own_and_a_device_where_it_
         arguments = signature(command).parameters
         assert len(arguments) <= 8, command
         assert all(f"\n        {name}: " in command.__doc__ for name in arguments), command
-        loads = command.__name__ in ("deploy", "evaluate", "monitor", "plan", "serve", "train")
+        loads = command.__name__ in ("deploy", "evaluate", "judge", "monitor", "plan", "serve", "train")
         assert ("compute" in arguments) == loads, command
 
 
