@@ -32,7 +32,7 @@ def setpoints(m=None):
     return Setpoints(m, body(m.robot)), m.commands[0]
 
 
-MEASURED = Measured(np.array([0.1, 0.2]), np.zeros(2), 0.0)
+MEASURED = Measured(np.array([0.1, 0.2]), np.zeros(2), 0.0, np.ones(2))
 
 
 def test_a_commanded_trajectory_is_followed_as_its_controller_does():
