@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # setuptools' advice to packagers is not for those who install.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check install --quiet
-TASKS := maze2d-umaze maze2d-medium maze2d-large arm-reach arm-pick tmaze remember-color-3 remember-color-5 take-it-back swap
+TASKS := maze2d-umaze maze2d-medium maze2d-large arm-reach arm-pick tmaze remember-color-3 remember-color-5 remember-color-9 take-it-back swap
 PUSHT ?= pusht_cchi_v7_replay.zarr.zip
 export OMP_NUM_THREADS ?= 1
 

@@ -200,19 +200,17 @@ def given(
     return replace(out, level=torch.where(out.mask, level, 0.0)) if level else out
 
 
-def asked(window: Window, returns: float | None, batch: int) -> Known:
+def asked(window: Window, returns: float, batch: int) -> Known:
     """Returns at every step: what should come out of what is done.
 
     Args:
         window: of the model.
-        returns: in the units of its token of returns; None: nothing is asked for.
+        returns: in the units of its token of returns.
         batch: B.
 
     Raises:
         ValueError: the model has no such token.
     """
-    if returns is None:
-        return window.nothing(batch)
     spec = window.spec
     name = next((t.name for t in spec.tokens if spec.channel(t.channels[0]).source == "returns"), None)
     if name is None:

@@ -87,7 +87,7 @@ def adversarial(count: int = 1_000_000, seed: int = 0, rate: float = 100.0) -> d
     robot, box, dt = body(mapping.robot), mapping.safety.workspace, 1.0 / rate
     assert box is not None
     home = np.append(HOME, 0.04)
-    guard = SafetyFilter(robot.limits, dt, Safety(jump=1e9, workspace=box), robot.forward)
+    guard = SafetyFilter(robot.limits, dt, Safety(jump=np.pi, workspace=box), robot.forward)
     physics = Physics("")
     physics.model.geom_contype[:] = physics.model.geom_conaffinity[:] = (
         0  # free space: the filter knows no obstacles

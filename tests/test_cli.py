@@ -276,7 +276,11 @@ def test_train_exports_a_model_in_half_precision(dfplan, demos):
         "steps=1",
     ]
     assert dfplan(*words).code == 0
-    assert {p.name for p in Path("small").iterdir()} == {"config.json", "evidence.safetensors", "model.safetensors"}
+    assert {p.name for p in Path("small").iterdir()} == {
+        "config.json",
+        "evidence.safetensors",
+        "model.safetensors",
+    }
     assert checkpoint.load("small").config.steps == 1
 
 

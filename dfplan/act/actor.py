@@ -153,8 +153,8 @@ class Actor:
         rows = begin + np.maximum(spec.frames(count), 0)  # (count, stack) env steps
         done = history.done[:, begin:].reshape(len(seen), count - 1, self.stride, spec.action_size)
         window = self.decider.window()
-        found = known.past(window, seen[:, rows], done)
-        found = found | known.asked(window, self.config.returns, len(seen))
+        found, aim = known.past(window, seen[:, rows], done), self.config.returns
+        found = found if aim is None else found | known.asked(window, aim, len(seen))
         return known.doubt(found, history.levels(rows, self.config.doubt))
 
     def decide(

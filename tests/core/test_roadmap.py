@@ -37,9 +37,15 @@ class Lines:
     def __init__(self, states=60):
         self.spec, self.place, self.goal = position_spec(), [0, 1], None
         self.config = PlannerConfig(roadmap=states, within=0.2)
-        evidence = {"pairs": torch.from_numpy(ring()).half(), "step": torch.tensor(STEP), "limit": torch.tensor(0.6)}
+        evidence = {
+            "pairs": torch.from_numpy(ring()).half(),
+            "step": torch.tensor(STEP),
+            "limit": torch.tensor(0.6),
+        }
         self.model = SimpleNamespace(
-            calibration={"dynamics": {"speed": 2.0}}, evidence=evidence, config=SimpleNamespace(horizon=HORIZON)
+            calibration={"dynamics": {"speed": 2.0}},
+            evidence=evidence,
+            config=SimpleNamespace(horizon=HORIZON),
         )
         self.batches = 0
 
@@ -53,9 +59,19 @@ class Lines:
             observations = np.concatenate([line, np.zeros_like(line)], 1)
             made.append(
                 Plan(
-                    observations, None, np.arange(HORIZON) * 0.1, observations[None], 0, np.array([True]),
-                    np.array([arrival]), np.zeros(1), np.zeros(1), 4, 0.0, torch.zeros(1, HORIZON, 2),
-                )  # fmt: skip
+                    observations,
+                    None,
+                    np.arange(HORIZON) * 0.1,
+                    observations[None],
+                    0,
+                    np.array([True]),
+                    np.array([arrival]),
+                    np.zeros(1),
+                    np.zeros(1),
+                    4,
+                    0.0,
+                    torch.zeros(1, HORIZON, 2),
+                )
             )
         return made
 

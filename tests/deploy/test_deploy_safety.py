@@ -59,7 +59,7 @@ KINDS = ("random", "nan", "huge", "infinite", "reversed", "stale", "shape", "edg
 def test_nothing_leaves_outside_a_limit(story, seed, jerk, boxed):
     rng, lim = np.random.default_rng(seed), limits(jerk=jerk)
     box = Box((-1.5, -0.6, -0.8), (1.4, 0.7, 0.9))
-    guard = SafetyFilter(lim, DT, Safety(jump=1e9, workspace=box if boxed else None), forward)
+    guard = SafetyFilter(lim, DT, Safety(jump=np.pi, workspace=box if boxed else None), forward)
     found = [guard.start(rng.uniform(-0.2, 0.2, 3))]
     for kind, times in story:
         target = adversary(kind, rng, lim, found[-1])

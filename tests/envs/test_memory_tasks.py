@@ -409,11 +409,13 @@ def test_the_nearest_demonstration_acts_in_its_own_kind_of_action(tmp_path: Any)
     assert '"success"' in (tmp_path / "s.json").read_text()
     for given, message in (
         ("nearst", "did you mean 'nearest'"),
-        ("random", "got --data, which is for nearest"),
+        ("random", "got --data, which is for graph and nearest"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate("tmaze", place, Actor(actor=given, data=str(out) * (given == "random")), Episodes(1))
-    with pytest.raises(ValueError, match=r"got demonstrations of dfplan/Swap-v1 for 'tmaze', expected those of"):
+    with pytest.raises(
+        ValueError, match=r"got demonstrations of dfplan/Swap-v1 for 'tmaze', expected those of"
+    ):
         evaluate("tmaze", place, Actor(actor="nearest", data=str(out)), Episodes(1))
     with pytest.raises(ValueError, match="pusht has no demonstrations of its own"):
         evaluate("pusht", place, Actor(actor="nearest"), Episodes(1))
