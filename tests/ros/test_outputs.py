@@ -116,7 +116,7 @@ def test_services_and_stop(tmp_path):
 
     Slow motions and patient rules: a late message is none of this test's concern.
     """
-    mapping = mapping_of("reach", expire=5.0)
+    mapping = mapping_of("reach", expire=2.0)
     transport = ros2_transport(mapping)
     patient = ("--rules.max-age", "5", "--rules.watchdog", "5")
     speed = np.append(np.full(7, 0.005), -0.0005)
