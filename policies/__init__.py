@@ -1,14 +1,19 @@
 """Policies: what turns plans and demonstrations into actions."""
 
-from dfplan.act import ImitationConfig
+from typing import TYPE_CHECKING
 
-from .around import Around, Detour
+from dfplan.act import ImitationConfig
+from dfplan.tools.lazy import attach
+
 from .baselines import Search, Uniform, search
-from .graph import Graph, graph
 from .imitation import Imitation
 from .nearest import Nearest
 from .receding import Receding, receding
 from .trackers import LookAhead, PointMass, ProportionalDerivative, Tracker
+
+if TYPE_CHECKING:
+    from .around import Around, Detour
+    from .graph import Graph
 
 __all__ = [
     "Around",
@@ -24,7 +29,10 @@ __all__ = [
     "Search",
     "Tracker",
     "Uniform",
-    "graph",
     "receding",
     "search",
 ]
+
+__getattr__, __dir__ = attach(
+    __name__, {"around": ("Around", "Detour"), "graph": ("Graph",)}
+)  # they need scipy

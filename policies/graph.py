@@ -18,8 +18,6 @@ from dfplan.plan.ways import plan_of, spread
 from dfplan.spec import Channel, Token, TrajectorySpec
 from dfplan.train.calibrate import fit_point_mass
 
-from .receding import Receding, receding
-
 Array = NDArray[np.float64]
 
 
@@ -93,8 +91,3 @@ class Graph:
         speed = self.model.calibration["dynamics"]["speed"]
         made = plan_of(path, self.spec, list(range(size)), speed, bool(np.isfinite(total[end])))
         return replace(made, seconds=time.perf_counter() - began)
-
-
-def graph(episodes: Episodes) -> Receding:
-    """The policy that goes along the graph of `episodes` with the tracker that plans are followed with."""
-    return receding(Graph(episodes))

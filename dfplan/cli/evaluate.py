@@ -78,6 +78,8 @@ def evaluate(
     maze = _is_maze(name, place)
     jobs = [_job(name, maze, folder, place, who, which, compute) for folder in who.folders(name)]
     rows = [_row(label, job, which) for label, job, _ in jobs]
+    if place.obstacles:
+        rows = [row | {"collision_free": 1 - row["collided"]} for row in rows]
     _, _, search = jobs[0]
     if search is not None and rows[0]["score"] is not None:
         ceiling, _ = rollout.evaluate(search, which.seeds, which.workers)  # about what a plan can reach
@@ -181,7 +183,7 @@ def _policy(
     _refuse(task, "imitation models", {"policy": policy})
     planning = asked(PlannerConfig, model, "planner", **planner)
     follow = partial(_receding, folder, planning, who.tracker, compute.device)
-    return partial(_detour, folder, planning, follow) if maze and model.evidence else follow
+    return partial(_detour, folder, planning, follow, compute.device) if maze and model.evidence else follow
 
 
 def is_policy(spec: TrajectorySpec) -> bool:
@@ -213,13 +215,13 @@ def _obstructed(make: Callable[[], Any], count: int, across: bool) -> Any:
     return envs.Obstacles(make(), count, "across" if across else "beside")
 
 
-def _detour(folder: Path, config: PlannerConfig, follow: Callable[[Any], Any], env: Any) -> Any:
+def _detour(folder: Path, config: PlannerConfig, follow: Callable[[Any], Any], device: str, env: Any) -> Any:
     """Around what the environment's episodes are obstructed by; where they are not, as ever."""
     from dfplan import models, policies
 
     if not env.has_wrapper_attr("room"):
         return follow(env)
-    planner = models.load(folder, config)
+    planner = models.load(folder, config, device)
     ways = policies.Around(planner, env.get_wrapper_attr("room").robot)
     return policies.Detour(ways, policies.PointMass.fitted(planner))
 
@@ -231,10 +233,10 @@ def _search(folder: Path, env: Any) -> Any:
 
 
 def _shown(name: str, shown: Any, env: Any) -> Any:
-    from dfplan.policies import Nearest, graph
+    from dfplan.policies import Graph, Nearest, receding
 
     if name == "graph":
-        return graph(shown)
+        return receding(Graph(shown))
     return Nearest(shown, 4, 4, name == "faithful", (env.action_space.low, env.action_space.high))
 
 
@@ -251,8 +253,6 @@ def _row(label: str, job: Job, which: Episodes) -> dict[str, Any]:
     from dfplan.show.video import write_gif
 
     numbers, outcomes = evaluate(job, which.seeds, which.workers)
-    if numbers.get("collided") is not None:
-        numbers["collision_free"] = 1 - numbers["collided"]
     for outcome in outcomes[: len(job.film)]:
         print(write_gif(outcome.frames, Path(which.video or ".") / f"{label}-{outcome.seed}.gif", 10))
     return {"checkpoint": label} | numbers

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from dfplan.train.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
 AWAY = 0.4
@@ -36,8 +39,7 @@ class Evidence:
                 f"got pairs of shape {known.shape} and step={step}, expected (N, 2 C), N of 1 or more, and a step above 0"
             )
         self.step, self.limit = float(step), float(limit)
-        self.places = known[:, : known.shape[1] // 2]
-        self._tree = cKDTree(known)
+        self.places, self._known = known[:, : known.shape[1] // 2], known
 
     @classmethod
     def of(cls, model: Checkpoint) -> Evidence | None:
@@ -81,9 +83,15 @@ class Evidence:
         return np.maximum(self.distance(points).max(-1) / self.limit, self.away(lines).max((-2, -1)) / AWAY)
 
     @cached_property
-    def _visited(self) -> cKDTree:
-        return cKDTree(self.places)
+    def _tree(self) -> cKDTree:
+        return _tree_of(self._known)
 
-    def familiar(self, path: ArrayLike) -> NDArray[np.bool_]:
-        """(..., S, C) -> (...,) True where every step is."""
-        return self.distance(path).max(-1) <= self.limit
+    @cached_property
+    def _visited(self) -> cKDTree:
+        return _tree_of(self.places)
+
+
+def _tree_of(points: Array) -> cKDTree:
+    from scipy.spatial import cKDTree  # half a second that a plan with one candidate does not need
+
+    return cKDTree(points)

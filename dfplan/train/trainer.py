@@ -153,7 +153,7 @@ class Trainer:
                         problem = f"loss is {values['loss']} at step {self.step}"
                         raise FloatingPointError(f"{problem}; lower lr ({self.config.lr}) or use fp32")
                     pace = (self.step - first) / (time.perf_counter() - began)
-                    more = {"held_out": self.held_out()} if saved and self._held else {}
+                    more = {"held_out": self.held_out()} if saved and self._held is not None else {}
                     log(self.step, {**values, "steps_per_s": pace, **more})
                 if saved:
                     self.save()
