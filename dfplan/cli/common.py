@@ -64,7 +64,8 @@ def generators() -> dict[str, Callable[[Path], None]]:
     made: dict[str, Callable[[Path], None]] = {
         f"{task}-v1": partial(_demonstrate, task) for task in (*ARM_TASKS, *MEMORY_IDS)
     }
-    mazes = {f"maze2d-{name}-v1": partial(_generate, name) for name in MAZES if not name.endswith("eval")}
+    names = [name + kind for name in MAZES if not name.endswith("eval") for kind in ("", "-dense")]
+    mazes = {f"maze2d-{name}-v1": partial(_generate, name) for name in names}
     made |= {f"{task}-v0": partial(_demonstrate, task) for task in POINT_MAZES}
     return made | mazes
 

@@ -24,11 +24,14 @@ class Returns:
             action was good beside what follows elsewhere from like states, else 0. The label is a token of its own, and
             a policy acts as it is asked to.
         good: share of the steps that are kept that counts as good.
+        to_go: of the reward of each further env step. Above 0, every step is labelled with its return to go, as the mean
+            reward of what follows; the label is a token of its own, and a plan can be asked for it.
     """
 
     best: float = 1.0
     discount: float = 0.0
     good: float = 0.2
+    to_go: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -37,14 +40,19 @@ class Returns:
                 raise ValueError(
                     f"got returns.{name}={getattr(self, name)}, expected a share above 0, at most 1 (all)"
                 )
-        if not 0 <= self.discount < 1:
+        for name in ("discount", "to_go"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"got returns.{name}={getattr(self, name)}, expected 0 (no labels) to below 1, such as 0.99"
+                )
+        if self.discount and self.to_go:
             raise ValueError(
-                f"got returns.discount={self.discount}, expected 0 (no labels) to below 1, such as 0.99"
+                f"got returns.discount={self.discount} and returns.to_go={self.to_go}, which make one label; leave one out"
             )
 
 
 def labelled(episodes: Episodes, returns: Returns, seed: int = 0) -> Episodes:
-    """The episodes that are kept, with an array `returns` (N,) of labels 0 and 1 where there is a discount.
+    """The episodes that are kept, with an array `returns` (N,): labels 0 and 1 where there is a discount, or returns to go.
 
     The label tells whether the advantage A = G - V of a step is among the highest of those that are kept: G (N,) is the
     discounted return, V the mean of G at like observations of all episodes, learned from them (advantage-weighted
@@ -60,13 +68,16 @@ def labelled(episodes: Episodes, returns: Returns, seed: int = 0) -> Episodes:
     Raises:
         ValueError: the episodes have no rewards.
     """
-    if returns.best == 1 and not returns.discount:
+    if returns.best == 1 and not (returns.discount or returns.to_go):
         return episodes
     if "rewards" not in episodes.arrays:
         raise ValueError(
             f"{episodes.name}: no array 'rewards' (it has {sorted(episodes.arrays)}), by which episodes could be told "
-            "apart; leave out returns.best and returns.discount"
+            "apart; leave out returns.best, returns.discount and returns.to_go"
         )
+    if returns.to_go:
+        mean = to_go(episodes, returns.to_go).astype(np.float32)
+        episodes = replace(episodes, arrays={**episodes.arrays, "returns": mean})
     if returns.discount:
         better = advantage(episodes, returns.discount, seed).astype(np.float32)
         episodes = replace(episodes, arrays={**episodes.arrays, "returns": better})
@@ -85,6 +96,15 @@ def best(episodes: Episodes, share: float) -> Episodes:
     order = np.argsort(-total, kind="stable")
     held = np.cumsum((episodes.ends - episodes.starts)[order])
     return episodes.select(np.sort(order[: max(1, int((held <= share * held[-1]).sum()))]))
+
+
+def to_go(episodes: Episodes, discount: float) -> Array:
+    """(N,) mean reward of what follows each step: (1 - discount) * sum of discount^k r_t+k, from the step's own on.
+
+    Where time cut an episode its last reward goes on for ever, as windows hold its last observation.
+    """
+    rewards = np.asarray(episodes.arrays["rewards"], np.float64).reshape(-1)
+    return (1 - discount) * followed(episodes, rewards / (1 - discount), discount)
 
 
 ROUNDS, FIT_STEPS, FIT_BATCH, WIDTH = 2, 700, 256, 256

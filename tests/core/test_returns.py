@@ -6,7 +6,7 @@ import pytest
 from dfplan.act import ImitationConfig
 from dfplan.data import Episodes
 from dfplan.nets import returns
-from dfplan.nets.returns import Returns, advantage, followed, labelled
+from dfplan.nets.returns import Returns, advantage, followed, labelled, to_go
 from dfplan.policies import Imitation
 from dfplan.train import Trainer
 from dfplan.train.imitate import imitation_config
@@ -45,6 +45,20 @@ def test_what_follows_is_the_discounted_sum_and_goes_on_where_time_cut_it():
 def test_a_constant_reward_for_ever_is_worth_its_sum_and_no_action_is_better():
     value = np.full(50, 3 / (1 - 0.9))
     np.testing.assert_allclose(followed(episodes(np.full(50, 3.0), [20, 50]), value, 0.9), value)
+
+
+def test_a_return_to_go_is_the_mean_of_what_follows_and_the_last_reward_goes_on():
+    g, rewards = 0.5, [1.0, 2.0, 4.0, 8.0, 16.0]
+    data = episodes(rewards, [3, 5], terminals=np.array([0, 0, 0, 0, 1], bool))
+    last = (1 - g) * 16  # nothing follows a terminal step
+    expected = [0.5 + 0.5 * (1 + 2), 1 + 2, 4, (1 - g) * 8 + g * last, last]
+    np.testing.assert_allclose(to_go(data, g), expected)
+    np.testing.assert_allclose(to_go(episodes(np.full(50, 3.0), [20, 50]), 0.99), 3.0)
+    np.testing.assert_array_equal(
+        labelled(data, Returns(to_go=g)).arrays["returns"], np.float32(to_go(data, g))
+    )
+    with pytest.raises(ValueError, match="which make one label"):
+        Returns(discount=0.9, to_go=0.9)
 
 
 def test_the_best_episodes_are_kept_in_their_order_by_the_share_of_their_steps():
