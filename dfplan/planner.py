@@ -85,7 +85,7 @@ class Planner:
             arrivals: steps by which the goal must be reached, dealt out over the candidates; None leaves the
                 arrival to the model (the goal is known at the last step alone).
             warm: an earlier plan to start from, re-noised to `warm_level`.
-            elapsed: seconds since that plan was made.
+            elapsed: seconds of that plan that are over.
             history_level: level of the history tokens: 0 exact, above 0 a doubtful sensor.
             seed: same seed, same plan, on any device.
             generator: instead of a seed, on any device.
@@ -112,7 +112,7 @@ class Planner:
         candidates: int | None = None,
         arrivals: Sequence[int] | None = None,
         warm: Sequence[Plan] | None = None,
-        elapsed: float = 0.0,
+        elapsed: ArrayLike = 0.0,
         history_level: float = 0.0,
         seeds: Sequence[int] | None = None,
         generators: Sequence[torch.Generator] | None = None,
@@ -129,7 +129,7 @@ class Planner:
             candidates: K for each start.
             arrivals: dealt out over the candidates of each start.
             warm: an earlier plan for each start.
-            elapsed: seconds since these were made.
+            elapsed: seconds of these that are over: a number for all, or (B,).
             history_level: level of the history tokens.
             seeds: one for each start.
             generators: instead of seeds.
@@ -205,18 +205,14 @@ class Planner:
         return found
 
     def _start(
-        self, q: Question, warm: Sequence[Plan] | None, elapsed: float, noise: Noise
+        self, q: Question, warm: Sequence[Plan] | None, elapsed: ArrayLike, noise: Noise
     ) -> tuple[ScheduleMatrix, Tensor]:
-        matrix, start, group = (
-            self.config.matrix(q.steps).repeat(self.spec.group_size),
-            noise(),
-            self.spec.group_size,
-        )
+        start, group, rows = noise(), self.spec.group_size, []
+        matrix = self.config.levels(q.steps, warm is not None).repeat(group)
         if warm is None:
             return matrix, start
-        matrix = matrix.scaled(self.config.warm_level)
-        shift, rows = elapsed / (self.spec.dt * self.spec.stride), []
-        for plan in warm:
+        shifts = np.broadcast_to(elapsed, len(warm)) / (self.spec.dt * self.spec.stride)
+        for plan, shift in zip(warm, shifts.tolist(), strict=True):
             at = torch.arange(q.steps) - q.past.shape[1] + plan.history + shift
             at = at.clamp(0, plan.tokens.shape[1] // group - 1)
             low, part = at.floor().long(), (at - at.floor())[None, :, None, None]

@@ -28,9 +28,10 @@ class Policy(Protocol):
 
     `act` is all that is needed. `reset(seed=, goal=)` is called before each episode, with the `goal` of the
     environment's info or None; a batched policy is given a list of B seeds, and (B, G) goals. What is called is told
-    as much of this as it takes: `act` may take `doubtful` (names of sensors that are wrong now), `reset` nothing.
-    Where it has them, these are reported: `seconds` (of each decision since `reset`; else each call of `act` counts
-    as one), `calls` (of the network since `reset`), `clipped` (fraction of action numbers clipped since `reset`).
+    as much of this as it takes: `act` may take `doubtful` (names of sensors that are wrong now) and `goal` (where to
+    go now, or None), `reset` nothing.
+    Where it has them, these are reported, since `reset`: `seconds` (of each decision; else each call of `act` counts as
+    one), `calls` (of the network), `clipped` (fraction of action numbers clipped).
     """
 
     def act(self, observation: Any) -> NDArray[np.floating[Any]]:
@@ -172,20 +173,13 @@ def run(
 
 def _play(courses: list[_Course], policy: Any, done: Callable[[int], object]) -> list[Outcome]:
     batched, timed = getattr(policy, "batched", False), []
-    goals = [c.info.get("goal") for c in courses]
-    goal = np.asarray(goals, np.float64) if all(isinstance(g, np.ndarray) for g in goals) else None
-    begin: dict[str, Any] = {"seed": [c.seed for c in courses], "goal": goal}
-    begin |= {"obstacles": [c.info["obstacles"] for c in courses]} if "obstacles" in courses[0].info else {}
-    if not batched:
-        begin = {name: None if value is None else value[0] for name, value in begin.items()}
     if hasattr(policy, "reset"):
-        policy.reset(**_taken(policy.reset, begin))
-    hears = bool(_taken(policy.act, {"doubtful": ()}))
+        policy.reset(**_taken(policy.reset, _told(courses, batched)))
+    hears = _taken(policy.act, {"doubtful": (), "goal": None})
     while not all(c.over for c in courses):
-        now, bad = [c.seen[-1] for c in courses], [c.info.get("doubtful", ()) for c in courses]
-        told = {"doubtful": bad if batched else bad[0]} if hears else {}
+        now, told = [c.seen[-1] for c in courses], _told(courses, batched)
         began = time.perf_counter()
-        action = policy.act(np.stack(now) if batched else now[0], **told)
+        action = policy.act(np.stack(now) if batched else now[0], **{name: told[name] for name in hears})
         timed.append(time.perf_counter() - began)
         going = [(c, a) for c, a in zip(courses, action if batched else [action], strict=True) if not c.over]
         for course, own in going:
@@ -194,6 +188,15 @@ def _play(courses: list[_Course], policy: Any, done: Callable[[int], object]) ->
     seconds = tuple(s / len(courses) for s in getattr(policy, "seconds", timed))
     calls, clipped = getattr(policy, "calls", 0), getattr(policy, "clipped", None)
     return [c.outcome(calls, clipped, seconds) for c in courses]
+
+
+def _told(courses: list[_Course], batched: bool) -> dict[str, Any]:
+    """What a policy may be told now."""
+    infos = [c.info for c in courses]
+    told: dict[str, Any] = {n: [i.get(n) for i in infos] for n in ("goal", "obstacles")}
+    told = {n: v if all(isinstance(x, np.ndarray) for x in v) else None for n, v in told.items()}
+    told |= {"seed": [c.seed for c in courses], "doubtful": [i.get("doubtful", ()) for i in infos]}
+    return told if batched else {name: None if value is None else value[0] for name, value in told.items()}
 
 
 def _taken(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -237,16 +240,11 @@ class Job:
 
 
 def evaluate(job: Job, seeds: Sequence[int], workers: int = 1) -> tuple[dict[str, Any], list[Outcome]]:
-    """Run an episode for each seed, shared out over processes.
-
-    Returns:
-        the numbers of `summary`, and the episodes in the order of the seeds.
-    """
+    """An episode for each seed, shared out over processes -> numbers of `summary`, episodes in the order of the seeds."""
     workers = min(workers, len(seeds))
     if workers == 1:
-        policy = job.actor()
         with progress(len(seeds), f"eval {job.task}", "episode") as bar:
-            outcomes = run(job.make, policy, seeds, job.options, job.film, bar.update)
+            outcomes = run(job.make, job.actor(), seeds, job.options, job.film, bar.update)
     else:
         parts = [list(seeds[i::workers]) for i in range(workers)]
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:

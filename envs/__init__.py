@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .arm.robot.scripted import ScriptedTeleoperator, task_info
     from .arm.robot.sim import SimArm, arm_mapping
     from .controller import GridPaths
+    from .disturbed import Disturbed
     from .experts import WaypointExpert, collect, generate
     from .maze2d import Maze2DEnv
     from .memory.generate import collect_memory, generate_memory
@@ -52,6 +53,7 @@ __all__ = [
     "POINT_MAZES",
     "ArmPickEnv",
     "ArmReachEnv",
+    "Disturbed",
     "GridPaths",
     "Maze",
     "Maze2DEnv",
@@ -84,6 +86,7 @@ _LAZY = {  # what needs MuJoCo, or an optional package
     "arm.robot.scripted": ("ScriptedTeleoperator", "task_info"),
     "arm.robot.sim": ("SimArm", "arm_mapping"),
     "controller": ("GridPaths",),
+    "disturbed": ("Disturbed",),
     "experts": ("WaypointExpert", "collect", "generate"),
     "maze2d": ("Maze2DEnv",),
     "obstacles": ("Obstacles", "Room"),
@@ -155,7 +158,7 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
             a task of D4RL's, such as `hopper-medium-v2` or `door-expert-v1`, or its robot alone (`dfplan.envs.d4rl`);
             a Gymnasium id, also one that gymnasium-robotics, Meta-World, OGBench or another of `_PACKAGES` registers;
             `module:Id` in Gymnasium's own way; `module:Name` of a class.
-        **kwargs: passed to `gymnasium.make`, or to the class: `goal`, `reward` (mazes), `action`, `disturb` (arm),
+        **kwargs: passed to `gymnasium.make`, or to the class: `goal`, `reward` (mazes), `disturb` (mazes, arm), `action` (arm),
             `length` (T-maze), `hidden` (RememberColor), `render_mode`, `max_episode_steps`, ...
 
     Raises:
@@ -182,7 +185,13 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
             raise
         return _foreign(name, kwargs)
     kwargs.setdefault("max_episode_steps", maze.episode_steps)
-    return gym.make(ENV_IDS.get(maze.name, ENV_IDS["large"]), maze=name, **kwargs)
+    disturb = kwargs.pop("disturb", "")
+    env = gym.make(ENV_IDS.get(maze.name, ENV_IDS["large"]), maze=name, **kwargs)
+    if not disturb:
+        return env
+    from .disturbed import Disturbed
+
+    return Disturbed(env, disturb)
 
 
 def _registered(name: str) -> bool:

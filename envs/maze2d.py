@@ -146,6 +146,31 @@ class Maze2DEnv(gym.Env[Observation, Action]):
         self._return += reward
         return np.array(state), reward, False, False, self._info()
 
+    def disturb(
+        self, qpos: ArrayLike | None = None, qvel: ArrayLike | None = None, goal: ArrayLike | None = None,
+        ball: Ball | None = None,
+    ) -> Observation:  # fmt: skip
+        """What happens in mid-run: another position, velocity or goal, or other walls; each optional.
+
+        Args:
+            qpos: (2,) m, in free space.
+            qvel: (2,) m/s.
+            goal: (2,) m; whether it has been reached is asked anew.
+            ball: the physics of another maze of the same size.
+
+        Returns:
+            (4,) the observation now.
+        """
+        place = self._state[:2] if qpos is None else self._free_point(qpos)
+        speed = self._state[2:] if qvel is None else _two_numbers("qvel", qvel)
+        self._state = (*place, *speed)
+        if ball is not None:
+            self._advance = ball.step
+        if goal is not None:
+            self._goal, self._scene, self._first_reach = self._goal_at(goal), None, None
+            self._goal_array = np.array(self._goal)
+        return np.array(self._state)
+
     def render(self) -> Image:
         """Picture of the maze (rows down, columns right), ball, goal with its reward area, and start.
 

@@ -28,7 +28,8 @@ class Place:
         keys: of a Dict observation the entries to use, in the order of the demonstrations' columns.
         goal: mazes: the task's own, or a random one each episode (Multi2D).
         starts: mazes: .npz or .hdf5 with start_state (N, 4) and goal_pos (N, 2) to run instead of random starts.
-        disturb: arm and tasks of memory: what happens in mid-run.
+        disturb: what happens in mid-run. Mazes: push (the ball gets another velocity, twice), move (the goal, twice),
+            wind, door (a cell on the way is shut, nobody is told). The arm and tasks of memory have others.
         obstacles: mazes: so many unseen balls on the way of each start, which are not solid: a touch is counted. Plans of
             a model with recorded steps go around them.
         across: they are as wide as a cell, so that there is no way but another one; else a gap or another way is left.
@@ -39,7 +40,7 @@ class Place:
     keys: tuple[str, ...] = ()
     goal: Literal["fixed", "random"] = "fixed"
     starts: Path | None = None
-    disturb: Literal["none", "push", "move", "freeze", "blank", "offset"] = "none"
+    disturb: Literal["none", "push", "move", "wind", "door", "freeze", "blank", "offset"] = "none"
     obstacles: int = 0
     across: bool = False
 

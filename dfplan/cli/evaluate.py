@@ -105,8 +105,8 @@ def _is_maze(name: str, place: Place) -> bool:
         maze = hasattr(env.unwrapped, "maze")
     _refuse(name, "mazes", {} if maze else {"goal": place.goal != "fixed", "starts": place.starts})
     _refuse(name, "Maze2D", {} if maze else {"obstacles": place.obstacles})
-    if name not in (*ARM_TASKS, *envs.MEMORY_IDS):
-        _refuse(name, "the arm and tasks of memory", {"disturb": place.disturb != "none"})
+    if not maze and name not in (*ARM_TASKS, *envs.MEMORY_IDS):
+        _refuse(name, "Maze2D, the arm and tasks of memory", {"disturb": place.disturb != "none"})
     return maze
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dfplan.decide import Sampling
+from dfplan.schedules import ScheduleMatrix
 from dfplan.tools.errors import one_of
 from dfplan.train.checkpoint import Checkpoint
 
@@ -52,7 +54,9 @@ class PlannerConfig(Sampling):
         particles: nats per unit of cost by which the candidates of a start are weighed, and drawn anew, between network
             calls (`dfplan.guidance.Particles`); 0: each goes its own way. Needs a step rule that draws, such as `ddpm`.
         futures: futures over which Monte Carlo guidance averages.
-        warm_level: level to which a warm start re-noises the last plan.
+        warm_level: level to which a warm start re-noises the last plan; of a streaming one its far end, see `stream`.
+        stream: env steps between the decisions of a policy that streams: each takes one network call, from the last plan
+            re-noised along a ramp, or from noise where that plan is of no use; 0: every plan begins with noise.
         within: distance at which the goal counts as reached (unit of the goal token).
         tolerance: a plan is feasible while its doubt is at most this: by the recorded steps beside the checkpoint
             (`dfplan.plan.evidence`), or where it has none the model's own error over the data's 99 % quantile.
@@ -65,6 +69,7 @@ class PlannerConfig(Sampling):
     particles: float = 0.0
     futures: int = 1
     warm_level: float = 0.6
+    stream: int = 0
     within: float = 0.5
     tolerance: float = 1.0
     roadmap: int = 0
@@ -78,6 +83,11 @@ class PlannerConfig(Sampling):
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a number above 0")
         if self.roadmap < 0:
             raise ValueError(f"got roadmap={self.roadmap}, expected a number of states, or 0 for none")
+        if self.stream < 0 or (self.stream and self.roadmap):
+            raise ValueError(
+                f"got stream={self.stream}, roadmap={self.roadmap}, expected env steps between decisions, or 0 for plans "
+                "from noise; the legs of a roadmap are not streamed: leave one of the two out"
+            )
         for name in ("guidance", "particles"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")
@@ -88,6 +98,13 @@ class PlannerConfig(Sampling):
             )
         if self.warm_level > 1:
             raise ValueError(f"got warm_level={self.warm_level}, expected at most 1 (1 is a cold start)")
+
+    def levels(self, steps: int, warm: bool) -> ScheduleMatrix:
+        """Levels of `steps` steps, a column each, down from noise, or from an earlier plan where the start is `warm`."""
+        if not self.stream:
+            return self.matrix(steps).scaled(self.warm_level) if warm else self.matrix(steps)
+        ramp = self.warm_level * torch.arange(1, steps + 1) / steps if warm else torch.ones(steps)
+        return ScheduleMatrix(torch.stack([ramp, torch.zeros(steps)]))
 
 
 @dataclass(frozen=True)

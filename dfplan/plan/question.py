@@ -135,15 +135,16 @@ class Asks:
             raise ValueError(f"got returns={returns}, expected a finite number, or one for each of {batch}")
         return np.broadcast_to(aim, (batch,))
 
-    def start(self, warm: Sequence[Plan] | None, elapsed: float, batch: int) -> None:
+    def start(self, warm: Sequence[Plan] | None, elapsed: ArrayLike, batch: int) -> None:
         """Check what a plan is to start from.
 
         Raises:
             ValueError: on a time before 0, or plans of another planner.
         """
-        if not 0 <= elapsed < float("inf"):
+        passed = np.asarray(elapsed, np.float64)
+        if passed.shape not in ((), (batch,)) or not ((passed >= 0) & (passed < np.inf)).all():
             raise ValueError(
-                f"got elapsed={elapsed}, expected seconds since the warm plan was made, 0 or more"
+                f"got elapsed={elapsed}, expected seconds of the warm plan that are over, 0 or more"
             )
         if warm is not None and len(warm) != batch:
             raise ValueError(f"got {len(warm)} warm plans for {batch} starts, expected one for each")

@@ -218,6 +218,18 @@ def test_warm_start_shifts_the_old_plan_by_the_time_elapsed(elapsed, shift):
     near(positions(plan), expected, 0.09)
 
 
+def test_of_plans_in_one_batch_different_parts_are_over():
+    p = echo(warm_level=0.01, steps=1, schedule="full")
+    old = p.plan(PRESENT, GOAL, seed=0)
+    both = p.plan_batch(
+        np.stack([PRESENT, PRESENT])[:, None], GOAL, warm=[old, old], elapsed=[0.1, 0.25], seeds=[1, 2]
+    )
+    for plan, elapsed, seed in zip(both, (0.1, 0.25), (1, 2), strict=True):
+        alone = p.plan(PRESENT, GOAL, warm=old, elapsed=elapsed, seed=seed)
+        near(plan.observations, alone.observations)
+    assert np.abs(both[0].observations - both[1].observations).max() > 0.01
+
+
 def test_warm_start_lines_up_presents_when_the_history_has_grown():
     """The first plan of an episode has one row of history, the next ones have more."""
     p = echo(warm_level=0.01, steps=1, schedule="full")
@@ -344,6 +356,8 @@ def test_bad_input_is_a_value_error_that_changes_nothing(what):
         ({"tolerance": -1.0}, "tolerance=-1.0"),
         ({"warm_level": 0.0}, "warm_level=0.0"),
         ({"warm_level": 1.5}, "warm_level=1.5"),
+        ({"stream": -1}, "stream=-1"),
+        ({"stream": 10, "roadmap": 50}, "leave one of the two out"),
         ({"uncertainty": -0.5}, "uncertainty=-0.5"),
         ({"guidance": -1.0}, "guidance=-1.0"),
         ({"guidance": math.nan}, "guidance=nan"),

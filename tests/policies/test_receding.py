@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dfplan.planner import Plan
+from dfplan.planner import Plan, Planner, PlannerConfig
 from dfplan.policies import LookAhead, receding
+from dfplan.policies.receding import passed
 
 GOAL = (5.0, 0.0)
 DYNAMICS = {"keep": 0.9976, "gain": 0.238, "speed": 5.2}
@@ -16,15 +17,16 @@ class Straight:
 
     def __init__(self, goal=GOAL, dynamics=DYNAMICS):
         self.spec = SimpleNamespace(observation_size=4, action_size=2, dt=0.01, stride=10, stack=1)
-        self.config = SimpleNamespace(within=0.5, cost="")
+        self.config = SimpleNamespace(within=0.5, cost="", stream=0)
         self.model = SimpleNamespace(calibration={} if dynamics is None else {"dynamics": dynamics})
         self.goal, self.asked = goal, []
 
     def plan_batch(self, history, goal, cost, warm, elapsed, seeds):
         old = [None] * len(history) if warm is None else warm
-        goals = [None] * len(history) if goal is None else goal
+        goals, over = [None] * len(history) if goal is None else goal, np.broadcast_to(elapsed, len(history))
         return [
-            self._plan(h[0], g, warm=w, elapsed=elapsed) for h, g, w in zip(history, goals, old, strict=True)
+            self._plan(h[0], g, warm=w, elapsed=e)
+            for h, g, w, e in zip(history, goals, old, over, strict=True)
         ]
 
     def _plan(self, history, goal, **options):
@@ -120,16 +122,46 @@ def test_the_path_starts_at_the_robot_and_ends_at_the_goal():
     np.testing.assert_allclose(policy.trackers[0].path.points[[0, -1]], [[1.0, 0.5], GOAL])
 
 
-def test_warm_start_hands_over_the_last_plan_and_its_age():
+def test_warm_start_hands_over_the_last_plan_and_how_much_of_it_is_over():
     planner = Straight()
     policy = receding(planner, every=5, warm=True)
     for i in range(6):
         policy.act(at(0.1 * i))
     assert planner.asked[0].warm is None and planner.asked[1].warm is policy.plans[0]
-    assert planner.asked[1].elapsed == pytest.approx(0.05)
+    assert planner.asked[1].elapsed == pytest.approx(0.08)  # a tenth of its way, whatever the time it took
+    policy.act(at(0.5, 3.0))
+    policy.act(at(0.5, 3.0))
+    assert planner.asked[2].warm is None  # what a push has made useless is not gone on with
     policy.reset()
     policy.act(at(0))
-    assert planner.asked[2].warm is None
+    assert planner.asked[3].warm is None
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_moved_goal_makes_a_new_plan_at_once(warm):
+    planner = Straight()
+    policy = receding(planner, warm=warm)
+    for goal in (GOAL, GOAL, (1.0, 2.0), (1.0, 2.0)):
+        policy.act(at(0.1), goal)
+    assert [tuple(q.goal) for q in planner.asked] == [GOAL, (1.0, 2.0)]
+    assert planner.asked[1].warm is None and policy.made == [[0, 2]]
+    free = receding(Straight(goal=None), cost=lambda channels, mask: 0)
+    for goal in ((1.0, 2.0), (3.0, 2.0)):
+        free.act(at(0), goal)
+    assert [q.goal for q in free.planner.asked] == [None]  # who goes by a cost is told no goal
+
+
+def test_how_much_of_a_plan_is_over():
+    corner = np.array([[0, 0], [1, 0], [2, 0], [2, 1], [2, 2.0]])
+    plan = SimpleNamespace(observations=corner, times=0.5 * np.arange(5))
+    for place, seconds in (
+        ((-1, 0), 0),
+        ((0.5, 0.1), 0.25),
+        ((1, -0.3), 0.5),
+        ((2.1, 1.5), 1.75),
+        ((5, 5), 2),
+    ):
+        assert passed(plan, np.array(place, float)) == pytest.approx(seconds)
 
 
 def test_pd_plans_every_50_steps():
@@ -197,6 +229,24 @@ def test_a_robot_of_positions_alone_is_told_its_goal_by_the_episode():
         place = place + 0.2 * policy.act(place)
     np.testing.assert_allclose(place, [5, 0], atol=0.1)
     assert policy.trackers[0].distance == pytest.approx(8 * 0.2)
+
+
+def test_streaming_takes_one_call_a_decision_and_goes_on_with_the_last_plan(tiny_planner):
+    """Near steps are settled, far ones open; what is handed over is the last plan, and the network is called once."""
+    planner, seen = Planner(tiny_planner.model, PlannerConfig(stream=4, warm_level=0.8)), []
+    policy = receding(planner)
+    hook = planner.model.denoiser.register_forward_hook(lambda _, given, out: seen.append(given[1][0]))
+    policy.reset(seed=0, goal=(3.0, 1.0))
+    for i in range(13):
+        policy.act(at(1 + 0.01 * i, 1))
+    hook.remove()
+    assert policy.made == [[0, 4, 8, 12]] and policy.calls == len(seen) == 4
+    steps = planner.model.config.horizon
+    assert (seen[0][1:-1] == 1).all()
+    ramp = 0.8 * (torch.arange(steps) + 1) / steps
+    torch.testing.assert_close(seen[1][1:-1], ramp[1:-1])  # the ends are known
+    policy.act(at(1.1, 1), (1.0, 3.0))
+    assert policy.made == [[0, 4, 8, 12, 13]] and policy.calls == 5
 
 
 @pytest.mark.parametrize("warm", [False, True])
