@@ -24,7 +24,7 @@ from dfplan.tools.named import named
 from .d4rl import make_d4rl
 from .mazes import MAZES, Maze, get_maze, resolve
 from .memory import TASKS
-from .pointmaze import POINT_MAZES, make_point_maze
+from .pointmaze import POINT_MAZES, make_point_maze, prepare_point_maze
 
 if TYPE_CHECKING:
     from dfplan.data import Episodes
@@ -232,10 +232,10 @@ def _foreign(name: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
 
 
 def prepare(task: str, episodes: Episodes) -> Episodes:
-    """Demonstrations of a task as its policy is trained on them: seen as its environment shows them, and mirrored.
+    """Demonstrations of a task as its model is trained on them: seen as its environment shows them, mirrored, or in parts.
 
     Args:
-        task: `arm-reach`, `arm-pick`, `swap`, `pusht`; those of any other task come back as they are.
+        task: an arm task, `pusht` or a point maze; those of any other task come back as they are.
         episodes: as recorded or generated.
 
     Raises:
@@ -255,6 +255,8 @@ def prepare(task: str, episodes: Episodes) -> Episodes:
         from .arm.mirror import mirrored
 
         return mirrored(episodes)
+    if task in POINT_MAZES:
+        return prepare_point_maze(episodes)
     return episodes
 
 

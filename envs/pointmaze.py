@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.data import Episodes
 from dfplan.data.files import refuse_existing
 from dfplan.tools.errors import one_of, optional_import
 from dfplan.tools.progress import progress as progress_bar
@@ -28,6 +29,8 @@ Array = NDArray[np.float64]
 Cell = tuple[int, int]
 TASKS = 5
 NOISE, FAR = 0.5, 4
+PART = 100
+"""Env steps of the parts that runs are trained on in: a window that never holds the end of a run teaches no early arrival."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,13 @@ class _Expert:
 
     def __init__(self, env: Any) -> None:
         self.env, self._next = env, dict[tuple[Cell, Cell], Array]()
+def prepare_point_maze(episodes: Episodes) -> Episodes:
+    """The same runs in parts of `PART` env steps."""
+    starts = np.concatenate([[0], episodes.ends[:-1]])
+    cuts = [np.arange(s + PART, e, PART) for s, e in zip(starts, episodes.ends, strict=True)]
+    return replace(episodes, ends=np.sort(np.concatenate([*cuts, episodes.ends])))
+
+
         free = np.argwhere(env.maze_map == 0)
         self.cells: list[Cell] = [(int(i), int(j)) for i, j in free]
         self.ends = [c for c in self.cells if not self._corridor(*c)]

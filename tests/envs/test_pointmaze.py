@@ -68,4 +68,7 @@ def test_refuses_names_and_numbers(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'pointmaze-giant-stitch'"):
         envs.generate_point_maze("pointmaze-giant-stich", tmp_path / "x.hdf5")
     with pytest.raises(ValueError, match="got episodes=0"):
+    parts = envs.prepare("pointmaze-medium-navigate", episodes)
+    assert np.diff(parts.ends, prepend=0).tolist() == [100] * 10 + [1]
+    assert parts.arrays["observations"] is episodes.arrays["observations"]
         envs.generate_point_maze(TASK, tmp_path / "x.hdf5", episodes=0)
