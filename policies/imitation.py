@@ -141,6 +141,17 @@ class Imitation:
         out = np.stack(chunk, -2).astype(np.float32)
         return out[0] if single else out
 
+    def observe(
+        self,
+        observation: ArrayLike,
+        doubtful: Doubt | Sequence[Doubt] = (),
+        executed: ArrayLike | None = None,
+    ) -> None:
+        """As `act`, where somebody else drives now: remember, decide nothing. The next call has to say what was `executed`."""
+        self._observe(observation, doubtful, executed)
+        self._queue.clear()
+        self._said = self._ramp = None
+
     def _observe(
         self, observation: ArrayLike, doubtful: Doubt | Sequence[Doubt], executed: ArrayLike | None
     ) -> bool:
@@ -180,6 +191,8 @@ class Imitation:
         if executed is None:
             if said is not None:
                 self._done.append(said)
+            elif self._seen:
+                raise ValueError("got no executed= after observe(); say what was carried out since then")
             return
         done = np.asarray(executed, np.float64)
         done = done[None] if done.ndim == 1 else done

@@ -19,7 +19,9 @@ if __name__ == "__main__":
     parser.add_argument("task")
     parser.add_argument("policy", help="shipped model or folder")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--plain", type=int, default=300, help="demonstrations by the expert alone, of seed 0")
+    parser.add_argument(
+        "--plain", type=int, default=300, help="demonstrations by the expert alone, of seed 0"
+    )
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations in turns")
     parser.add_argument("--seed", type=int, default=1, help="of these")
     args = parser.parse_args()
@@ -35,7 +37,5 @@ if __name__ == "__main__":
     first, second = parts
     arrays = {key: np.concatenate([p.arrays[key] for p in parts]) for key in first.arrays}
     ends = np.concatenate([first.ends, first.ends[-1] + second.ends])
-    write_robomimic(
-        Episodes(arrays, ends, first.dt, args.task, dict(first.info)), args.out, rescale=True
-    )
+    write_robomimic(Episodes(arrays, ends, first.dt, args.task, dict(first.info)), args.out, rescale=True)
     print(args.out)

@@ -273,7 +273,7 @@ class SwapExpert(ArmExpert):
         self._middles = MIDDLE + self.rng.uniform(-_AROUND, _AROUND, (4, 3))
         self._postures = [panda.solve(HOME, middle, DOWN, HOME)[0] for middle in self._middles]
         self._rests = self.rng.integers(*_REST, 4)
-        self._done, self._resting = env.moves, 0
+        self._done, self._resting, self._been = env.moves, 0, False
 
     def _task(self) -> tuple[Array, Array, Array]:
         index, slot = self.env.job() or (0, 0)
@@ -285,10 +285,13 @@ class SwapExpert(ArmExpert):
     def act(self) -> Array:
         """(8,) joint targets (rad) and gripper opening (m) for the state the environment is in now."""
         if self.env.moves != self._done:
-            self._done, self._resting = self.env.moves, int(self._rests[self.env.moves])
+            self._done, self._resting, self._been = self.env.moves, int(self._rests[self.env.moves]), False
         position, _ = self.env.tcp()
         way = self._middles[self._done] - position
         far = float(np.linalg.norm(way))
+        self._been |= far < 0.02
+        if self._been and far > 0.06:  # whoever drives has rested, and gone on
+            self._resting = 0
         if self._resting and far < 0.01 and np.abs(self.env.physics.qd).max() < 0.1:
             self._resting -= 1
         if not self._resting and self.env.job() is not None:

@@ -245,6 +245,20 @@ def test_what_was_executed_is_what_is_remembered(model):
     assert len(other.seconds) == len(rows)  # each time what had been decided no longer held
 
 
+def test_who_only_watches_remembers_as_if_it_had_driven(model):
+    rows, config = demos().arrays["observations"][:6], ImitationConfig(memory=0, temperature=0.0)
+    driven, watching = (Imitation(model, config) for _ in range(2))
+    acted = [None]
+    for o in rows:
+        acted.append(driven.predict(o, executed=acted[-1])[0])
+    for o, executed in zip(rows[:5], acted, strict=False):
+        watching.observe(o, executed=executed)
+    with pytest.raises(ValueError, match="say what was carried out"):
+        watching.act(rows[5])
+    assert watching.calls == 0
+    np.testing.assert_allclose(watching.act(rows[5], executed=acted[5]), acted[6], atol=1e-6)
+
+
 @pytest.mark.parametrize("executed", [np.zeros(3), [0.0, np.nan], np.zeros((2, 2))])
 def test_executed_actions_that_cannot_be_are_refused(model, executed):
     policy = Imitation(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dfplan.data import Episodes, write_robomimic
 from dfplan.data.files import refuse_existing
 from dfplan.deploy.robot import inverse, panda, rotations
+from dfplan.deploy.robot.panda import HOME
 from dfplan.tools.errors import one_of
 from dfplan.tools.progress import progress as progress_bar
 
@@ -85,6 +86,46 @@ class _Mischief:
         return 0.0 if fumbling and opening > 0.05 else opening
 
 
+class Student(Protocol):
+    """Who drives instead of the expert for spells: a policy of `ee` actions, such as `dfplan.policies.Imitation`."""
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begin an episode."""
+
+    def act(self, observation: Any, *, executed: Array | None = None) -> NDArray[np.float32]:
+        """Observation (O,), and what was executed since the last one (10,) -> pose and gripper opening (10,)."""
+
+    def observe(self, observation: Any, *, executed: Array | None = None) -> None:
+        """As `act`, while the expert drives."""
+
+
+class _Turns:
+    """The student drives for spells of 2 to 8 s, the expert for 1 to 3 s between them.
+
+    The expert says all along what it would do, so the student's own mistakes are shown with the way out of them (DAgger,
+    arXiv 1011.0686).
+    """
+
+    def __init__(self, student: Student, rng: np.random.Generator) -> None:
+        self._student, self._rng = student, rng
+        self._drives, self._until = bool(rng.random() < 0.5), 0
+        self._last: Array | None = None
+        student.reset(int(rng.integers(2**31)))
+
+    def drive(self, observation: Any, q: Array, command: Array, step: int) -> Array:
+        """The command (8,) to execute in control step `step`, from joint angles `q` (7,): the student's, or `command`."""
+        if step >= self._until:
+            self._drives = not self._drives
+            self._until = step + int(self._rng.integers(*((40, 161) if self._drives else (20, 61))))
+        if not self._drives:
+            self._student.observe(observation, executed=self._last)
+            self._last = _pose(command)
+            return command
+        self._last = np.asarray(self._student.act(observation, executed=self._last), np.float64)
+        joints, _ = panda.solve(q, self._last[:3], rotations.matrix(self._last[3:9]), HOME)
+        return np.append(joints, self._last[9])
+
+
 def _task(name: str) -> str:
     return one_of("task", name if name in TASKS or name.startswith("arm-") else f"arm-{name}", TASKS)
 
@@ -114,7 +155,9 @@ def expert(task: str, env: gym.Env[Any, Any], seed: int) -> ArmExpert:
     return inner.make_expert(seed)  # type: ignore[attr-defined, no-any-return]
 
 
-def demonstrate(env: ArmEnv, seed: int, steps: int, parts: int = 1) -> dict[str, Array] | None:
+def demonstrate(
+    env: ArmEnv, seed: int, steps: int, parts: int = 1, student: Student | None = None
+) -> dict[str, Array] | None:
     """One demonstration, in more than half of the cases with disturbances to recover from.
 
     Args:
@@ -122,6 +165,7 @@ def demonstrate(env: ArmEnv, seed: int, steps: int, parts: int = 1) -> dict[str,
         seed: of the episode.
         steps: give up after this many control steps.
         parts: how many times as long as to pick and place the task is; as much more goes wrong.
+        student: takes turns with the expert.
 
     Returns:
         `observations` (n, O), `actions` (n, 8), `executed` (n, 8), `rewards` (n,), ending half a second after success; None if
@@ -132,11 +176,14 @@ def demonstrate(env: ArmEnv, seed: int, steps: int, parts: int = 1) -> dict[str,
     observation, _ = env.reset(seed=int(rng.integers(2**31)), options=options)
     driver = env.make_expert(int(rng.integers(2**31)))
     mischief = _Mischief(rng, parts)
+    turns = None if student is None else _Turns(student, rng)
     rows: list[tuple[Any, Array, Array, float]] = []
     lasted = 0
     for step in range(steps):
         command = driver.act()
         executed = mischief.meddle(env, command, step)
+        if turns is not None:
+            executed = turns.drive(observation, env.physics.q, executed, step)
         following, reward, _, _, info = env.step(executed)
         rows.append((observation, command, executed, reward))
         observation = following
@@ -155,6 +202,7 @@ def collect(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
     action: Literal["joint", "ee"] = "joint",
+    student: Student | None = None,
 ) -> Episodes:
     """Demonstrations of a task by its expert; only successful ones are kept.
 
@@ -164,6 +212,7 @@ def collect(
         seed: the same seed gives the same data.
         progress: called after each kept episode with the number kept so far.
         action: what is recorded as the action: `joint` targets, or the `ee` pose they stand for.
+        student: takes turns with the expert in each.
 
     Returns:
         `observations` (N, O), `actions` (N, A) the expert's commands, `executed` (N, A) what was carried out
@@ -183,7 +232,7 @@ def collect(
     while len(kept) < episodes:
         child = np.random.SeedSequence([seed, attempt]).generate_state(1, np.uint64)[0]
         attempt += 1
-        demo = demonstrate(env, int(child), steps, _PARTS.get(task, 1))
+        demo = demonstrate(env, int(child), steps, _PARTS.get(task, 1), student)
         if demo is not None:
             kept.append(demo)
             if progress is not None:
