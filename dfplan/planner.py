@@ -78,7 +78,7 @@ class Planner:
                 starts go to `plan_batch`.
             goal: values of the goal token, such as (x, y) in m; its other tokens stay free. None: the checkpoint's
                 own goal if neither a cost nor returns are given, else no goal.
-            returns: what a model with a token of returns should reach.
+            returns: what is to follow from the arrival on, in the units of the model's token of returns.
             cost: minimised by guidance and, among feasible plans that arrive together, by selection.
             horizon: S, steps of the plan with the history; at most what the model was trained for.
             candidates: K.
@@ -139,7 +139,7 @@ class Planner:
             ValueError: as `plan`.
         """
         began = time.perf_counter()
-        cost = self.config.own_cost() if cost is None else cost
+        cost, returns = cost or self.config.own_cost(), self.config.returns if returns is None else returns
         count = self.config.candidates if candidates is None else candidates
         q = self.asks.question(history, goal, returns, cost, horizon, count, arrivals, history_level)
         self.asks.start(warm, elapsed, len(q.past))
@@ -194,14 +194,12 @@ class Planner:
         if q.level:
             found = known.doubt(found, np.full((batch, count, self.spec.group_size), q.level))
         found, index = found.repeat(q.count), torch.arange(q.steps)
+        arrived = index >= torch.tensor([q.by[k % len(q.by)] for k in range(q.count)]).repeat(batch)[:, None]
         if q.returns is not None and self._returns:
-            aim = np.repeat(q.returns, q.count)[:, None]
-            later = (index >= count - 1).expand(batch * q.count, -1)
-            found = found | known.given(window, self._returns, aim, later)
+            found = found | known.given(window, self._returns, np.repeat(q.returns, q.count)[:, None], arrived)
         if q.goal is not None:
-            arrival = torch.tensor([q.by[k % len(q.by)] for k in range(q.count)]).repeat(batch)
             goal = np.repeat(q.goal, q.count, 0)
-            found = found | known.given(window, self.model.config.goal_token, goal, index >= arrival[:, None])
+            found = found | known.given(window, self.model.config.goal_token, goal, arrived)
         return found
 
     def _start(

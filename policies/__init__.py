@@ -6,6 +6,7 @@ from dfplan.act import ImitationConfig
 from dfplan.tools.lazy import attach
 
 from .baselines import Search, Uniform, search
+from .gathering import Gathering, gathering
 from .imitation import Imitation
 from .nearest import Nearest
 from .receding import Receding, receding
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Around",
     "Detour",
+    "Gathering",
     "Graph",
     "Imitation",
     "ImitationConfig",
@@ -29,6 +31,7 @@ __all__ = [
     "Search",
     "Tracker",
     "Uniform",
+    "gathering",
     "receding",
     "search",
 ]

@@ -61,6 +61,9 @@ class PlannerConfig(Sampling):
         tolerance: a plan is feasible while its doubt is at most this: by the recorded steps beside the checkpoint
             (`dfplan.plan.evidence`), or where it has none the model's own error over the data's 99 % quantile.
         roadmap: states of a roadmap for goals farther than one plan reaches (`dfplan.plan.roadmap`); 0: none.
+        returns: what is to follow from the arrival on, in the units of the model's token of returns; None: anything.
+        gather: env steps over which rewards are to be gathered, by who is told no goal (`dfplan.policies.gathering`): a plan
+            ends where the model expects most, a roadmap takes the way of the greatest sum; 0: plans go to goals.
     """
 
     candidates: int = 1
@@ -73,6 +76,8 @@ class PlannerConfig(Sampling):
     within: float = 0.5
     tolerance: float = 1.0
     roadmap: int = 0
+    returns: float | None = None
+    gather: int = 0
 
     def __post_init__(self) -> None:
         """Refuse unknown names and sizes out of range."""
@@ -81,8 +86,10 @@ class PlannerConfig(Sampling):
         for name in ("candidates", "futures", "warm_level", "within", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a number above 0")
-        if self.roadmap < 0:
-            raise ValueError(f"got roadmap={self.roadmap}, expected a number of states, or 0 for none")
+        if self.roadmap < 0 or self.gather < 0:
+            raise ValueError(
+                f"got roadmap={self.roadmap}, gather={self.gather}, expected a number of states or of env steps, or 0 for none"
+            )
         if self.stream < 0 or (self.stream and self.roadmap):
             raise ValueError(
                 f"got stream={self.stream}, roadmap={self.roadmap}, expected env steps between decisions, or 0 for plans "
