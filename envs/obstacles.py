@@ -1,7 +1,8 @@
 """Unseen obstacles on the way through a maze: balls that no demonstration knew, drawn by the episode's seed.
 
 They are not solid: the physics stay those of the maze, and `info["collided"]` says whether the robot has touched one.
-Where they stand, a robot of twice the size still gets from start to goal: through a gap beside them, or another way round.
+Where they stand, a robot of twice the size still gets from the cell of the start to that of the goal: through a gap beside
+them, or another way round.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import label
 
 from dfplan.tools.errors import one_of
 
 from .ball import RADIUS
 from .mazes import OFFSET
+from .render import BALL, FREE, GOAL, WALL, Image, disc
 
 Array = NDArray[np.float64]
 Node = tuple[int, int]
@@ -26,6 +29,10 @@ Kind = Literal["beside", "across"]
 KINDS = ("beside", "across")
 FINE = 20  # nodes a cell, of the grid that says whether a way is left
 TRIES, STARTS = 60, 50
+PIXELS, OBSTACLE = 32, (213, 94, 0)
+"""A cell's, and the colour of a ball, of a picture."""
+BODY = "pointbody"
+"""What OGBench calls its point robot's body."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,14 @@ class Room:
         Raises:
             ValueError: it is not a maze.
         """
-        bare = env.unwrapped
+        bare: Any = env.unwrapped
         if hasattr(bare, "maze"):
             walls = np.array([[tile == "#" for tile in row] for row in bare.maze.rows])
             return cls(walls, 1.0, (-OFFSET, -OFFSET), RADIUS)
-        raise ValueError(f"got obstacles for {type(bare).__name__}, which is not a maze; leave them out")
+        if hasattr(bare, "maze_map") and BODY in [bare.model.geom(i).name for i in range(bare.model.ngeom)]:
+            (x, y), (right, _) = bare.ij_to_xy((0, 0)), bare.ij_to_xy((0, 1))  # OGBench: rows run along y
+            return cls(bare.maze_map.T == 1, right - x, (x, y), float(bare.model.geom(BODY).size[0]))
+        raise ValueError(f"got {type(bare).__name__}, which is no maze; leave obstacles out")
 
     def place(self, nodes: ArrayLike, fine: int = 1) -> Array:
         """Nodes (..., 2) of a grid of `fine` nodes a cell -> positions (..., 2) of their centres."""
@@ -83,6 +93,22 @@ class Room:
                         np.minimum(own, np.hypot(x, y) * (0 if wall else self.cell), out=own)
         return out
 
+    @cached_property
+    def grid(self) -> Array:
+        """(R * FINE, C * FINE, 2) positions of the fine nodes."""
+        return self.place(np.moveaxis(np.indices(self.clearance.shape), 0, -1), FINE)
+
+    def free(self, balls: Array, spare: float = 1.0) -> NDArray[np.bool_]:
+        """(R * FINE, C * FINE) where a robot of `spare` times the size touches neither walls nor balls (N, 3)."""
+        away = [np.linalg.norm(self.grid - b[:2], axis=-1) - b[2] for b in balls]
+        return np.asarray(np.minimum.reduce([self.clearance, *away]) > spare * self.robot)
+
+    def passable(self, start: ArrayLike, goal: ArrayLike, balls: Array, spare: float = 1.0) -> bool:
+        """Whether there is a `way` from the centre of the start's cell to that of the goal's."""
+        parts = label(self.free(balls, spare))[0]
+        begin, end = (parts[self.node(self.place(self.node(p)), FINE)] for p in (start, goal))
+        return bool(begin == end > 0)
+
     def way(self, start: ArrayLike, goal: ArrayLike, balls: Array, spare: float = 1.0) -> Array | None:
         """Points (n, 2) of a way on which a robot of `spare` times the size touches neither walls nor balls, or None.
 
@@ -92,10 +118,7 @@ class Room:
             balls: (N, 3) centre and radius of each.
             spare: how much larger than it is.
         """
-        grid = self.place(np.moveaxis(np.indices(self.clearance.shape), 0, -1), FINE)
-        away = [np.linalg.norm(grid - b[:2], axis=-1) - b[2] for b in balls]
-        free = np.minimum.reduce([self.clearance, *away]) > spare * self.robot
-        found = search(free, self.node(start, FINE), self.node(goal, FINE))
+        found = search(self.free(balls, spare), self.node(start, FINE), self.node(goal, FINE))
         return None if found is None else np.array([start, *self.place(found, FINE)[1:-1], goal], np.float64)
 
 
@@ -155,7 +178,7 @@ def draw(
     way, balls = usual_way(room, start, goal), np.zeros((0, 3))
     lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(way, axis=0), axis=1))])
     spare = 4 * room.robot
-    for _ in range(TRIES):
+    for _ in range(TRIES * count):
         if len(balls) == count:
             break
         if kind == "across":
@@ -172,7 +195,7 @@ def draw(
         near = np.linalg.norm(others[:, :2] - center, axis=1) - others[:, 2] - radius
         on_it = touched(way, ball, 0.0).all()
         more = np.concatenate([balls, ball])
-        if on_it and near.min() >= spare and room.way(start, goal, more, spare=2.0) is not None:
+        if on_it and near.min() >= spare and room.passable(start, goal, more, spare=2.0):
             balls = more
     return balls if len(balls) == count else None
 
@@ -195,7 +218,8 @@ class Obstacles(gym.Wrapper[Any, Any, Any, Any]):
             raise ValueError(f"got obstacles={count}, expected 1 or more")
         one_of("kind", kind, KINDS)
         self.count, self.kind, self.room = count, kind, Room.of(env)
-        self._balls, self._at, self._collided = np.zeros((0, 3)), np.zeros(2), False
+        self._balls, self._collided = np.zeros((0, 3)), False
+        self._at, self._goal = np.zeros(2), np.zeros(2)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         """Begin an episode.
@@ -206,8 +230,9 @@ class Obstacles(gym.Wrapper[Any, Any, Any, Any]):
         rng = np.random.default_rng(seed)
         for _ in range(STARTS):
             observation, info = self.env.reset(seed=seed, options=options)
-            seed, self._at = None, np.asarray(observation[:2], np.float64)
-            found = draw(self.room, self._at, info["goal"][:2], self.count, self.kind, rng)
+            seed, self._at = int(rng.integers(2**31)), np.asarray(observation[:2], np.float64)
+            self._goal = np.asarray(info["goal"][:2], np.float64)
+            found = draw(self.room, self._at, self._goal, self.count, self.kind, rng)
             if found is not None:
                 self._balls, self._collided = found, False
                 return observation, self._told(info)
@@ -222,6 +247,16 @@ class Obstacles(gym.Wrapper[Any, Any, Any, Any]):
         self._collided |= bool(touched(np.stack([self._at, place]), self._balls, self.room.robot).any())
         self._at = place
         return observation, reward, terminated, truncated, self._told(info)
+
+    def render(self) -> Image:
+        """Picture (h, w, 3) uint8 from above, x downwards: walls, goal, balls, and the robot; no OpenGL."""
+        colours = np.where(self.room.walls[..., None], np.array(WALL), np.array(FREE)).astype(np.uint8)
+        image = colours.repeat(PIXELS, 0).repeat(PIXELS, 1)
+        marks = [(self._goal, self.room.cell / 8, GOAL), *((b[:2], b[2], OBSTACLE) for b in self._balls)]
+        for place, radius, colour in (*marks, (self._at, self.room.robot, BALL)):
+            row, column = ((place - self.room.origin) / self.room.cell + 0.5) * PIXELS
+            disc(image, float(row), float(column), float(radius) / self.room.cell * PIXELS, colour)
+        return image
 
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
         return info | {"obstacles": self._balls.copy(), "collided": self._collided}

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -67,17 +67,40 @@ POINT_MAZES: Mapping[str, Recipe] = {
 class PointMaze(gym.Wrapper[Any, Any, Any, Any]):
     """The stock environment, in which a seed gives start, goal and one of the five tasks.
 
-    `info["task"]` is the number of the task, 1 to 5: that of the seed, in turn, or `options["task_id"]`.
+    `info["task"]` is the number of the task, 1 to 5: that of the seed, in turn, or `options["task_id"]`. As in Maze2D,
+    `options["qpos"]` and `options["goal"]` (2,) are start and goal, taken exactly.
     """
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """Begin an episode."""
-        options = dict(options or {})
+        """Begin an episode.
+
+        Raises:
+            ValueError: a start or goal that is not two finite numbers in free space.
+        """
+        options, bare = dict(options or {}), cast(Any, self.env.unwrapped)
+        exact = {name: self._free(name, options.pop(name)) for name in ("qpos", "goal") if name in options}
+        options.pop("qvel", None)  # it has none
         if seed is not None:
             options.setdefault("task_id", 1 + seed % TASKS)
         with _numpy_seeded(seed):  # OGBench draws its shifts from numpy's global stream
             observation, info = self.env.reset(seed=seed, options=options)
-        return observation, info | {"task": self.env.unwrapped.cur_task_id}  # type: ignore[attr-defined]
+        if "qpos" in exact:
+            bare.set_xy(exact["qpos"])
+            observation = bare.get_ob()
+        if "goal" in exact:
+            bare.set_goal(goal_xy=exact["goal"])
+            info |= {"goal": exact["goal"]}
+        return observation, info | {"task": bare.cur_task_id}
+
+    def _free(self, name: str, value: Any) -> Array:
+        place, walls = np.asarray(value, np.float64), cast(Any, self.env.unwrapped).maze_map
+        if place.shape == (2,) and np.isfinite(place).all():
+            row, column = cast(Any, self.env.unwrapped).xy_to_ij(place)
+            if 0 <= row < len(walls) and 0 <= column < walls.shape[1] and not walls[row, column]:
+                return place
+        raise ValueError(
+            f"got {name} {value!r}, expected two finite numbers in free space, such as (0.0, 0.0)"
+        )
 
 
 def make_point_maze(name: str, **kwargs: Any) -> PointMaze:
@@ -88,6 +111,13 @@ def make_point_maze(name: str, **kwargs: Any) -> PointMaze:
     """
     optional_import("ogbench.locomaze", "ogbench")
     return PointMaze(gym.make(POINT_MAZES[one_of("point maze", name, POINT_MAZES)].env, **kwargs))
+
+
+def prepare_point_maze(episodes: Episodes) -> Episodes:
+    """The same runs in parts of `PART` env steps."""
+    starts = np.concatenate([[0], episodes.ends[:-1]])
+    cuts = [np.arange(s + PART, e, PART) for s, e in zip(starts, episodes.ends, strict=True)]
+    return replace(episodes, ends=np.sort(np.concatenate([*cuts, episodes.ends])))
 
 
 @contextmanager
@@ -113,13 +143,6 @@ class _Expert:
 
     def __init__(self, env: Any) -> None:
         self.env, self._next = env, dict[tuple[Cell, Cell], Array]()
-def prepare_point_maze(episodes: Episodes) -> Episodes:
-    """The same runs in parts of `PART` env steps."""
-    starts = np.concatenate([[0], episodes.ends[:-1]])
-    cuts = [np.arange(s + PART, e, PART) for s, e in zip(starts, episodes.ends, strict=True)]
-    return replace(episodes, ends=np.sort(np.concatenate([*cuts, episodes.ends])))
-
-
         free = np.argwhere(env.maze_map == 0)
         self.cells: list[Cell] = [(int(i), int(j)) for i, j in free]
         self.ends = [c for c in self.cells if not self._corridor(*c)]

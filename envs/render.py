@@ -56,9 +56,14 @@ class MazePicture:
 
 
 def _disc(image: Image, centre: tuple[float, float], radius: float, colour: tuple[int, int, int]) -> None:
-    """Draw a filled, smoothed disc in place; the part outside the image is cut."""
-    row, column = ((value + OFFSET + 0.5) * PIXELS_PER_CELL - 0.5 for value in centre)
-    size = radius * PIXELS_PER_CELL
+    """A disc of so many m at a qpos, m."""
+    row, column = ((value + OFFSET + 0.5) * PIXELS_PER_CELL for value in centre)
+    disc(image, row, column, radius * PIXELS_PER_CELL, colour)
+
+
+def disc(image: Image, row: float, column: float, size: float, colour: tuple[int, int, int]) -> None:
+    """Draw a filled, smoothed disc in place, pixels from the corner of the image; the part outside it is cut."""
+    row, column = row - 0.5, column - 0.5
     r0, r1 = max(0, int(row - size - 1)), max(0, int(row + size + 3))
     c0, c1 = max(0, int(column - size - 1)), max(0, int(column + size + 3))
     patch = image[r0:r1, c0:c1]

@@ -12,17 +12,19 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from dfplan.costs import Ball, keep_out, total
-from dfplan.plan import Plan, PlannerConfig
+from dfplan.plan import Plan, PlannerConfig, Plans
 from dfplan.plan.evidence import Evidence
-from dfplan.plan.roadmap import Roadmap
-from dfplan.plan.ways import divided, plan_of
+from dfplan.plan.kept import kept
+from dfplan.plan.ways import divided, plan_of, spread
 from dfplan.planner import Planner
 
+from .receding import AHEAD
 from .trackers import LookAhead, PointMass
 
 Array = NDArray[np.float64]
-STATES = 300
-"""Of the roadmap, unless the planner's configuration says so."""
+STATES, MORE, ABOUT = 300, 40, 8
+"""Of the roadmap, unless the planner's configuration says so; around each ball besides, and so many radii of the robot
+about it."""
 LOCAL = PlannerConfig(candidates=24, steps=6, step="ddpm", guidance=11.0)
 """How a stretch is mended; guidance in nats per squared recorded step of depth."""
 TOUCH, SPARE, ASIDE = 1.2, 1.5, 2.5
@@ -30,8 +32,8 @@ TOUCH, SPARE, ASIDE = 1.2, 1.5, 2.5
 many recorded steps before and after."""
 SURE = 0.8
 """Doubt up to which a mended way is taken before another way is looked for."""
-SLOW, CLOSE = 0.3, 2.5
-"""Near an obstacle: share of the speed limit, and look-ahead in radii of the robot."""
+CLOSE = 2.5
+"""Look-ahead near an obstacle, over twice the way in which the robot can stop; that is at most a radius of it."""
 STRANGE = (0.2, 0.2, 0.3, 0.45)
 """Recorded steps that another way may be from any recorded place, try by try, each with legs of its own seed."""
 
@@ -69,17 +71,19 @@ class Around:
     touches a ball. It is for whoever follows plans of a `Planner`.
 
     Args:
-        planner: of a model with recorded steps; `config.roadmap` is the number of states, 0: `STATES`.
+        planner: of a model with recorded steps. Where its `config.roadmap` is above 0 the usual way is the roadmap's.
         robot: radius of the robot (unit of positions).
+        states: of the roadmap, where the planner's configuration has none.
 
     Raises:
         ValueError: the checkpoint has no recorded steps.
     """
 
-    def __init__(self, planner: Planner, robot: float) -> None:
+    def __init__(self, planner: Planner, robot: float, states: int = STATES) -> None:
         config = planner.config
-        far = Planner(planner.model, replace(config, candidates=1, roadmap=config.roadmap or STATES))
-        self.planner, self.robot, self.roadmap = planner, robot, Roadmap(far)
+        far = Planner(planner.model, replace(config, candidates=1, roadmap=config.roadmap or states))
+        self.planner, self.robot, self.roadmap = planner, robot, kept(far)
+        self.usual: Plans = self.roadmap if config.roadmap else planner
         self.local = Planner(planner.model, LOCAL)
         self.evidence: Evidence = self.roadmap.evidence
         self.model, self.spec, self.config, self.goal = planner.model, planner.spec, config, planner.goal
@@ -88,19 +92,19 @@ class Around:
     def plan(self, state: Array, goal: Array, balls: Array, seed: int = 0) -> Plan:
         """One plan: state (O,), goal (C,), balls (N, C + 1). `feasible`: free of them, and familiar all along."""
         began = time.perf_counter()
-        (usual,) = self.planner.plan_batch(state[None, None], goal, seeds=[seed])
+        (usual,) = self.usual.plan_batch(state[None, None], goal, seeds=[seed])
         way = usual.best()[:, self.place]
         if usual.arrivals[usual.chosen] < len(usual.times):
             way = np.concatenate([way[:-1], goal[None]]) if len(way) > 1 else np.stack([way[0], goal])
         doubt = float(self.evidence.doubt(way)) if len(way) > 1 else 0.0
         calls = usual.network_calls
-        way, mended, more = self._mend(way, balls, seed)
-        doubt, calls = max(doubt, mended), calls + more
+        way, mended, again = self._mend(way, balls, seed)
+        doubt, calls = max(doubt, mended), calls + again
         if doubt > SURE:
+            more = self._about(balls, seed)
             for turn, strange in enumerate(STRANGE):
-                other = self.roadmap.plan(
-                    state, goal, partial(self._forbidden, balls=balls, strange=strange), seed + turn
-                )
+                forbidden = partial(self._forbidden, balls=balls, strange=strange)
+                other = self.roadmap.plan(state, goal, forbidden, seed + turn, more)
                 calls, path = calls + other.network_calls, other.observations[:, self.place]
                 if other.feasible[0] and self._clear(path, balls):
                     way, doubt = path, 1.0
@@ -112,6 +116,13 @@ class Around:
 
     def _clear(self, path: Array, balls: Array) -> bool:
         return bool((clearance(path, balls) > self.robot).all())
+
+    def _about(self, balls: Array, seed: int) -> Array:
+        """(E, C) recorded places around the balls, where the robot has room."""
+        places = self.evidence.places
+        away = (np.linalg.norm(places[:, None] - balls[:, :-1], axis=-1) - balls[:, -1]).min(1)
+        near = places[(away > TOUCH * self.robot) & (away < ABOUT * self.robot)]
+        return spread(near, MORE * len(balls), seed) if len(near) else near
 
     def _forbidden(self, points: Array, balls: Array, strange: float) -> NDArray[np.bool_]:
         """Places (N, C) too near a ball, or where no record is near."""
@@ -131,7 +142,11 @@ class Around:
                 break
             first, last, lengths = stretch
             ends = np.stack([np.stack([np.interp(s, lengths, c) for c in way.T]) for s in (first, last)])
-            steps = int(np.clip(np.ceil((last - first) / (0.8 * step)) + 3, 6, self.model.config.horizon))
+            longest = self.model.config.horizon
+            steps = int(np.clip(np.ceil((last - first) / (0.8 * step)) + 3, 6, longest))
+            steps = (
+                longest if self.model.config.model.kind == "perceptron" else steps
+            )  # its windows are all of a length
             state = np.zeros(self.spec.observation_size)
             state[self.place] = ends[0]
             plan = self.local.plan(state, ends[1], cost=cost, horizon=steps, seed=seed + turn)
@@ -182,10 +197,13 @@ class Detour:
     ) -> None:
         self.planner, self.patience = planner, patience
         self._obstacles = np.zeros((0, 3)) if obstacles is None else np.asarray(obstacles, np.float64)
-        self.fast = LookAhead(point)
-        self.slow = LookAhead(replace(point, speed=SLOW * point.speed), CLOSE * planner.robot)
-        self.zone = point.speed**2 / (2 * point.gain / point.dt) + 3 * planner.robot
-        self.reset()
+        brake = point.gain / point.dt
+        slow = min(point.speed, float(np.sqrt(planner.robot * brake)))  # it can stop within half a radius
+        self.fast = LookAhead(point, max(1.0, AHEAD * point.speed * point.dt))
+        self.slow = LookAhead(replace(point, speed=slow), CLOSE * slow**2 / brake)
+        self.zone = point.speed**2 / (2 * brake) + 3 * planner.robot
+        if planner.goal is not None:
+            self.reset()  # else an episode begins with the goal that it is told
 
     def reset(
         self, seed: int | None = None, goal: ArrayLike | None = None, obstacles: ArrayLike | None = None

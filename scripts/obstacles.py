@@ -127,7 +127,7 @@ def main():
     planner = dfplan.load("maze2d-large", PlannerConfig())
     began = time.process_time()
     around = Around(planner, 0.1)
-    print(f"roadmap of {len(around.roadmap.states)} states: {time.process_time() - began:.0f} s")
+    print(f"roadmap of {len(around.roadmap.net.states)} states: {time.process_time() - began:.0f} s")
     rows = []
     for kind in args.kinds:
         rows += problems(kind, args.problems, args.seed, planner, around)

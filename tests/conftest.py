@@ -9,6 +9,14 @@ settings.register_profile("fast", deadline=None, derandomize=True, max_examples=
 settings.load_profile("fast")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def roadmaps(tmp_path_factory):
+    """What tests build is not kept in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DFPLAN_ROADMAPS", str(tmp_path_factory.mktemp("roadmaps")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """The same global random numbers in every test, whatever ran before it."""

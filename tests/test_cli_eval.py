@@ -195,6 +195,7 @@ def test_mazes_are_filmed_and_shared_out_too(dfplan, tmp_path, workers_here):  #
         (["--env", "Hopper-v5", "--checkpoint", "maze2d-large"], "as the model was trained"),
         (["--env", "Hopper-v5", "--goal", "random", "--checkpoint", "maze2d-large"], "which is for mazes"),
         (["--env", "Hopper-v5", "--checkpoint", "maze2d-large", "--policy", "search"], "which is for planning"),
+        (["--env", "Hopper-v5", "--obstacles", 1, "--policy", "random"], "got HopperEnv, which is no maze"),
         (["arm-pick", "--planner.steps", 3], "which is for planning models"),
         (["maze2d-umaze", "--policy.chunk", 3], "which is for imitation models"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 import dfplan
 from dfplan.data import Episodes
-from dfplan.envs import make
+from dfplan.envs import Room, make
 from dfplan.policies import receding
 from dfplan.show import plot
 from dfplan.show.demo import demo
@@ -35,7 +35,8 @@ def seen(monkeypatch):
 
 
 def acted(planner, out):
-    return demo("maze2d-umaze", make("maze2d-umaze"), receding(planner), (3, 1), None, 0, out)
+    env = make("maze2d-umaze")
+    return demo("maze2d-umaze", env, Room.of(env), receding(planner), (3, 1), None, 0, out)
 
 
 def test_the_animation_ends_in_the_plan_of_the_picture(seen, tmp_path):
@@ -62,13 +63,16 @@ def test_several_tokens_and_stacks_are_drawn(name, seen, tmp_path):
 
 def test_obstacles_are_drawn_and_kept_off(tmp_path):
     """`dfplan plan --obstacle`: a picture of the way around, and no animation of a single plan that it is not."""
-    from dfplan.plan import PlannerConfig
     from dfplan.policies import Around, Detour, PointMass
 
-    brain = dfplan.load("maze2d-large", PlannerConfig(roadmap=5))
+    brain = dfplan.load("maze2d-large")
     ball = (2.55, 4.8, 0.2)
-    policy = Detour(Around(brain, 0.1), PointMass.fitted(brain), obstacles=[ball])
+    policy = Detour(Around(brain, 0.1, states=5), PointMass.fitted(brain), obstacles=[ball])
     env = make("maze2d-large", max_episode_steps=150)
-    found = demo("maze2d-large", env, policy, (2.8, 2.8), (2.8, 5.8), 0, tmp_path, [ball])
+    found = demo("maze2d-large", env, Room.of(env), policy, (2.8, 2.8), (2.8, 5.8), 0, tmp_path, [ball])
     assert found["pictures"] == str(tmp_path / "plan.png") and not (tmp_path / "denoise.gif").exists()
     assert (tmp_path / "plan.png").stat().st_size > 10_000 and "1 of 1" in found["plan"]
+    assert found["collision_free"] is True
+    straight = demo("maze2d-large", make("maze2d-large", max_episode_steps=150), Room.of(env), receding(brain),
+                    (2.8, 2.8), (2.8, 5.8), 0, tmp_path, [(2.8, 4.3, 0.2)])  # fmt: skip
+    assert straight["collision_free"] is False

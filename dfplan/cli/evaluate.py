@@ -77,9 +77,7 @@ def evaluate(
     compute.use()
     maze = _is_maze(name, place)
     jobs = [_job(name, maze, folder, place, who, which, compute) for folder in who.folders(name)]
-    rows = [_row(label, job, which) for label, job, _ in jobs]
-    if place.obstacles:
-        rows = [row | {"collision_free": 1 - row["collided"]} for row in rows]
+    rows = [_row(label, job, which, bool(place.obstacles)) for label, job, _ in jobs]
     _, _, search = jobs[0]
     if search is not None and rows[0]["score"] is not None:
         ceiling, _ = rollout.evaluate(search, which.seeds, which.workers)  # about what a plan can reach
@@ -103,8 +101,9 @@ def _is_maze(name: str, place: Place) -> bool:
 
     with contextlib.closing(envs.make(name, **read_options(place.env_args))) as env:
         maze = hasattr(env.unwrapped, "maze")
+        if place.obstacles:
+            envs.Room.of(env)
     _refuse(name, "mazes", {} if maze else {"goal": place.goal != "fixed", "starts": place.starts})
-    _refuse(name, "Maze2D", {} if maze else {"obstacles": place.obstacles})
     if not maze and name not in (*ARM_TASKS, *envs.MEMORY_IDS):
         _refuse(name, "Maze2D, the arm and tasks of memory", {"disturb": place.disturb != "none"})
     return maze
@@ -183,7 +182,7 @@ def _policy(
     _refuse(task, "imitation models", {"policy": policy})
     planning = asked(PlannerConfig, model, "planner", **planner)
     follow = partial(_receding, folder, planning, who.tracker, compute.device)
-    return partial(_detour, folder, planning, follow, compute.device) if maze and model.evidence else follow
+    return partial(_detour, folder, planning, follow, compute.device) if model.evidence else follow
 
 
 def is_policy(spec: TrajectorySpec) -> bool:
@@ -203,10 +202,12 @@ def _imitation(task: str, folder: Path, config: ImitationConfig, device: str, en
 
 def _receding(folder: Path, config: PlannerConfig, tracker: Any, device: str, env: Any) -> Any:
     from dfplan import models, policies
-    from dfplan.plan.roadmap import Roadmap
+    from dfplan.plan.kept import kept
 
     planner = models.load(folder, config, device)
-    return policies.receding(Roadmap(planner) if config.roadmap else planner, tracker=tracker)
+    if config.gather:
+        return policies.gathering(planner, tracker=tracker)
+    return policies.receding(kept(planner) if config.roadmap else planner, tracker=tracker)
 
 
 def _obstructed(make: Callable[[], Any], count: int, across: bool) -> Any:
@@ -217,13 +218,12 @@ def _obstructed(make: Callable[[], Any], count: int, across: bool) -> Any:
 
 def _detour(folder: Path, config: PlannerConfig, follow: Callable[[Any], Any], device: str, env: Any) -> Any:
     """Around what the environment's episodes are obstructed by; where they are not, as ever."""
-    from dfplan import models, policies
+    from dfplan import envs, models, policies
 
-    if not env.has_wrapper_attr("room"):
+    if not isinstance(env, envs.Obstacles):
         return follow(env)
     planner = models.load(folder, config, device)
-    ways = policies.Around(planner, env.get_wrapper_attr("room").robot)
-    return policies.Detour(ways, policies.PointMass.fitted(planner))
+    return policies.Detour(policies.Around(planner, env.room.robot), policies.PointMass.fitted(planner))
 
 
 def _search(folder: Path, env: Any) -> Any:
@@ -247,7 +247,7 @@ def _other(name: str, env: Any) -> Any:
     return named("policy", name, dict.fromkeys(("search", *SHOWN, "random"), Uniform))(env)
 
 
-def _row(label: str, job: Job, which: Episodes) -> dict[str, Any]:
+def _row(label: str, job: Job, which: Episodes, obstructed: bool) -> dict[str, Any]:
     """The numbers of one checkpoint, its episodes filmed where that was asked for."""
     from dfplan.rollout import evaluate
     from dfplan.show.video import write_gif
@@ -255,4 +255,7 @@ def _row(label: str, job: Job, which: Episodes) -> dict[str, Any]:
     numbers, outcomes = evaluate(job, which.seeds, which.workers)
     for outcome in outcomes[: len(job.film)]:
         print(write_gif(outcome.frames, Path(which.video or ".") / f"{label}-{outcome.seed}.gif", 10))
+    if obstructed:
+        free = [bool(o.success and not o.collided) for o in outcomes]
+        numbers |= {"collision_free": 1 - numbers["collided"], "success_collision_free": sum(free) / len(free)}
     return {"checkpoint": label} | numbers

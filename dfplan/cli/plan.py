@@ -54,6 +54,8 @@ def plan(
 
     dfplan plan maze2d-large --obstacle 3.8 5.8 0.2 --obstacle 5.2 4.8 0.2
 
+    dfplan plan pointmaze-giant-stitch --start 0 0 --goal 52 36 --obstacle 20 8 1.2
+
     dfplan plan maze2d-medium --checkpoint runs/medium
 
     Writes plan.png (candidates, chosen plan, the way driven) and denoise.gif (the plan appearing out of noise).
@@ -70,6 +72,7 @@ def plan(
     from dfplan import envs, policies
     from dfplan.decide import asked
     from dfplan.models import find
+    from dfplan.plan.kept import kept
     from dfplan.show.demo import demo
     from dfplan.train.checkpoint import load
 
@@ -77,12 +80,18 @@ def plan(
     compute.use()
     model = load(find(checkpoint or task), compute.device)
     brain = Planner(model, asked(PlannerConfig, model, "planner", **given(planner)))
-    asks, env = (question.start, question.goal, question.seed), envs.make(task)
-    policy: Any = policies.receding(brain)
+    env = envs.make(task)
+    room = envs.Room.of(env)
+    policy: Any
     if question.obstacle:
-        ways = policies.Around(brain, envs.Room.of(env).robot)
+        ways = policies.Around(brain, room.robot)
         policy = policies.Detour(ways, policies.PointMass.fitted(brain), obstacles=question.obstacle)
-    report(demo(task, env, policy, *asks, out, question.obstacle), json)
+    elif brain.config.gather:
+        policy = policies.gathering(brain)
+    else:
+        policy = policies.receding(kept(brain) if brain.config.roadmap else brain)
+    asks = question.start, question.goal, question.seed
+    report(demo(task, env, room, policy, *asks, out, question.obstacle), json)
 
 
 @app.command(name="plot")

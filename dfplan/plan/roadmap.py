@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from dfplan.guidance import Cost
 from dfplan.plan.answer import Plan, Plans
 from dfplan.plan.evidence import Evidence
-from dfplan.plan.ways import Forbidden, cut, dense, divided, plan_of, spread, travel
+from dfplan.plan.ways import Forbidden, clear, cut, dense, divided, plan_of, spread, travel
 from dfplan.tools.progress import progress
 
 Array = NDArray[np.float64]
@@ -38,17 +38,32 @@ class Legs(Plans, Protocol):
     place: list[int]
 
 
+@dataclass(frozen=True)
+class Net:
+    """What a roadmap is made of.
+
+    Attributes:
+        states: (N, C) places.
+        legs: (L, 2) of each leg: the states it joins.
+        paths: of each leg, (S, C) places.
+    """
+
+    states: Array
+    legs: NDArray[np.int64]
+    paths: list[Array]
+
+
 class Roadmap:
     """Plans over a roadmap, for whoever follows plans of a `Planner`.
 
     Args:
         planner: fills legs in; its `config.roadmap` is the number of states.
         seed: of the legs: the same seed, the same roadmap.
+        net: one that was built before, of the same planner and seed; None: it is built.
 
     Attributes:
-        states: (N, C) places.
-        legs: (N1, N2) of each leg: the states it joins.
-        paths: of each leg, (S, C) places, one token apart or less.
+        net: states and legs.
+        times: seconds of each leg at the robot's speed limit, (L,).
         built: seconds it took.
         calls: network calls it took.
 
@@ -56,7 +71,7 @@ class Roadmap:
         ValueError: the checkpoint has no recorded steps, or its goal token not the first columns of the observation.
     """
 
-    def __init__(self, planner: Legs, seed: int = 0) -> None:
+    def __init__(self, planner: Legs, seed: int = 0, net: Net | None = None) -> None:
         evidence = Evidence.of(planner.model)
         if evidence is None:
             raise ValueError(
@@ -75,32 +90,36 @@ class Roadmap:
             float(dynamics["speed"]) if dynamics else evidence.step / (self.spec.dt * self.spec.stride)
         )
         self.reach = 0.4 * (planner.model.config.horizon - 1) * evidence.step
-        self.states = spread(evidence.places, planner.config.roadmap, seed)
         self.calls = 0
-        self._build(seed)
+        self.net = self._built(seed) if net is None else net
+        self.times = self._times(self.net.paths)
+        points = [dense(p, evidence.step / 8) for p in self.net.paths]
+        self._points = np.concatenate(points) if points else np.zeros_like(self.net.states[:0])
+        self._of = np.repeat(np.arange(len(points)), [len(p) for p in points])
         self.built = time.perf_counter() - began
 
-    def _build(self, seed: int) -> None:
-        self._tree = cKDTree(self.states)
-        away, near = self._tree.query(self.states, min(NEAR + 1, len(self.states)))
-        pairs = np.stack([np.repeat(near[:, 0], near.shape[1] - 1), near[:, 1:].ravel()], 1)
-        pairs = pairs[away[:, 1:].ravel() <= self.reach]
-        pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
-        self.paths: list[Array] = []
-        kept = []
+    def _built(self, seed: int) -> Net:
+        """Near states joined by straight lines where these are familiar, else by what the model fills in."""
+        states = spread(self.evidence.places, self.planner.config.roadmap, seed)
+        pairs = self._near(states, np.arange(len(states)))
+        straight = clear(states[pairs[:, 0]], states[pairs[:, 1]], self.evidence)
+        kept, paths = [pairs[straight]], list(states[pairs[straight]])
+        pairs = pairs[~straight]
         with progress(len(pairs), "roadmap", "leg") as bar:
             for i in range(0, len(pairs), BATCH):
-                ends = self.states[pairs[i : i + BATCH]]
-                paths, worst = self._fill(ends[:, 0], ends[:, 1], np.arange(len(ends)) + seed + i)
-                good = worst <= 1
-                kept.append(pairs[i : i + BATCH][good])
-                self.paths += [cut(p, self.evidence) for p, g in zip(paths, good, strict=True) if g]
+                ends = states[pairs[i : i + BATCH]]
+                filled, worst = self._fill(ends[:, 0], ends[:, 1], np.arange(len(ends)) + seed + i)
+                kept.append(pairs[i : i + BATCH][worst <= 1])
+                paths += [cut(p, self.evidence) for p, w in zip(filled, worst, strict=True) if w <= 1]
                 bar.update(len(ends))
-        self.legs = np.concatenate(kept) if kept else np.zeros((0, 2), np.int64)
-        self.times = np.array([travel(p) for p in self.paths]) / self.speed
-        points = [dense(p, self.evidence.step / 8) for p in self.paths]
-        self._points = np.concatenate(points) if points else np.zeros_like(self.states[:0])
-        self._of = np.repeat(np.arange(len(points)), [len(p) for p in points])
+        return Net(states, np.concatenate(kept), paths)
+
+    def _near(self, states: Array, of: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(L, 2) pairs of states, both ways: some of them, and the nearest of each."""
+        away, near = cKDTree(states).query(states[of], min(NEAR + 1, len(states)))
+        pairs = np.stack([np.repeat(of, near.shape[1] - 1), near[:, 1:].ravel()], 1)
+        pairs = pairs[away[:, 1:].ravel() <= self.reach]
+        return np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
 
     def _fill(self, starts: Array, goals: Array, seeds: ArrayLike) -> tuple[list[Array], Array]:
         """Legs between B places, and how unfamiliar the worst step of each is: 1 is the limit."""
@@ -117,12 +136,13 @@ class Roadmap:
                 path = np.stack([places[0], goal])
             path[-1] = goal
             paths.append(path)
-            worst.append(self.evidence.distance(path).max() / self.evidence.limit)
+            worst.append(float(self.evidence.doubt(path)))
         return paths, np.array(worst)
 
     def plan(
-        self, start: ArrayLike, goal: ArrayLike, forbidden: Forbidden | None = None, seed: int | None = 0
-    ) -> Plan:
+        self, start: ArrayLike, goal: ArrayLike, forbidden: Forbidden | None = None, seed: int | None = 0,
+        more: Array | None = None,
+    ) -> Plan:  # fmt: skip
         """The quickest way that the roadmap has.
 
         Args:
@@ -131,6 +151,7 @@ class Roadmap:
             forbidden: `(N, C) places -> (N,) bool`, asked of places close together along the legs; a leg with one that
                 is forbidden is not taken.
             seed: of the legs that join start and goal.
+            more: (E, C) states of this plan alone, such as around what is forbidden, joined by straight familiar lines.
 
         Returns:
             a plan whose steps are as long as the data's own; `feasible` is False where it had to take a leg that is
@@ -139,7 +160,8 @@ class Roadmap:
         began, calls = time.perf_counter(), self.calls
         state, goal = np.asarray(start, np.float64), np.asarray(goal, np.float64)
         here = state[self.planner.place]
-        path, certain = self._way(here, goal, forbidden, 0 if seed is None else seed)
+        net, times = self._open(forbidden, more)
+        path, certain = self._way(net, times, here, goal, forbidden, 0 if seed is None else seed)
         path = divided(
             cut(path, self.evidence, forbidden), self.evidence.step
         )  # corners stay: they are allowed
@@ -164,32 +186,48 @@ class Roadmap:
         numbers = range(len(past)) if seeds is None else seeds
         return [self.plan(p[-1], g, forbidden, s) for p, g, s in zip(past, goals, numbers, strict=True)]
 
-    def _way(self, start: Array, goal: Array, forbidden: Forbidden | None, seed: int) -> tuple[Array, bool]:
+    def _times(self, paths: list[Array]) -> Array:
+        return np.array([travel(p) for p in paths], np.float64) / self.speed
+
+    def _open(self, forbidden: Forbidden | None, more: Array | None) -> tuple[Net, Array]:
+        """What of the net is allowed, with more states, and the time of each leg."""
+        net, allowed = self.net, np.ones(len(self.net.legs), bool)
+        if forbidden is not None and len(allowed):
+            allowed[self._of[forbidden(self._points)]] = False
+        states, legs, times = net.states, net.legs[allowed], self.times[allowed]
+        paths = [net.paths[i] for i in np.flatnonzero(allowed)]
+        if more is not None and len(more):
+            states = np.concatenate([states, more])
+            pairs = self._near(states, np.arange(len(net.states), len(states)))
+            good = pairs[clear(states[pairs[:, 0]], states[pairs[:, 1]], self.evidence, forbidden)]
+            legs, paths = np.concatenate([legs, good]), [*paths, *states[good]]
+            times = np.concatenate([times, self._times(list(states[good]))])
+        return Net(states, legs, paths), times
+
+    def _way(
+        self, net: Net, times: Array, start: Array, goal: Array, forbidden: Forbidden | None, seed: int
+    ) -> tuple[Array, bool]:
         """Places from start to goal, and whether every leg is familiar and allowed."""
-        count = len(self.states)
-        first, last = (self._tree.query(p, min(JOINS, count))[1].reshape(-1) for p in (start, goal))
-        begins = np.concatenate([np.repeat(start[None], len(first) + 1, 0), self.states[last]])
-        ends = np.concatenate([self.states[first], np.repeat(goal[None], len(last) + 1, 0)])
+        count = len(net.states)
+        near = cKDTree(net.states)
+        first, last = (near.query(p, min(JOINS, count))[1].reshape(-1) for p in (start, goal))
+        begins = np.concatenate([np.repeat(start[None], len(first) + 1, 0), net.states[last]])
+        ends = np.concatenate([net.states[first], np.repeat(goal[None], len(last) + 1, 0)])
         joins, worst = self._fill(begins, ends, np.arange(len(begins)) + seed)
         if forbidden is not None:
             worst += [forbidden(dense(p, self.evidence.step / 8)).any() for p in joins]
-        open_ = np.ones(len(self.legs), bool)
-        if forbidden is not None and len(self.legs):
-            open_[self._of[forbidden(self._points)]] = False
-        rows = np.concatenate([self.legs[open_, 0], np.full(len(first) + 1, count), last])
-        columns = np.concatenate([self.legs[open_, 1], first, np.full(len(last) + 1, count + 1)])
-        extra = np.array([travel(p) for p in joins]) / self.speed + UNFAMILIAR * np.where(
-            worst > 1, worst - 1, 0
-        )
-        weights = np.concatenate([self.times[open_], extra])
-        paths = [*np.flatnonzero(open_), *range(-len(joins), 0)]
+        paths = [*net.paths, *joins]
+        rows = np.concatenate([net.legs[:, 0], np.full(len(first) + 1, count), last])
+        columns = np.concatenate([net.legs[:, 1], first, np.full(len(last) + 1, count + 1)])
+        extra = self._times(joins) + UNFAMILIAR * np.where(worst > 1, worst - 1, 0)
+        weights = np.concatenate([times, extra])
         graph = csr_matrix((weights, (rows, columns)), (count + 2, count + 2))
         before = dijkstra(graph, indices=count, return_predecessors=True)[1]
-        which = {(int(a), int(b)): int(i) for a, b, i in zip(rows, columns, paths, strict=True)}
+        which = {(int(a), int(b)): i for i, (a, b) in enumerate(zip(rows, columns, strict=True))}
         at, way, certain = count + 1, [], True
         while at != count:
             leg = which[int(before[at]), at]
-            way.append(joins[leg] if leg < 0 else self.paths[leg])
-            certain &= leg >= 0 or bool(worst[leg] <= 1)
+            way.append(paths[leg])
+            certain &= leg < len(net.paths) or bool(worst[leg - len(net.paths)] <= 1)
             at = int(before[at])
         return np.concatenate(way[::-1]), certain

@@ -71,7 +71,7 @@ def cut(path: Array, evidence: Evidence, forbidden: Forbidden | None = None, ahe
     count = len(points)
     first, last = np.triu_indices(count, 2)
     first, last = first[last - first <= ahead], last[last - first <= ahead]
-    good = _open(points[first], points[last], evidence, forbidden) if len(first) else np.zeros(0, bool)
+    good = clear(points[first], points[last], evidence, forbidden)
     first = np.concatenate([np.arange(count - 1), first[good]])
     last = np.concatenate([np.arange(1, count), last[good]])
     times = np.abs(points[last] - points[first]).max(1)
@@ -86,18 +86,25 @@ def cut(path: Array, evidence: Evidence, forbidden: Forbidden | None = None, ahe
     return points[chosen[::-1]]
 
 
-def _open(begins: Array, ends: Array, evidence: Evidence, forbidden: Forbidden | None) -> NDArray[np.bool_]:
-    """(B, C) and (B, C) -> (B,): whether the line between them is familiar, and nowhere forbidden."""
+def clear(
+    begins: Array, ends: Array, evidence: Evidence, forbidden: Forbidden | None = None
+) -> NDArray[np.bool_]:
+    """(B, C) and (B, C) -> (B,): whether the line between them is familiar with some room, and nowhere forbidden."""
+    if not len(begins):
+        return np.zeros(0, np.bool_)
     steps = np.maximum(1, np.ceil(np.linalg.norm(ends - begins, axis=1) / evidence.step)).astype(np.int64)
     lines, at = _along(steps)
     pairs = np.stack([_on(begins, ends, lines, share / steps[lines]) for share in (at, at + 1)], 1)
-    familiar = evidence.distance(pairs)[:, 0] <= CAREFUL * evidence.limit
-    good = np.logical_and.reduceat(familiar, np.cumsum(steps) - steps)
+    likely = evidence.distance(pairs)[:, 0] <= CAREFUL * evidence.limit  # asked first: it is quicker
+    good = np.logical_and.reduceat(likely, np.cumsum(steps) - steps)
+    likely = good[lines]
+    likely[likely] = evidence.doubt(pairs[likely]) <= CAREFUL
+    good = np.logical_and.reduceat(likely, np.cumsum(steps) - steps)
     if forbidden is not None:
         lines, at = _along(8 * steps)
         points = _on(begins, ends, lines, (at + 0.5) / (8 * steps[lines]))
         good[lines[forbidden(points)]] = False
-    return good
+    return np.asarray(good)
 
 
 def _along(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dfplan import rollout, schedules
+from dfplan.costs import Ball
 from dfplan.planner import Plan, Planner
 
 
 def demo(
     task: str,
     env: Any,
+    room: Any,
     policy: Any,
     start: Sequence[float] | None,
     goal: Sequence[float] | None,
@@ -28,35 +32,28 @@ def demo(
     Args:
         task: name.
         env: the maze; closed at the end.
+        room: its `walls`, `cell`, `origin` and `robot`, see `dfplan.envs.Room`.
         policy: acts on plans of its `planner`, and keeps them in `plans`.
         start: (2,) m, or None for a random one.
         goal: (2,) m, or None for the task's own.
         seed: of start and plan.
         out: folder of the pictures; made if absent.
         obstacles: x, y, radius in m of each ball that the policy keeps off. There is no `denoise.gif` then: the way is put
-            together from several plans.
+            together from several plans, as it is on a roadmap.
 
     Returns:
-        what happened: start, goal, plan, score, files.
+        what happened: start, goal, plan, score, files; with obstacles whether the way driven is free of them.
     """
-    from dfplan.show import plot
-
     options: dict[str, Any] = {} if goal is None else {"goal": goal}
     if start is not None:
         options |= {"qpos": start, "qvel": (0.0, 0.0)}
     (episode,) = rollout.run(lambda: env, policy, [seed], lambda _: options)
-    walls = np.array([[tile == "#" for tile in row] for row in env.unwrapped.maze.rows])
     reached = f"reached after {episode.first_reach} steps" if episode.success else "goal not reached"
-    planner: Planner = policy.planner
-    plan: Plan = policy.plans[0]
+    planner, plan = policy.planner, policy.plans[0]
     out.mkdir(parents=True, exist_ok=True)
-    places = episode.observations[:, :2]
-    figure = plot.plan_figure(plan, walls, episode.goal, places, f"{task}: {reached}", obstacles=obstacles)
-    written = [plot.save(figure, out / "plan.png")]
-    if not obstacles:
-        frames = _denoising(planner, episode.observations[0], episode.goal, plan.seed)
-        shown = (frames, _levels(planner), walls, episode.goal, places[0])
-        written.append(plot.denoise_gif(out / "denoise.gif", *shown, chosen=plan.chosen))
+    written = _pictures(room, episode, planner, plan, f"{task}: {reached}", out, obstacles)
+    driven = torch.from_numpy(episode.observations[:, :2])
+    away = [float(Ball((x, y), radius).along(driven).amin()) for x, y, radius in obstacles]
     return {
         "start": str(np.round(episode.observations[0, :2], 2).tolist()),
         "goal": str(np.round(episode.goal, 2).tolist()),
@@ -64,11 +61,32 @@ def demo(
         f"{int(plan.feasible.sum())} of {len(plan.feasible)} candidates feasible",
         "plan_ms": 1e3 * plan.seconds,
         "plans": len(policy.plans),
+        **({"collision_free": min(away) > room.robot} if obstacles else {}),
         "reached_goal_after": f"{episode.first_reach} env steps" if episode.success else "never",
         "return": episode.total,
         "score": None if episode.score is None else 100 * episode.score,
         "pictures": ", ".join(map(str, written)),
     }
+
+
+def _pictures(
+    room: Any, episode: Any, planner: Any, plan: Plan, title: str, out: Path, obstacles: Sequence[Sequence[float]]
+) -> list[Path]:  # fmt: skip
+    from dfplan.show import plot
+
+    def shown(points: Any) -> Any:
+        return (np.asarray(points)[..., :2] - room.origin) / room.cell  # in cells
+
+    goal, places = shown(episode.goal), shown(episode.observations)
+    drawn = replace(plan, observations=shown(plan.observations), candidates=shown(plan.candidates))
+    balls = [(*shown(b), b[2] / room.cell) for b in obstacles]
+    figure = plot.plan_figure(drawn, room.walls, goal, places, title, 0.0, balls)
+    written = [plot.save(figure, out / "plan.png")]
+    if isinstance(planner, Planner) and not obstacles:
+        frames = [shown(f) for f in _denoising(planner, episode.observations[0], episode.goal, plan.seed)]
+        moving = frames, _levels(planner), room.walls, goal, places[0]
+        written.append(plot.denoise_gif(out / "denoise.gif", *moving, chosen=plan.chosen, offset=0.0))
+    return written
 
 
 def _levels(planner: Planner) -> Tensor:

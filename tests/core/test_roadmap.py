@@ -87,10 +87,10 @@ def familiar(evidence, path):
 
 
 def test_legs_through_walls_are_not_kept(roadmap):
-    for path in roadmap.paths:
+    for path in roadmap.net.paths:
         away = np.abs(dense(path, 0.05) - SIDE / 2).max(-1)
         assert (away >= SIDE / 2 - WIDTH - 0.35).all()  # a corner may be cut by less than a step
-    assert len(roadmap.legs) == len(roadmap.paths) > 100
+    assert len(roadmap.net.legs) == len(roadmap.net.paths) > 100
 
 
 def test_a_far_goal_is_reached_along_the_ring(roadmap):
@@ -126,8 +126,8 @@ def test_same_seed_same_plan_and_many_at_once(roadmap):
     for plan, start, goal, seed in zip(both, starts, goals, (3, 4), strict=True):
         np.testing.assert_array_equal(plan.observations, roadmap.plan(start, goal, seed=seed).observations)
     again = Roadmap(Lines())
-    np.testing.assert_array_equal(again.states, roadmap.states)
-    np.testing.assert_array_equal(again.legs, roadmap.legs)
+    np.testing.assert_array_equal(again.net.states, roadmap.net.states)
+    np.testing.assert_array_equal(again.net.legs, roadmap.net.legs)
 
 
 def test_cutting_never_makes_a_way_slower_and_stays_where_the_evidence_is(roadmap):

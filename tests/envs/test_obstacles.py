@@ -1,3 +1,5 @@
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,41 @@ def test_an_episode_is_drawn_by_its_seed_and_tells_of_touches():
     usual = search(PointMass(0.998, 0.238, 5.2, 0.01), envs.GridPaths("large"))
     (episode,) = rollout.run(lambda: env, usual, [3])
     assert episode.collided and episode.success
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ogbench") is None, reason="needs OGBench: pip install 'dfplan[ogbench]'"
+)
+def test_a_point_maze_of_ogbench_is_a_room():
+    env = envs.make("pointmaze-giant-stitch")
+    here, bare = Room.of(env), env.unwrapped
+    assert (here.cell, here.robot) == (4.0, 0.7) and here.walls.shape == (16, 12)
+    for row, column in ((1, 1), (3, 6), (10, 14)):
+        place = bare.ij_to_xy((row, column))
+        assert here.node(place) == (column, row) and not here.walls[column, row]
+        np.testing.assert_allclose(here.place((column, row)), place)
+        assert here.clearance[here.node(place, 20)] == pytest.approx(2.0, abs=0.2)
+    blocked = Obstacles(env, 3)
+    first, told = blocked.reset(seed=20001)
+    again, same = blocked.reset(seed=20001)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(told["obstacles"], same["obstacles"])
+    assert touched(usual_way(here, first, told["goal"]), told["obstacles"], 0.0).all()
+    assert here.passable(first, told["goal"], told["obstacles"], 2.0)
+
+
+def test_a_picture_shows_walls_balls_goal_and_robot():
+    env = Obstacles(envs.make("maze2d-large", goal="random"), 1)
+    observation, info = env.reset(seed=3)
+    picture = env.render()
+
+    def colour(place):
+        row, column = (np.asarray(place)[:2] + 0.7) * 32
+        return tuple(picture[int(row), int(column)].tolist())
+
+    assert picture.shape == (9 * 32, 12 * 32, 3) and picture.dtype == np.uint8
+    seen = [colour(p) for p in (info["obstacles"][0], info["goal"], observation, (0.0, 0.0), (-0.2, -0.2))]
+    assert seen == [(213, 94, 0), (196, 45, 45), (31, 99, 196), seen[3], (70, 74, 82)]
 
 
 def test_refusals():

@@ -35,6 +35,21 @@ def test_a_seed_gives_the_task_the_start_and_the_goal():
     env.close()
 
 
+def test_start_and_goal_can_be_told():
+    env = envs.make(TASK)
+    observation, info = env.reset(seed=0, options={"qpos": (0.5, 0.25), "goal": (4.5, 4.5)})
+    np.testing.assert_allclose(observation, (0.5, 0.25))
+    np.testing.assert_allclose(info["goal"], (4.5, 4.5))
+    done = False
+    while not done:
+        observation, _, done, truncated, info = env.step(np.clip((np.array((4.5, 4.5)) - observation) / 0.2, -1, 1))
+        assert not truncated
+    assert info["success"] and np.linalg.norm(observation - (4.5, 4.5)) <= 1
+    for place in ((8.0, 0.0), (-100.0, 0.0), (0.0, np.nan), (0.0,)):
+        with pytest.raises(ValueError, match="expected two finite numbers in free space"):
+            env.reset(options={"goal": place})
+
+
 def test_data_follow_the_recipe_and_the_seed(data, tmp_path):
     episodes = load(data)
     assert len(episodes) == 40 and set(np.diff(episodes.ends)) == {201} and episodes.dt == pytest.approx(0.1)
@@ -53,6 +68,9 @@ def test_navigate_goes_on_to_new_goals(tmp_path):
     episodes = load(envs.generate_point_maze("pointmaze-medium-navigate", tmp_path / "n.hdf5", episodes=1))
     places = np.rint(episodes.arrays["observations"] / 4).astype(int)
     assert episodes.steps == 1001 and len(np.unique(places, axis=0)) > 12
+    parts = envs.prepare("pointmaze-medium-navigate", episodes)
+    assert np.diff(parts.ends, prepend=0).tolist() == [100] * 10 + [1]
+    assert parts.arrays["observations"] is episodes.arrays["observations"]
 
 
 def test_the_graph_over_recorded_transitions_reaches_goals(data):
@@ -68,7 +86,4 @@ def test_refuses_names_and_numbers(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'pointmaze-giant-stitch'"):
         envs.generate_point_maze("pointmaze-giant-stich", tmp_path / "x.hdf5")
     with pytest.raises(ValueError, match="got episodes=0"):
-    parts = envs.prepare("pointmaze-medium-navigate", episodes)
-    assert np.diff(parts.ends, prepend=0).tolist() == [100] * 10 + [1]
-    assert parts.arrays["observations"] is episodes.arrays["observations"]
         envs.generate_point_maze(TASK, tmp_path / "x.hdf5", episodes=0)

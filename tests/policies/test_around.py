@@ -6,7 +6,6 @@ import pytest
 import dfplan
 from dfplan import envs, rollout
 from dfplan.envs.obstacles import Obstacles, touched
-from dfplan.plan import PlannerConfig
 from dfplan.plan.ways import plan_of
 from dfplan.policies import Around, Detour, PointMass
 from dfplan.policies.around import clearance
@@ -17,7 +16,7 @@ POINT = PointMass(0.998, 0.238, 5.2, 0.01)
 @pytest.fixture(scope="module")
 def around():
     """With a roadmap too small to be of use: what is found is mended."""
-    return Around(dfplan.load("maze2d-large", PlannerConfig(roadmap=5)), 0.1)
+    return Around(dfplan.load("maze2d-large"), 0.1, states=5)
 
 
 def test_clearance_by_hand():
