@@ -243,8 +243,9 @@ def evaluate(job: Job, seeds: Sequence[int], workers: int = 1) -> tuple[dict[str
     """An episode for each seed, shared out over processes -> numbers of `summary`, episodes in the order of the seeds."""
     workers = min(workers, len(seeds))
     if workers == 1:
+        policy = job.actor()  # refuses what does not fit before a bar is drawn
         with progress(len(seeds), f"eval {job.task}", "episode") as bar:
-            outcomes = run(job.make, job.actor(), seeds, job.options, job.film, bar.update)
+            outcomes = run(job.make, policy, seeds, job.options, job.film, bar.update)
     else:
         parts = [list(seeds[i::workers]) for i in range(workers)]
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
