@@ -31,8 +31,7 @@ _REST = (8, 17)
 """Control steps that the hand rests there, drawn between: after them nothing tells where it came from."""
 _JITTER, _YAW = 0.01, np.deg2rad(15.0)
 _LOW, _HIGH = np.array([0.38, -0.195]), np.array([0.67, 0.195])
-# Room for the open fingers between two cubes, m.
-_APART = 0.11
+_APART = 0.11  # room for the open fingers between two cubes, m
 
 
 class SwapEnv(ArmEnv):
@@ -256,8 +255,8 @@ def _different(slots: Array, given: Any) -> NDArray[np.intp]:
 class SwapExpert(ArmExpert):
     """Does one move after the other, each in a manner of its own, and takes the hand back to the middle between them.
 
-    There the hand says nothing about what has been done: neither where it is nor how it moves. Nor does a cube say whether it
-    has been moved: it is put down as far from the centre, and as much turned, as at a start.
+    There the hand says nothing about what has been done: neither where it is nor how it moves. Nor does a cube: it is put
+    down as far from the centre, and as much turned, as at a start.
     """
 
     env: SwapEnv
@@ -287,11 +286,9 @@ class SwapExpert(ArmExpert):
         if self.env.moves != self._done:
             self._done, self._resting, self._been = self.env.moves, int(self._rests[self.env.moves]), False
         position, _ = self.env.tcp()
-        way = self._middles[self._done] - position
-        far = float(np.linalg.norm(way))
+        far = float(np.linalg.norm(way := self._middles[self._done] - position))
         self._been |= far < 0.02
-        if self._been and far > 0.06:  # whoever drives has rested, and gone on
-            self._resting = 0
+        self._resting *= not (self._been and far > 0.06)  # whoever drives has rested, and gone on
         if self._resting and far < 0.01 and np.abs(self.env.physics.qd).max() < 0.1:
             self._resting -= 1
         if not self._resting and self.env.job() is not None:

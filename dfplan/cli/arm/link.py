@@ -26,6 +26,7 @@ class Link:
         port: of the rosbridge server.
         ros1: the server is one of ROS 1.
         sim_time: take the time from /clock.
+        sure: drive it although `dfplan check` doubts the mapping.
     """
 
     robot: Path | None = None
@@ -35,10 +36,12 @@ class Link:
     port: int = 9090
     ros1: bool = False
     sim_time: bool = False
+    sure: bool = False
 
     def connect(self, kind: Kind) -> tuple[Mapping, Transport]:
-        """The mapping and the transport to the arm, not yet open; ValueError for a robot without its mapping file."""
+        """The mapping and the transport to the arm, not yet open; ValueError without a mapping file, or of a doubtful one."""
         from dfplan.deploy import DryRun, load_mapping
+        from dfplan.deploy.check import doubts
         from dfplan.envs import SimArm, arm_mapping
 
         if self.robot is None and kind in ("ros2", "rosbridge"):
@@ -51,6 +54,8 @@ class Link:
             mapping = arm_mapping(_simulated(task))
         elif self.robot is not None:
             mapping = load_mapping(self.robot)
+            if not self.sure and (found := doubts(mapping)):
+                raise ValueError(f"{self.robot}: {'; '.join(found)}; correct the mapping, or say --sure")
         if mapping is not None and kind in ("ros2", "rosbridge"):
             return mapping, self._ros(mapping, kind)
         if kind == "dry-run" and mapping is not None:
