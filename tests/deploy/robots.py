@@ -135,7 +135,7 @@ def loop(delay=0.0, decide=None, robot=None, clock=None, handover="committed", *
     m, decide = mapping(**changes), decide or Sines()
     robot = robot or Robot(clock)
     worker = DelayedWorker(decide, clock, delay)
-    driver = Driver(worker, decide, 0.05, {"arm": ("arm",), "lamp": ("lamp",)}, 2, handover)
+    driver = Driver(worker, decide, m.policy.dt, {"arm": ("arm",), "lamp": ("lamp",)}, 2, handover)
     made = Loop(m, body(m.robot), robot, worker, driver, clock)
     made.connect()
     return made, robot, decide

@@ -34,6 +34,19 @@ def test_it_follows_the_policy_and_nothing_is_sent_before_it_is_armed():
     np.testing.assert_allclose(actions, [decide.action(i) for i in range(20)])
 
 
+@pytest.mark.parametrize("rate", [30.0, 60.0, 7.0])
+def test_a_rate_of_actions_that_does_not_divide_that_of_the_loop(rate):
+    made, robot, decide = loop(min(0.1, 2 / rate), policy={"dt": 1 / rate})
+    play(made, 5.0)
+    assert made.machine.state == "RUNNING" and made.stats.overruns <= 1
+    running = made.clock.now() - made.machine.changes[-1].time
+    assert abs(max(r.step for r in decide.requests) - rate * running) < 0.1 * rate * running + 4
+    shown = made.driver.motion
+    np.testing.assert_allclose(shown.action(20), decide.action(20))
+    np.testing.assert_allclose(shown.at(21 / rate)[0], decide.action(20), atol=1e-3)  # action i is where to be after it
+    assert np.abs(np.diff(positions(robot)[:-100], axis=0)).max() <= made.body.limits.velocity.max() * 0.0101
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.2])
 def test_hand_overs_are_smooth_whatever_the_delay(delay):
     made, robot, decide = loop(delay)

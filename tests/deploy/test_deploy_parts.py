@@ -54,7 +54,7 @@ def test_a_mapping_is_read_written_and_read_again(tmp_path):
         ("robot:", "robto:", "did you mean 'robot'"), ("max_age", "maxage", "did you mean 'max_age'"),
         ("source: lamp", "source: lmap", "did you mean 'lamp'"), ("names: [on]}\n", "names: [of]}\n", "did you mean 'on'"),
         ("names: [b], unit: deg", "names: [b], unit: degree", "did you mean 'deg'"),
-        ("joints: [a, b]}", "joints: [a]}", "exactly once"), ("dt: 0.05", "dt: 0.055", "whole ticks"),
+        ("joints: [a, b]}", "joints: [a]}", "exactly once"), ("dt: 0.05", "dt: 0.005", "a tick per action at least: rate 200"),
         ("jerk: 300", "jerk: fast", "expected float"), ("  dt: 0.05", "  dt: 0.05\n  dt: 0.1", "given twice"),
         ("required: false", "required: no", "expected bool"), ("lower: -2", "lower: 3", "lower"),
         (", jerk: 300", "", "has no jerk"), ("robot:", "robot: [", "not valid YAML"),

@@ -57,10 +57,10 @@ class Mapping:
             raise ValueError(f"commands move {commanded}, expected each of {joints} exactly once")
         for name in self.policy.action_joints:
             one_of("action joint", name, joints)
-        steps = self.loop.rate * self.policy.dt
-        if abs(steps - round(steps)) > 1e-6 or steps < 1:
+        if self.loop.rate * self.policy.dt < 1 - 1e-6:
             raise ValueError(
-                f"got rate={self.loop.rate}, dt={self.policy.dt}; expected whole ticks per action"
+                f"got loop.rate={self.loop.rate:g} and policy.dt={self.policy.dt:g}; expected a tick per action at least: "
+                f"rate {1 / self.policy.dt:g} or more"
             )
 
     def source(self, name: str) -> Source:
