@@ -18,8 +18,8 @@ from .maze2d import GOAL_RADIUS, PLACE_NOISE, Maze2DEnv
 from .mazes import OFFSET, Cell, Maze
 
 Array = NDArray[np.float64]
-EVENTS, UNTIL = 2, 0.375
-"""How often something happens, and the part of an episode's env steps in which it does: time is left to mend it."""
+EVENTS, UNTIL, DOOR = 2, 0.375, 0.15
+"""How often something happens, and the part of an episode's env steps in which it does (doors: an earlier one): time is left."""
 THROWN = 0.8
 """How far a push throws the ball, m; less where a wall is in the way."""
 WIND, GUST = 0.4, 0.98
@@ -49,7 +49,8 @@ class Disturbed(gym.Wrapper[Any, Any, Any, Any]):
         self._happens = KINDS[one_of("disturbance", kind, KINDS)]
         bare, spec = env.unwrapped, env.spec
         assert isinstance(bare, Maze2DEnv) and spec is not None
-        self._maze, self._limit, self._wind = bare, spec.max_episode_steps or 800, kind == "wind"
+        self._maze, self._wind = bare, kind == "wind"
+        self._until = (DOOR if kind == "door" else UNTIL) * (spec.max_episode_steps or 800)
         self._shut: dict[Cell, Ball] = {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
@@ -58,7 +59,7 @@ class Disturbed(gym.Wrapper[Any, Any, Any, Any]):
         self.rng = np.random.default_rng(seed)
         self._force, self._step, self._reached, self.events = np.zeros(2), 0, info["first_reach"], []
         parts = (np.arange(EVENTS) + self.rng.uniform(0.2, 1, EVENTS)) / EVENTS
-        self._due = [] if self._wind else (parts * UNTIL * self._limit).astype(int).tolist()
+        self._due = [] if self._wind else (parts * self._until).astype(int).tolist()
         self._at = np.asarray(observation)
         return observation, self._told(info)
 
@@ -98,9 +99,9 @@ class Disturbed(gym.Wrapper[Any, Any, Any, Any]):
         return {"goal": cells[self.rng.integers(len(cells))] + self.rng.uniform(-PLACE_NOISE, PLACE_NOISE, 2)}
 
     def _door(self) -> Mapping[str, Any] | None:
-        """A cell of the shortest way from here, neither next to the ball nor to the goal, that can be gone around."""
+        """A cell of the shortest way from here, neither the next one nor the goal's, that can be gone around."""
         maze, goal = self._maze.maze, self._maze.maze.cell_at(*self._maze.goal)
-        way = GridPaths(maze).path(float(self._at[0]), float(self._at[1]), goal)[2:-2]
+        way = GridPaths(maze).path(float(self._at[0]), float(self._at[1]), goal)[1:-1]
         doors = [c for c in way if _open(maze, c, maze.ball_cell(*self._at[:2]), goal)]
         if not doors or self.events:
             return None
