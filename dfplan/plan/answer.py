@@ -157,6 +157,19 @@ class Plan:
     rewards: Array | None = None
     survivors: int | None = None
 
+    def __str__(self) -> str:
+        """Four lines for a person."""
+        way, count, arrival = self.best(), len(self.candidates), int(self.arrivals[self.chosen])
+        here, there = (np.round(row, 2).tolist() for row in (way[0], way[-1]))
+        arrives = f"arrives at step {arrival}" if arrival < len(self.times) else "arrives nowhere"
+        fits = "feasible" if self.feasible[self.chosen] else "not feasible"
+        return (
+            f"plan of {len(self.times)} steps, {self.times[-1]:.2f} s; {arrives}, after {self.times[len(way) - 1]:.2f} s\n"
+            f"from {here}\nto   {there}\n"
+            f"candidate {self.chosen + 1} of {count}, {fits}, cost {self.costs[self.chosen]:.3g}; {self.network_calls} network "
+            f"calls, {1e3 * self.seconds:.0f} ms, seed {self.seed}"
+        )
+
     def best(self) -> Array:
         """(H, O): the chosen candidate, cut where it has arrived."""
         return self.observations[: int(self.arrivals[self.chosen]) + 1]
