@@ -16,7 +16,7 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
         pytest.importorskip("ruckig", reason="pip install 'dfplan[deploy]'")
     cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
     names = {"__name__": "__notebook__"}
-    assert cells and not any(c["outputs"] for c in cells)  # a page of the repository, not of somebody's machine
+    assert cells and not any(c["outputs"] for c in cells)  # pages of the repository, not of a machine
     for i, cell in enumerate(cells):
         exec(compile("".join(cell["source"]), f"{path.name}, cell {i}", "exec"), names)
     if path.stem == "plan_in_a_maze":
