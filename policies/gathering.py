@@ -75,5 +75,7 @@ def gathering(
     from dfplan.plan.kept import kept  # they need scipy
     from dfplan.plan.richest import Richest
 
-    legs = Planner(planner.model, replace(config, candidates=1, cost="", returns=None, gather=0))
-    return Gathering(Richest(kept(legs), config.gather), tracker)
+    way = replace(
+        config, candidates=1, cost="", returns=None, gather=0, rewards="recorded"
+    )  # of a leg, which has a goal
+    return Gathering(Richest(kept(Planner(planner.model, way)), config), tracker)

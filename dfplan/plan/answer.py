@@ -64,6 +64,7 @@ class PlannerConfig(Sampling):
         returns: what is to follow from the arrival on, in the units of the model's token of returns; None: anything.
         gather: env steps over which rewards are to be gathered, by who is told no goal (`dfplan.policies.gathering`): a plan
             ends where the model expects most, a roadmap takes the way of the greatest sum; 0: plans go to goals.
+        rewards: where the roadmap has them from: `recorded` beside the checkpoint, or `modelled` by the network.
     """
 
     candidates: int = 1
@@ -78,11 +79,13 @@ class PlannerConfig(Sampling):
     roadmap: int = 0
     returns: float | None = None
     gather: int = 0
+    rewards: str = "recorded"
 
     def __post_init__(self) -> None:
         """Refuse unknown names and sizes out of range."""
         super().__post_init__()
         one_of("choice", self.choice, CHOICES)
+        one_of("rewards", self.rewards, ("recorded", "modelled"))
         for name in ("candidates", "futures", "warm_level", "within", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected a number above 0")

@@ -1,8 +1,8 @@
-"""What a model says of rewards: how much it expects at a place, and plans that end where that is most."""
+"""How much reward is to be expected at a place, and plans that end where a model expects most."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,8 @@ from dfplan.spec import Token, TrajectorySpec
 from dfplan.train.checkpoint import Checkpoint
 
 Array = NDArray[np.float64]
-BATCH = 1024
+BATCH, SOME, NEAREST = 1024, 20_000, 4
+"""Places of one network call, most places that a network is asked of, and recorded rewards that are averaged."""
 
 
 def token_of(spec: TrajectorySpec) -> Token:
@@ -46,7 +47,7 @@ def expected(model: Checkpoint, places: ArrayLike, seed: int = 0) -> Array:
 
     Args:
         model: with a token of rewards.
-        places: (N, C) values of the goal token.
+        places: (N, C) values of the goal token; of more than `SOME` others get the reward of the nearest one asked of.
         seed: of the noise.
 
     Returns:
@@ -54,6 +55,11 @@ def expected(model: Checkpoint, places: ArrayLike, seed: int = 0) -> Array:
     """
     decider, spec, points = Decider(model), model.config.spec, np.asarray(places, np.float64)
     token_of(spec)
+    if len(points) > SOME:
+        from scipy.spatial import cKDTree
+
+        some = points[np.random.default_rng(seed).permutation(len(points))[:SOME]]
+        return expected(model, some, seed)[cKDTree(some).query(points)[1]]
     window, once = decider.window(), Sampling(steps=1)
     generator, out = generator_of(seed), [np.zeros(0)]
     for i in range(0, len(points), BATCH):
@@ -66,6 +72,27 @@ def expected(model: Checkpoint, places: ArrayLike, seed: int = 0) -> Array:
         assert rewards is not None
         out.append(rewards[:, spec.stack - 1, 0])
     return np.concatenate(out)
+
+
+def recorded(model: Checkpoint, places: ArrayLike) -> Array:
+    """Mean of the rewards that were recorded nearest to places (N, C), without a network: (N,).
+
+    Raises:
+        ValueError: the checkpoint keeps no recorded rewards.
+    """
+    from scipy.spatial import cKDTree
+
+    if "rewards" not in model.evidence:
+        raise ValueError(
+            "got a checkpoint without recorded rewards; add them with scripts/evidence.py FOLDER DATA"
+        )
+    points, rewards = np.asarray(places, np.float64), model.evidence["rewards"].double().numpy()
+    known_places = model.evidence["pairs"][:, : points.shape[1]].double().numpy()
+    near = cKDTree(known_places).query(points, [*range(1, min(NEAREST, len(rewards)) + 1)])[1]
+    return np.asarray(rewards[near].mean(1))
+
+
+REWARDS: Mapping[str, Callable[[Checkpoint, ArrayLike], Array]] = {"recorded": recorded, "modelled": expected}
 
 
 class Seeking:

@@ -1,4 +1,4 @@
-"""The way of the greatest sum of modelled rewards, over a roadmap: for rewards farther than a window, or a gradient, reaches."""
+"""The way of the greatest sum of rewards, over a roadmap: for rewards farther than a window, or a gradient, reaches."""
 
 from __future__ import annotations
 
@@ -12,44 +12,42 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from dfplan.guidance import Cost
-from dfplan.plan.answer import Plan
+from dfplan.plan.answer import Plan, PlannerConfig
 from dfplan.plan.evidence import AWAY
-from dfplan.plan.rewards import expected, goalless
+from dfplan.plan.rewards import REWARDS, goalless
 from dfplan.plan.roadmap import Roadmap
 from dfplan.plan.ways import cut, dense, divided, plan_of, travel
 
 Array = NDArray[np.float64]
-PLACES, JOINS = 20_000, 3
-"""Recorded places that rewards are modelled at, and states of the roadmap that a way may begin with."""
+JOINS = 3
+"""States of the roadmap that a way may begin with."""
 
 
 class Richest:
-    """Plans that gather the most modelled reward within `config.gather` env steps, for whoever follows plans.
+    """Plans that gather the most reward within `config.gather` env steps, for whoever follows plans.
 
     From each state of the roadmap finite-horizon dynamic programming (Bellman 1957) takes a leg or stays: staying is worth
     the best recorded place that no other state is nearer to. Nobody is told a goal.
 
     Args:
         roadmap: of a planner whose model has a token of rewards.
-        gather: env steps that are left.
-        seed: of the places.
+        config: of which `gather` is read, and from where the `rewards` are.
 
     Attributes:
-        places: (M, C) recorded ones.
-        rewards: (M,) modelled at each.
+        places: (M, C) recorded ones, the states first.
+        rewards: (M,) expected at each.
         rest: (N,) for each state of the roadmap the place where to stay, an index of `places`.
         worth: (gather + 1, N) the greatest sum of rewards in so many env steps from each state.
     """
 
     goal = None
 
-    def __init__(self, roadmap: Roadmap, gather: int, seed: int = 0) -> None:
+    def __init__(self, roadmap: Roadmap, config: PlannerConfig) -> None:
         self.roadmap, self.model, self.spec = roadmap, roadmap.model, roadmap.spec
-        self.config = replace(goalless(roadmap.config, roadmap.spec), gather=gather)
-        self._place, states, known = roadmap.planner.place, roadmap.net.states, roadmap.evidence.places
-        some = np.random.default_rng(seed).permutation(len(known))[:PLACES]
-        self.places = np.concatenate([states, known[some]])
-        self.rewards = expected(self.model, self.places, seed)
+        self.config, states = goalless(config, roadmap.spec), roadmap.net.states
+        self._place = roadmap.planner.place
+        self.places = np.concatenate([states, roadmap.evidence.places])
+        self.rewards = REWARDS[config.rewards](self.model, self.places)
         self._places, self._states = cKDTree(self.places), cKDTree(states)
         order = np.argsort(self.rewards)
         self.rest = np.zeros(len(states), np.int64)
@@ -72,7 +70,7 @@ class Richest:
         return np.where(after >= 0, self._gain + onward, -np.inf)
 
     def at(self, way: Array) -> Array:
-        """Modelled rewards (n,) along a way (S, C), in even steps."""
+        """Rewards (n,) along a way (S, C), in even steps."""
         return self.rewards[self._places.query(dense(way, self.roadmap.evidence.step / 8))[1]]
 
     def sum(self, way: Array) -> float:

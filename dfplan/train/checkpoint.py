@@ -253,7 +253,7 @@ def _build(
         raise ValueError(
             f"{folder}: {bad[0]} holds NaN or infinity; the run diverged, lower the learning rate"
         )
-    if evidence and set(evidence) != {"pairs", "step", "limit"}:
+    if evidence and set(evidence) - {"rewards"} != {"pairs", "step", "limit"}:
         raise ValueError(f"{folder}/{EVIDENCE} holds {sorted(evidence)}, expected pairs, step and limit")
     ready = denoiser.eval().requires_grad_(False)
     return Checkpoint(config, ready, normalizer, meta["calibration"], evidence)

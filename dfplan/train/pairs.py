@@ -39,18 +39,25 @@ def collect(config: TrainConfig, episodes: Episodes, count: int = 100_000) -> di
     Returns:
         `pairs` (N, 2 C) half precision, physical units: a place and the one that followed. `step` (): mean distance
         between the two. `limit` (): distance to the nearest pair, in units of `step`, up to which a step counts as
-        familiar: 0.7 above the 99.9 % quantile of 4,096 recorded pairs that were set apart.
+        familiar: 0.7 above the 99.9 % quantile of 4,096 recorded pairs that were set apart. `rewards` (N,): recorded at the
+        first place of each, where the model has a token of rewards.
     """
     from scipy.spatial import cKDTree
 
-    pairs = _pairs(config, episodes)
-    held, kept = np.split(pairs, [min(HELD_OUT, len(pairs) // 8)])
+    pairs, rows = _pairs(config, episodes)
+    apart = min(HELD_OUT, len(pairs) // 8)
+    held, kept = np.split(pairs, [apart])
     places, following = np.split(kept, 2, axis=1)
     step = max(float(np.linalg.norm(following - places, axis=1).mean()), 1e-6)
-    kept = _thinned(kept, count, step).astype(np.float16, order="C")
+    some = _thinned(kept, count, step)
+    kept = kept[some].astype(np.float16, order="C")
     away = cKDTree(kept.astype(np.float64)).query(held)[0] / step
     limit = SLACK + (float(np.quantile(away, QUANTILE)) if len(held) else 0.0)
-    return {"pairs": torch.from_numpy(kept), "step": torch.tensor(step), "limit": torch.tensor(limit)}
+    found = {"pairs": torch.from_numpy(kept), "step": torch.tensor(step), "limit": torch.tensor(limit)}
+    if any(c.source == "rewards" for c in config.spec.channels):
+        rewards = np.asarray(episodes.arrays["rewards"], np.float32).reshape(-1)[rows[apart:][some]]
+        found["rewards"] = torch.from_numpy(rewards)
+    return found
 
 
 def add(folder: Path | str, episodes: Episodes, count: int = 100_000) -> Path:
@@ -63,8 +70,8 @@ def add(folder: Path | str, episodes: Episodes, count: int = 100_000) -> Path:
     return target
 
 
-def _pairs(config: TrainConfig, episodes: Episodes) -> Array:
-    """(N, 2 C) in random order, none across two episodes."""
+def _pairs(config: TrainConfig, episodes: Episodes) -> tuple[Array, NDArray[np.int64]]:
+    """(N, 2 C) in random order, none across two episodes, and the env step (N,) that each begins at."""
     spec, rng = config.spec, np.random.default_rng(config.seed)
     token = next(t for t in spec.tokens if t.name == config.goal_token)
     channels = [spec.channel(c) for c in token.channels]
@@ -74,16 +81,14 @@ def _pairs(config: TrainConfig, episodes: Episodes) -> Array:
     first = rng.permutation(first)[:ROWS] if len(first) else np.arange(episodes.steps)[:1]
     then = np.minimum(first + spec.stride, episodes.steps - 1)
     columns = [c.index for c in channels]
-    return np.concatenate([rows[first][:, columns], rows[then][:, columns]], 1).astype(np.float64)
+    return np.concatenate([rows[first][:, columns], rows[then][:, columns]], 1).astype(np.float64), first
 
 
-def _thinned(pairs: Array, count: int, step: float) -> Array:
-    """At most `count` of the pairs, one in each box of space; the box is the smallest of some that does it."""
-    size = 0.05 * step
-    while len(pairs) > count:
+def _thinned(pairs: Array, count: int, step: float) -> NDArray[np.int64]:
+    """Which pairs to keep, at most `count`, one in each box of space; the box is the smallest of some that does it."""
+    size, first = 0.05 * step, np.arange(len(pairs))
+    while len(first) > count:
         boxes = np.floor(pairs / size).astype(np.int64)
-        first = np.unique(boxes, axis=0, return_index=True)[1]
-        if len(first) <= count:
-            return pairs[np.sort(first)]
+        first = np.sort(np.unique(boxes, axis=0, return_index=True)[1])
         size *= 1.1
-    return pairs
+    return first

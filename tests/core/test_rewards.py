@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 import torch
 from test_roadmap import SIDE, STEP, Lines
-from tiny import SIZES, XY, checkpoint
+from tiny import SIZES, XY, checkpoint, config, walks
 from torch import nn
 
 from dfplan.denoiser import Denoiser
 from dfplan.nets.normalize import Normalizer
 from dfplan.plan import richest
-from dfplan.plan.rewards import Seeking, expected
+from dfplan.plan.rewards import Seeking, expected, recorded
 from dfplan.plan.richest import Richest
 from dfplan.plan.roadmap import Roadmap
 from dfplan.plan.ways import dense, travel
 from dfplan.planner import Planner, PlannerConfig
 from dfplan.spec import Channel, Token, TrajectorySpec
+from dfplan.train import pairs
 
 REWARD = Channel("reward", source="rewards")
 RETURNS = Channel("returns", source="returns")
@@ -51,6 +52,29 @@ def test_the_reward_at_a_place_is_what_the_model_fills_in_beside_it():
         expected(checkpoint(), places)
 
 
+def test_recorded_rewards_are_those_of_the_nearest_places():
+    """A plane is its own mean over the four corners round a place."""
+    x, y = (v.ravel() for v in np.meshgrid(np.arange(11.0), np.arange(11.0)))
+    pairs = torch.from_numpy(np.stack([x, y, x, y], 1)).half()
+    known = {"pairs": pairs, "rewards": torch.from_numpy(2 * x - y).float()}
+    places = np.random.default_rng(0).integers(0, 10, (50, 2)) + 0.5
+    found = recorded(replace(model(), evidence=known), places)
+    np.testing.assert_allclose(found, 2 * places[:, 0] - places[:, 1])
+    with pytest.raises(ValueError, match=r"without recorded rewards; add them"):
+        recorded(model(), places)
+
+
+def test_training_keeps_the_rewards_of_the_places():
+    data = walks()
+    rewards = data.arrays["observations"][:, 0] + 2 * data.arrays["observations"][:, 1]
+    data = replace(data, arrays={**data.arrays, "rewards": rewards, "returns": rewards})
+    for count in (100_000, 40):
+        found = pairs.collect(config(SPEC), data, count)
+        places = found["pairs"][:, :2].float()
+        torch.testing.assert_close(found["rewards"], places @ torch.tensor([1.0, 2.0]), rtol=0, atol=1e-2)
+    assert "rewards" not in pairs.collect(config(), data)
+
+
 def test_returns_are_asked_for_from_the_arrival_on():
     planner = Planner(model(), PlannerConfig(steps=2, returns=0.7))
     for asked, first in (({}, 7), ({"returns": 0.2, "arrivals": [5]}, 5)):
@@ -70,10 +94,10 @@ def test_a_plan_without_a_goal_ends_where_its_reward_is_greatest():
 
 def on_the_ring(monkeypatch, reward, gather):
     """The richest ways by a reward that is told instead of modelled; 2 units a second, so 0.2 an env step."""
-    monkeypatch.setattr(richest, "expected", lambda model, places, seed: reward(np.asarray(places)))
+    monkeypatch.setattr(richest, "REWARDS", {"recorded": lambda model, places: reward(np.asarray(places))})
     planner = Lines()
     planner.spec = SPEC
-    return Richest(Roadmap(planner), gather)
+    return Richest(Roadmap(planner), PlannerConfig(gather=gather))
 
 
 def bump(place, height):
