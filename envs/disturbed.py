@@ -52,6 +52,7 @@ class Disturbed(gym.Wrapper[Any, Any, Any, Any]):
         self._maze, self._wind = bare, kind == "wind"
         self._until = (DOOR if kind == "door" else UNTIL) * (spec.max_episode_steps or 800)
         self._shut: dict[Cell, Ball] = {}
+        self.events: list[int] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         """Begin an episode."""

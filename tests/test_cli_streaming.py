@@ -18,10 +18,8 @@ def test_streaming_reaches_goals_that_move_at_a_call_a_decision(dfplan):  # noqa
     stream = measured(dfplan, *words, "--planner.stream", 10)
     noise = measured(dfplan, *words)
     assert stream["success"] == noise["success"] == 1
-    assert noise["network_calls_mean"] % 1 in (0, pytest.approx(1 / 3), pytest.approx(2 / 3))
-    assert (
-        3 <= stream["network_calls_mean"] <= 3 + 260 / 10
-    )  # a decision every 10 env steps, and at once where a goal moved
+    # A decision every 10 env steps, and at once where a goal moved.
+    assert 3 <= stream["network_calls_mean"] <= 3 + 260 / 10
     assert noise["network_calls_mean"] >= 4 * 3  # four calls for the first plan, and for each goal
 
 

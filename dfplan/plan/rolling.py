@@ -59,7 +59,7 @@ def roll(
         open_ = np.arange(len(out))
         worst, made = np.full(len(out), np.inf), np.zeros((len(out), advance, spec.observation_size))
         for _ in range(tries):
-            own = [generators[i] for i in open_]
+            own = [generators[i] for i in open_.tolist()]
             found = _window(decider, sampling, out[open_, -keep:], own, stabilise)[:, :advance]
             now = np.zeros(len(open_))
             if doubt is not None:
