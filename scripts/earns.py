@@ -102,6 +102,8 @@ def problems(maze: str, count: int, fits: Callable[[int], bool], seed: int = STA
     """Starts (B, 1, 4) and goals (B, 2) so many cells apart, along the shortest way, as `fits` says."""
     rng, cells = np.random.default_rng(seed), layout(maze).free_cells
     ways, starts, goals = envs.GridPaths(layout(maze)), [], []
+    if not any(fits(ways.distances(b)[a]) for b in cells for a in cells):
+        raise ValueError(f"got maze {maze}, expected one with two cells as far apart as is asked for")
     while len(starts) < count:
         a, b = (cells[i] for i in rng.integers(len(cells), size=2))
         if fits(ways.distances(b)[a]):
@@ -219,7 +221,7 @@ def study(args: argparse.Namespace, kept: Kept, method: str, seed: int) -> None:
             )
             kept.measured(f"plans, there by token {by}|{schedule}", method, seed, measure)
         made = planner(cut, **how)
-        near, far = (lambda d: 0 < d <= 3), (lambda d: d > 6)
+        near, far = (lambda d: 0 < d <= 3), (lambda d: d >= 5)
         for label, fits in (("within a piece", near), ("farther than any piece", far)):
             measure = partial(good_plans, made, maze, fits, args.plans)
             kept.measured(f"plans from pieces, {label}|{schedule}", method, seed, measure)
