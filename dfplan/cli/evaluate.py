@@ -222,6 +222,10 @@ def _detour(folder: Path, config: PlannerConfig, follow: Callable[[Any], Any], d
 
     if not isinstance(env, envs.Obstacles):
         return follow(env)
+    if config.gather:
+        raise ValueError(
+            "got --obstacles for a model that gathers rewards, whose ways do not go around any; leave it out"
+        )
     planner = models.load(folder, config, device)
     return policies.Detour(policies.Around(planner, env.room.robot), policies.PointMass.fitted(planner))
 
