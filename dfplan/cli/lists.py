@@ -9,7 +9,7 @@ from dfplan.cli.common import POLICY_TASKS, app
 
 @app.command(name="list")
 def names(json: bool = False) -> None:
-    """What there is, by name: models, tasks, environments, formats, schedules, costs, networks, memories, policies.
+    """What there is, by name: models, tasks, environments, arms, formats, schedules, costs, networks, memories, policies.
 
     dfplan list
 
@@ -30,7 +30,7 @@ def names(json: bool = False) -> None:
 
 def everything() -> dict[str, list[str]]:
     """Kind -> names."""
-    from dfplan import envs, guidance, models, sampling, schedules
+    from dfplan import deploy, envs, guidance, models, sampling, schedules
     from dfplan.data.formats.registry import FORMATS
     from dfplan.nets.carriers import CARRIERS
     from dfplan.train.config import NETWORKS
@@ -40,6 +40,7 @@ def everything() -> dict[str, list[str]]:
         "models": models.shipped(),
         "tasks": [*mazes, *envs.POINT_MAZES, *POLICY_TASKS, *envs.MEMORY_IDS],
         "environments": [*envs.ENV_IDS.values(), *envs.ARM_IDS.values(), *envs.MEMORY_IDS.values(), "pusht"],
+        "arms": deploy.arms(),
         "formats": list(FORMATS),
         "schedules": list(schedules.SCHEDULES),
         "step rules": list(sampling.STEPS),

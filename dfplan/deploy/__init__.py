@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from dfplan.deploy.remote.server import PolicyServer
     from dfplan.deploy.remote.wire import read_token
     from dfplan.deploy.robot.body import Body, body
-    from dfplan.deploy.robot.dry_run import DryRun
     from dfplan.deploy.robot.limits import Box, JointLimits, Safety, Setpoint, Target
-    from dfplan.deploy.robot.mapping import Mapping, dump_mapping, load_mapping
+    from dfplan.deploy.robot.mapping import Mapping, arms, dump_mapping, load_mapping
     from dfplan.deploy.robot.observe import Assembler
     from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status, Transport
+    from dfplan.deploy.robot.virtual import DryRun, ModelArm
     from dfplan.deploy.run import Report, build, deploy, status_line
 
 _WHERE = {
@@ -35,13 +35,12 @@ _WHERE = {
     "motion.chunks": ("Motion", "move", "to_trajectory"),
     "remote.client": ("Remote",),
     "loop.committed": ("CommittedPolicy", "History"),
-    "robot.dry_run": ("DryRun",),
     "remote.gate": ("ServerLimits",),
     "homing": ("home",),
     "robot.limits": ("Box", "JointLimits", "Safety", "Setpoint", "Target"),
     "loop.loop": ("Loop",),
     "loop.machine": ("Machine",),
-    "robot.mapping": ("Mapping", "dump_mapping", "load_mapping"),
+    "robot.mapping": ("Mapping", "arms", "dump_mapping", "load_mapping"),
     "loop.monitor": ("Monitor", "calibrate"),
     "robot.observe": ("Assembler",),
     "recording.recorder": ("record",),
@@ -50,6 +49,7 @@ _WHERE = {
     "motion.safety": ("SafetyFilter",),
     "recording.sampler": ("Sampler",),
     "remote.server": ("PolicyServer",),
+    "robot.virtual": ("DryRun", "ModelArm"),
     "robot.transport": ("Handlers", "JointTrajectory", "Reading", "Status", "Transport"),
     "remote.wire": ("read_token",),
 }
@@ -57,9 +57,9 @@ __getattr__, __dir__ = attach(__name__, _WHERE)
 
 __all__ = [
     "Assembler", "Bag", "Body", "Box", "Clock", "CommittedPolicy", "DryRun", "FakeClock", "Handlers",
-    "History", "JointLimits", "JointTrajectory", "Loop", "Machine", "Mapping", "Monitor", "Motion",
+    "History", "JointLimits", "JointTrajectory", "Loop", "Machine", "Mapping", "ModelArm", "Monitor", "Motion",
     "PolicyServer", "Reading", "RealClock", "Remote", "Report", "Safety", "SafetyFilter", "Sampler",
     "ServerLimits", "Setpoint", "Status", "Target", "Transport",
-    "body", "build", "calibrate", "deploy", "dump_mapping", "home", "load_mapping", "move",
+    "arms", "body", "build", "calibrate", "deploy", "dump_mapping", "home", "load_mapping", "move",
     "read_token", "record", "record_bags", "status_line", "to_trajectory",
 ]  # fmt: skip

@@ -16,20 +16,28 @@ def check(
     *,
     policy: str | None = None,
     sure: bool = False,
+    copy: Path | None = None,
 ) -> None:
     """Read a mapping file back, without a robot: what was understood, and what is doubtful.
 
     dfplan check robot.yaml
 
+    dfplan check ur5e --copy . (an arm whose mapping ships: ur5e, panda, xarm6, so101; to begin your own with)
+
     dfplan check robot.yaml --policy runs/pick (also whether the policy was trained on such an arm)
 
     Args:
-        robot: mapping file, see docs/deploy.md.
+        robot: mapping file, see docs/deploy.md, or the name of an arm.
         policy: shipped model, run folder or checkpoint folder.
         sure: succeed in spite of doubts.
+        copy: folder to copy the mapping and its URDF into; files that are there stay.
     """
+    import shutil
+
+    from dfplan.data.files import refuse_existing
     from dfplan.deploy import load_mapping
     from dfplan.deploy.check import doubts, understood
+    from dfplan.deploy.robot.mapping import mapping_file
     from dfplan.models import find
     from dfplan.train import checkpoint
 
@@ -41,4 +49,10 @@ def check(
         print(f"doubtful: {line}", file=sys.stderr)
     if found and not sure:
         raise SystemExit(1)
+    if copy is not None:
+        for file in (mapping_file(robot), Path(mapping.robot.urdf)):
+            if file.is_file():
+                refuse_existing(copy / file.name)
+                copy.mkdir(parents=True, exist_ok=True)
+                print(f"copied: {shutil.copy(file, copy)}")
     print(f"{robot}: {'no doubts' if not found else 'taken as it is'}")

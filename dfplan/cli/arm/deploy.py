@@ -100,6 +100,8 @@ def deploy(
 
     dfplan deploy --policy arm-pick --transport sim --arm --seconds 20 (the simulated arm, in this process)
 
+    dfplan deploy --policy runs/mine --transport sim --robot ur5e --arm --seconds 20 (an arm that is simulated from its URDF)
+
     dfplan deploy --policy runs/mine --transport dry-run --robot arm.yaml --seconds 20 (prints what would be sent)
 
     dfplan deploy --policy runs/mine --transport dry-run --inside ros2 --robot arm.yaml (the same, with the arm's own readings)
@@ -122,6 +124,7 @@ def deploy(
     from dfplan.deploy import DryRun
     from dfplan.deploy import deploy as drive
     from dfplan.deploy.run import summary
+    from dfplan.envs import SimArm
 
     compute.use()
     if run.inside is not None and transport != "dry-run":
@@ -139,5 +142,5 @@ def deploy(
     )  # fmt: skip
     for line in summary(report):
         print(f"  {line}")
-    if transport == "sim":
-        print(f"  success {getattr(arm, 'success', None)}")
+    if isinstance(arm, SimArm):
+        print(f"  success {arm.success}")

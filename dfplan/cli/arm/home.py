@@ -20,6 +20,8 @@ def home(
 
     dfplan home --transport ros2 --robot arm.yaml
 
+    dfplan home --transport sim --robot ur5e (simulated from its URDF, from a posture nearby)
+
     Args:
         transport: how the arm is reached.
         link: which arm, and where.

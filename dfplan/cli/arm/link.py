@@ -19,9 +19,9 @@ class Link:
     """Which arm, and where.
 
     Attributes:
-        robot: mapping file, see docs/deploy.md; or arm-pick or arm-reach, for the simulated arm and its ROS node.
-        task: the simulated arm's task (sim, and dry-run without --robot).
-        seed: of the simulated arm's scenes.
+        robot: mapping file, see docs/deploy.md; ur5e, panda, xarm6, so101; or arm-pick, arm-reach: the simulated arm's ROS node.
+        task: without --robot: the simulated task.
+        seed: of the simulated task's scenes, or of where the simulated robot begins.
         host: of the rosbridge server.
         port: of the rosbridge server.
         ros1: the server is one of ROS 1.
@@ -40,26 +40,30 @@ class Link:
 
     def connect(self, kind: Kind) -> tuple[Mapping, Transport]:
         """The mapping and the transport to the arm, not yet open; ValueError without a mapping file, or of a doubtful one."""
-        from dfplan.deploy import DryRun, load_mapping
+        from dfplan.deploy import DryRun, ModelArm, load_mapping
         from dfplan.deploy.check import doubts
+        from dfplan.deploy.robot.virtual import start_near_home
         from dfplan.envs import SimArm, arm_mapping
 
         if self.robot is None and kind in ("ros2", "rosbridge"):
             raise ValueError(
                 f"got no --robot with --transport {kind}; give the robot's mapping file, see docs/deploy.md"
             )
-        task, mapping = self.task, None
+        task, mapping, own = self.task, None, False
         if str(self.robot) in ARM_TASKS:
             task = str(self.robot)
             mapping = arm_mapping(_simulated(task))
         elif self.robot is not None:
             mapping = load_mapping(self.robot)
+            own = not mapping.robot.model  # that is the arm of the simulated tasks
             if not self.sure and (found := doubts(mapping)):
                 raise ValueError(f"{self.robot}: {'; '.join(found)}; correct the mapping, or say --sure")
         if mapping is not None and kind in ("ros2", "rosbridge"):
             return mapping, self._ros(mapping, kind)
         if kind == "dry-run" and mapping is not None:
             return mapping, DryRun(mapping)
+        if own and mapping is not None:
+            return mapping, ModelArm(mapping, start=start_near_home(mapping, self.seed))
         env = _simulated(task)
         arm = SimArm(env)
         arm.reset(self.seed)

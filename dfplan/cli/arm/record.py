@@ -99,6 +99,11 @@ def _scripted(arm: Any, mapping: Mapping, task: str, seed: int, options: dict[st
     from dfplan import envs
     from dfplan.deploy import FakeClock
 
+    if not isinstance(arm, envs.SimArm):
+        raise ValueError(
+            "got --transport sim with a --robot that nobody drives; leave out --robot for a task with an expert, or drive it "
+            "from a program: dfplan.deploy.record"
+        )
     arm.clock = FakeClock()
     driver = envs.ScriptedTeleoperator(arm, mapping, seed)
     relative, env_args = envs.task_info(arm.env, mapping)

@@ -17,6 +17,7 @@ from dfplan.tools.errors import one_of, optional_import
 from dfplan.tools.serialize import from_dict, to_dict
 
 _OCTAL = re.compile(r"[-+]?0[0-9]+(\.[0-9]*)?")
+_ARMS = Path(__file__).parents[1] / "arms"
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,32 @@ class Mapping:
         return not needed or not set(needed).isdisjoint(names)
 
 
+def arms() -> list[str]:
+    """Names of the arms whose mapping is in the package."""
+    return sorted(path.stem for path in _ARMS.glob("*.yaml"))
+
+
+def mapping_file(path: str | os.PathLike[str]) -> Path:
+    """The file of a mapping: of an arm in the package by its name, else `path`; ValueError if there is none, with the nearest."""
+    path, names = Path(path), arms()
+    if str(path) in names:
+        return _ARMS / f"{path}.yaml"
+    if path.parent == Path() and not path.suffix and not path.exists():
+        one_of("robot", str(path), [*names, "a mapping file such as robot.yaml"])
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is no file; begin with a copy of one that ships: dfplan check ur5e --copy ."
+        )
+    return path
+
+
 def load_mapping(path: str | os.PathLike[str]) -> Mapping:
-    """Read a mapping file (YAML); ValueError names the file, the key, and the nearest one that exists."""
-    path = Path(path)
-    if not path.exists():
-        raise ValueError(f"{path} does not exist; docs/deploy.md has a mapping to start from")
+    """Read a mapping file (YAML) or the mapping of an arm in the package, see `arms`.
+
+    Raises:
+        ValueError: naming the file, the key, and the nearest one that exists.
+    """
+    path = mapping_file(path)
     values = parse(path.read_text(encoding="utf-8"), str(path))
     robot = values.get("robot")
     if isinstance(robot, dict) and isinstance(robot.get("urdf"), str) and robot["urdf"]:

@@ -95,6 +95,21 @@ class JointTrajectory:
         positions, velocities = self.positions[:, columns], self.velocities[:, columns]
         return replace(self, names=tuple(names), positions=positions, velocities=velocities)
 
+    def taken(self, now: float, position: Array, velocity: Array) -> JointTrajectory | None:
+        """The motion as a joint_trajectory_controller takes it at `now`, s on the robot's clock: from its setpoint on.
+
+        Points that are past by then are left out, and a first one is the setpoint: `position` (J,) and `velocity` (J,).
+        None where it has expired or has no point left.
+        """
+        after = max(0.0, now - self.stamp)
+        keep = self.times > after + 1e-6
+        if now > self.expires or not keep.any():
+            return None
+        times = np.concatenate([[after], self.times[keep]])
+        rows = np.vstack([position, self.positions[keep]]), np.vstack([velocity, self.velocities[keep]])
+        # A second is added to the times and taken from the stamp: a first time of 0 is not for messages.
+        return JointTrajectory(self.names, times + 1.0, *rows, self.stamp - 1.0, self.expires)
+
     def at(self, time: float) -> tuple[Array, Array]:
         """Position (J,) and velocity (J,) `time` s after the stamp: cubic between points, the ends beyond them."""
         if len(self.times) == 1:

@@ -169,17 +169,11 @@ class SimArm:
         if not self.up:
             return False
         self.advance()
-        now, t = self.now(), trajectory.select(_NAMES)
-        after = max(0.0, now - t.stamp)
-        keep = t.times > after + 1e-6
-        if now > t.expires or not keep.any():
+        taken = trajectory.select(_NAMES).taken(self.now(), self._target, self._speed)
+        if taken is None:
             self.rejected += 1
             return True
-        self._started = True
-        times = np.concatenate([[after], t.times[keep]])
-        rows = np.vstack([self._target, t.positions[keep]]), np.vstack([self._speed, t.velocities[keep]])
-        # A second is added to the times and taken from the stamp: a first time of 0 is not for messages.
-        self._motion = JointTrajectory(t.names, times + 1.0, *rows, t.stamp - 1.0, t.expires)
+        self._started, self._motion = True, taken
         return True
 
     def hold(self) -> None:
