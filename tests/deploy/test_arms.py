@@ -115,3 +115,11 @@ def test_an_arm_by_name_in_the_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["dfplan", "list"])
     main()
     assert "arms           panda, so101, ur5e, xarm6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_the_command_brings_a_simulated_arm_home(name, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["dfplan", "home", "--transport", "sim", "--robot", name, "--seed", "1"])
+    main()
+    out = capsys.readouterr().out
+    assert "the arm is at its home" in out and "0 ticks missed" in out and "refused" not in out

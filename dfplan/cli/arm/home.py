@@ -20,7 +20,7 @@ def home(
 
     dfplan home --transport ros2 --robot arm.yaml
 
-    dfplan home --transport sim --robot ur5e (simulated from its URDF, from a posture nearby)
+    dfplan home --transport sim --robot ur5e (simulated from its URDF, from a posture nearby, as fast as the computer allows)
 
     Args:
         transport: how the arm is reached.
@@ -28,11 +28,13 @@ def home(
         share: of the velocity and acceleration limits.
         seconds: after which it is given up.
     """
+    from dfplan.deploy import FakeClock
     from dfplan.deploy import home as run
     from dfplan.deploy.run import summary
 
-    mapping, arm = link.connect(transport)
-    there, report = run(mapping, arm, share=share, seconds=seconds)
+    clock = FakeClock() if transport == "sim" else None
+    mapping, arm = link.connect(transport, clock)
+    there, report = run(mapping, arm, share=share, seconds=seconds, clock=clock)
     for line in summary(report):
         print(f"  {line}")
     if not there:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dfplan.cli.common import ARM_TASKS
 
 if TYPE_CHECKING:
-    from dfplan.deploy import Mapping, Transport
+    from dfplan.deploy import Clock, Mapping, Transport
 
 Kind = Literal["ros2", "rosbridge", "sim", "dry-run"]
 
@@ -38,8 +38,12 @@ class Link:
     sim_time: bool = False
     sure: bool = False
 
-    def connect(self, kind: Kind) -> tuple[Mapping, Transport]:
-        """The mapping and the transport to the arm, not yet open; ValueError without a mapping file, or of a doubtful one."""
+    def connect(self, kind: Kind, clock: Clock | None = None) -> tuple[Mapping, Transport]:
+        """The mapping and the transport to the arm, not yet open; a simulated one is in the time of `clock`, None: the real one.
+
+        Raises:
+            ValueError: without a mapping file, or of a doubtful one.
+        """
         from dfplan.deploy import DryRun, ModelArm, load_mapping
         from dfplan.deploy.check import doubts
         from dfplan.deploy.robot.virtual import start_near_home
@@ -63,9 +67,9 @@ class Link:
         if kind == "dry-run" and mapping is not None:
             return mapping, DryRun(mapping)
         if own and mapping is not None:
-            return mapping, ModelArm(mapping, start=start_near_home(mapping, self.seed))
+            return mapping, ModelArm(mapping, clock, start_near_home(mapping, self.seed))
         env = _simulated(task)
-        arm = SimArm(env)
+        arm = SimArm(env, clock)
         arm.reset(self.seed)
         mapping = mapping or arm_mapping(env)
         return mapping, arm if kind == "sim" else DryRun(mapping, arm)
