@@ -1,8 +1,9 @@
 """What Diffusion Forcing earns on plans: python scripts/earns.py [--maze ring] [--seeds 3] [--steps 600] [--out runs/earns].
 
-The same network and demonstrations, trained with independent levels, with one level for the whole plan (Diffuser's way) and
-to tell the next token; each is measured with every schedule in worlds that change, asked for plans of given lengths, on
-demonstrations cut into short pieces, and streaming. What was trained and measured is kept in --out and not done again.
+The same network and demonstrations, trained with independent levels, with one level for the whole plan (Diffuser's way), to
+tell the next token, and with independent levels and ramps. Each is measured with every schedule in worlds that change, asked
+for plans of given lengths, on demonstrations cut into short pieces, streaming, and rolled on for ten windows. What was
+trained and measured is kept in --out and not done again.
 """
 
 import argparse
@@ -37,6 +38,7 @@ METHODS = {
     "independent levels (Diffusion Forcing)": NONE | {"independent": 1.0},
     "one shared level (Diffuser)": NONE | {"shared": 1.0},
     "next token": NONE | {"next_token": 1.0},
+    "independent levels and ramps (as shipped)": NONE | {"independent": 0.3, "pyramid": 0.7},
 }
 """Method -> levels it is trained with; start and goal are shown to all of them alike."""
 SCHEDULES = {
@@ -47,6 +49,8 @@ SCHEDULES = {
 WORLDS = ("none", "push", "wind", "door")
 STREAMED = ("none", "push", "move")
 ARRIVALS = (8, 12, 16, 20)
+PARTS = ("own", "plans", "driven", "pieces")
+"""Each method as it is meant to be used; every schedule, of plans and driven; demonstrations cut into pieces."""
 STARTS, EVERY, PIECE = 20_000, 30, 6
 """First seed of what is reported; env steps between plans; tokens of a piece of cut demonstrations."""
 TIMES = 10
@@ -193,45 +197,45 @@ class Kept:
             print(key, {k: round(v, 3) for k, v in self.rows[key].items() if v is not None}, flush=True)
 
 
-def study(args: argparse.Namespace, kept: Kept, method: str, seed: int) -> None:
-    """Train one method with one seed, whole and on pieces, and measure it everywhere."""
-    name, maze = method.split(" (")[0].replace(" ", "-"), args.maze
+def own_schedule(method: str) -> str:
+    """The schedule that goes with the levels a method was trained with."""
+    return "autoregressive" if method == "next token" else "full"
+
+
+def study(args: argparse.Namespace, kept: Kept, method: str, seed: int, part: str) -> None:
+    """Train one method with one seed, and measure a part of what is asked: see `PARTS`."""
+    name, maze, cut = method.split(" (")[0].replace(" ", "-"), args.maze, part == "pieces"
     config = settings(maze, METHODS[method], seed, args.steps)
-    whole = trained(args.out / f"{name}-{seed}", config, partial(demonstrations, maze, args.rows))
-    piece = PIECE * config.spec.stride
-    cut = trained(args.out / f"{name}-cut-{seed}", config, partial(demonstrations, maze, args.rows, piece))
+    shown = partial(demonstrations, maze, args.rows, PIECE * config.spec.stride if cut else 0)
+    folder = trained(args.out / f"{name}-{'cut-' * cut}{seed}", config, shown)
 
-    def planner(folder: Path, **how: Any) -> Planner:
-        return Planner.load(folder, PlannerConfig(**{"steps": 4, **how}))
+    def measured(
+        cell: str, schedule: str, measure: Callable[..., dict[str, Any]], *asked: Any, **how: Any
+    ) -> None:
+        planner = Planner.load(folder, PlannerConfig(**{"steps": 4, **SCHEDULES.get(schedule, {}), **how}))
+        kept.measured(f"{cell}|{schedule}", method, seed, partial(measure, planner, maze, *asked))
 
-    for schedule, how in SCHEDULES.items():
-        made = planner(whole, **how)
-        kept.measured(
-            f"plans, any distance|{schedule}",
-            method,
-            seed,
-            partial(good_plans, made, maze, lambda d: d > 0, args.plans),
-        )
-        for kind in WORLDS:
-            measure = partial(driven, made, maze, kind, args.episodes, EVERY)
-            kept.measured(f"driven, {kind}|{schedule}", method, seed, measure)
-        for by in ARRIVALS:  # at its pace the data make a third to a half of a cell a token
-            measure = partial(
-                good_plans, made, maze, lambda d, by=by: 0.2 * by <= d <= 0.34 * by, args.plans, by
-            )
-            kept.measured(f"plans, there by token {by}|{schedule}", method, seed, measure)
-        made = planner(cut, **how)
-        near, far = (lambda d: 0 < d <= 3), (lambda d: d >= 5)
-        for label, fits in (("within a piece", near), ("farther than any piece", far)):
-            measure = partial(good_plans, made, maze, fits, args.plans)
-            kept.measured(f"plans from pieces, {label}|{schedule}", method, seed, measure)
-    one_by_one = method == "next token"
+    own = own_schedule(method)
+    for schedule in SCHEDULES:
+        if cut:
+            near, far = (lambda d: 0 < d <= 3), (lambda d: d > 6)
+            for label, fits in (("within a piece", near), ("farther than any piece", far)):
+                measured(f"plans from pieces, {label}", schedule, good_plans, fits, args.plans)
+        if part == "plans" or (part == "own" and schedule == own):
+            measured("plans, any distance", schedule, good_plans, lambda d: d > 0, args.plans)
+            for by in ARRIVALS:  # at its pace the data make a third to a half of a cell a token
+                fits = partial(lambda by, d: 0.2 * by <= d <= 0.34 * by, by)
+                measured(f"plans, there by token {by}", schedule, good_plans, fits, args.plans, by)
+        if part == "driven" or (part == "own" and schedule == own):
+            for kind in WORLDS:
+                measured(f"driven, {kind}", schedule, driven, kind, args.episodes, EVERY)
+    if part != "own":
+        return
     for label, judged in (("first draw", False), ("judged by the records", True)):
-        measure = partial(rolled, whole, maze, args.plans // 4, judged=judged, next_token=one_by_one)
-        kept.measured(f"rollout of ten windows|{label}", method, seed, measure)
+        roll_on = partial(rolled, folder, maze, args.plans // 4, judged=judged, next_token=own != "full")
+        kept.measured(f"rollout of ten windows|{label}", method, seed, roll_on)
     for kind in STREAMED:
-        measure = partial(driven, planner(whole, stream=10), maze, kind, args.episodes, None)
-        kept.measured(f"driven, {kind}|streaming", method, seed, measure)
+        measured(f"driven, {kind}", "streaming", driven, kind, args.episodes, None, stream=10)
 
 
 def over_seeds(rows: Mapping[str, Any], cell: str, method: str, number: str) -> tuple[float, float, int]:
@@ -270,9 +274,9 @@ def picture(rows: Mapping[str, Any], path: Path) -> None:
     """Plans that are good against the token by which they are to arrive, and scores of the worlds."""
     figure = new_figure(8.0, 3.0)
     left, right = figure.subplots(1, 2)
-    own = {m: ("autoregressive" if m == "next token" else "full") for m in METHODS}
+    own = {m: own_schedule(m) for m in METHODS}
     worlds: Sequence[str] = [*WORLDS]
-    for i, (method, colour) in enumerate(zip(METHODS, (BLUE, ORANGE, GREEN), strict=True)):
+    for i, (method, colour) in enumerate(zip(METHODS, (BLUE, ORANGE, GREEN, "#8a9099"), strict=True)):
         found = [
             over_seeds(rows, f"plans, there by token {by}|{own[method]}", method, "good")[:2]
             for by in ARRIVALS
@@ -310,9 +314,10 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     kept = Kept(args.out / "numbers.json")
-    for seed in range(args.seeds):
+    for part in PARTS:
         for method in METHODS:
-            study(args, kept, method, seed)
+            for seed in range(args.seeds):
+                study(args, kept, method, seed, part)
     print(table(kept.rows))
     picture(kept.rows, args.out / "earns.png")
 
