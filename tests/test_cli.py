@@ -229,7 +229,7 @@ def test_the_second_training_in_a_folder_is_refused(dfplan, run):
 
 MODULES = [
     *(cli.data, cli.eval_options, cli.evaluate, cli.judge, cli.lists, cli.plan, cli.train),
-    *(cli.deploy, cli.home, cli.monitor, cli.record, cli.serve),
+    *(cli.check, cli.deploy, cli.home, cli.monitor, cli.record, cli.replay, cli.serve),
 ]
 
 
@@ -242,7 +242,7 @@ def test_a_command_has_at_most_eight_arguments_of_its_own_and_a_device_where_it_
         arguments = signature(command).parameters
         assert len(arguments) <= 8, command
         assert all(f"\n        {name}: " in command.__doc__ for name in arguments), command
-        loads = command.__name__ in ("deploy", "evaluate", "judge", "monitor", "plan", "serve", "train")
+        loads = command.__name__ in ("deploy", "evaluate", "judge", "monitor", "plan", "replay", "serve", "train")
         assert ("compute" in arguments) == loads, command
 
 
@@ -251,7 +251,7 @@ def test_version_and_names_of_everything(dfplan):
     for name in cli.COMMANDS:
         assert f"• {name} " in dfplan("--help").out.replace("│", " ")
     names = json.loads(dfplan("list", "--json").out)
-    kinds = "models, tasks, environments, formats, schedules, step rules, costs, networks, memories, policies"
+    kinds = "models, tasks, environments, arms, formats, schedules, step rules, costs, networks, memories, policies"
     assert list(names) == kinds.split(", ") and all(names.values())
     assert "obstacle" in names["costs"] and Sampling(cost=names["costs"][-1]).own_cost() is not None
     assert (

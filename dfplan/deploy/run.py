@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
@@ -18,6 +19,7 @@ from dfplan.deploy.loop.loop import Loop
 from dfplan.deploy.loop.machine import FAULT, HOLD, READY, Change
 from dfplan.deploy.loop.monitor import Monitor
 from dfplan.deploy.loop.workers import DelayedWorker, ProcessWorker, ThreadWorker, Worker
+from dfplan.deploy.recording.run_log import Asked, RunLog
 from dfplan.deploy.remote.client import Remote, RemotePolicy
 from dfplan.deploy.remote.worker import RemoteDecide, RemoteWorker
 from dfplan.deploy.robot.body import body
@@ -96,7 +98,7 @@ def build(
     policy: Name | Actor | Acts | Remote, mapping: Mapping | Name, transport: Transport, *,
     config: ImitationConfig | None = None, worker: str = "thread", delay: float = 0.0, handover: str = "committed",
     show: str = "clean", monitor: Monitor | None = None, slow: float = 1.0, hold_on: Sequence[str] = (),
-    clock: Clock | None = None, device: str = "cpu",
+    clock: Clock | None = None, device: str = "cpu", keep: Name | None = None,
 ) -> Loop:  # fmt: skip
     """A loop, not yet connected: for tests, and for programs that run it themselves.
 
@@ -115,6 +117,7 @@ def build(
         hold_on: tokens whose distrust holds the arm, such as the joints.
         clock: None: the real one.
         device: of a policy that is loaded here by name: `cpu`, `cuda`, ...
+        keep: new folder for what happens, see `RunLog`; None: nothing is kept.
 
     Raises:
         ValueError: where policy and mapping do not fit together, naming what.
@@ -147,7 +150,11 @@ def build(
     made = DelayedWorker(decide, clock, delay) if worker == "inline" else start()
     pace = (handover, slow, hold_on, mapping.loop.commit)
     driver = Driver(made, decide, mapping.policy.dt, tokens, spec.action_size, *pace)
-    return Loop(mapping, robot, transport, made, driver, clock)
+    loop = Loop(mapping, robot, transport, made, driver, clock)
+    if keep is not None:
+        name = str(policy) if isinstance(policy, (str, os.PathLike)) else ""
+        RunLog(Path(keep), loop, Asked(name, config, monitor, show))
+    return loop
 
 
 def deploy(

@@ -54,11 +54,13 @@ class Run:
         inside: of a dry-run: where its readings come from; the arm there is not moved. Made up if left out.
         arm: arm once when the robot is ready; otherwise someone asks for it on the robot's side.
         seconds: how long; until Ctrl-C if left out.
+        record: new folder to keep the run in, for `dfplan replay`.
     """
 
     inside: Literal["ros2", "rosbridge"] | None = None
     arm: bool = False
     seconds: float | None = None
+    record: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def deploy(
 
     dfplan deploy --policy runs/mine --transport rosbridge --robot arm.yaml --host robot.local --port 9090
 
+    dfplan deploy --policy runs/mine --transport ros2 --robot arm.yaml --record runs/monday (see `dfplan replay`)
+
     dfplan deploy --server ws://workstation:8765 --transport ros2 --robot arm.yaml (the network runs in `dfplan serve`)
 
     Args:
@@ -138,9 +142,11 @@ def deploy(
         arm = DryRun(mapping, arm)
     report = drive(
         policy, mapping, arm, arm=run.arm, seconds=run.seconds, config=act, worker=where,
-        device=compute.device, **settings,
+        device=compute.device, keep=run.record, **settings,
     )  # fmt: skip
     for line in summary(report):
         print(f"  {line}")
+    if run.record is not None:
+        print(f"  kept: {run.record}; look at it with: dfplan replay {run.record}")
     if isinstance(arm, SimArm):
         print(f"  success {arm.success}")

@@ -45,7 +45,12 @@ class Loop:
         filter: the safety filter.
         plan: the next setpoints, and what the arm carries out.
         stats: counts and times.
+        begun: told the loop's time when the transport is connected.
+        after: told of each tick that is over, and of the time at which it began.
     """
+
+    begun: Callable[[float], None] | None = None
+    after: Callable[[float], None] | None = None
 
     def __init__(
         self, mapping: Mapping, body: Body, transport: Transport, worker: Worker, driver: Driver, clock: Clock
@@ -74,6 +79,8 @@ class Loop:
         """Open the transport; its `arm` and `stop` requests come here."""
         self.transport.connect(Handlers(self.arm, self.machine.stop))
         self._begun, self._tick = self.clock.now(), 0
+        if self.begun is not None:
+            self.begun(self._begun)
 
     def arm(self) -> tuple[bool, str]:
         """Ask to run; whether it was granted, and why not."""
@@ -137,6 +144,8 @@ class Loop:
             self.plan.clear()
         if self._tick % self._status_every == 0 or self._shown != self.machine.state:
             self._report(now)
+        if self.after is not None:
+            self.after(now)
         self.stats.busy.append(self.clock.now() - now)
 
     def _work(self, now: float, ticks: int) -> None:
