@@ -15,7 +15,7 @@ from dfplan.costs import Ball, keep_out, total
 from dfplan.plan import Plan, PlannerConfig, Plans
 from dfplan.plan.evidence import Evidence
 from dfplan.plan.kept import kept
-from dfplan.plan.ways import divided, plan_of, spread
+from dfplan.plan.ways import CAREFUL, divided, plan_of, spread
 from dfplan.planner import Planner
 
 from .receding import AHEAD
@@ -30,12 +30,12 @@ LOCAL = PlannerConfig(candidates=24, steps=6, step="ddpm", guidance=11.0)
 TOUCH, SPARE, ASIDE = 1.2, 1.5, 2.5
 """A way is mended where it comes nearer than so many radii of the robot, aims at so many, and is filled in anew over so
 many recorded steps before and after."""
-SURE = 0.8
+ROOMS = (2.0, 1.5, TOUCH)
+"""Radii of the robot that another way keeps off: the first that leaves one."""
+SURE = CAREFUL
 """Doubt up to which a mended way is taken before another way is looked for."""
-CLOSE = 2.5
+CLOSE = 2.0
 """Look-ahead near an obstacle, over twice the way in which the robot can stop; that is at most a radius of it."""
-STRANGE = (0.2, 0.2, 0.3, 0.45)
-"""Recorded steps that another way may be from any recorded place, try by try, each with legs of its own seed."""
 
 
 class Ways(Protocol):
@@ -61,6 +61,11 @@ def clearance(path: Array, balls: Array) -> Array:
     names, way = tuple("xyz"[: path.shape[1]]), torch.from_numpy(path)
     shapes = [Ball(tuple(b[:-1].tolist()), float(b[-1]), names) for b in balls]
     return np.array([float(s.along(way).amin()) for s in shapes])
+
+
+def _close(gaps: ArrayLike) -> Array:
+    """Doubt by the distance to balls, in radii of the robot."""
+    return np.where(np.asarray(gaps) > TOUCH, 0.0, np.where(np.asarray(gaps) > 1, 1.0, 100.0))
 
 
 class Around:
@@ -96,19 +101,12 @@ class Around:
         way = usual.best()[:, self.place]
         if usual.arrivals[usual.chosen] < len(usual.times):
             way = np.concatenate([way[:-1], goal[None]]) if len(way) > 1 else np.stack([way[0], goal])
-        doubt = float(self.evidence.doubt(way)) if len(way) > 1 else 0.0
-        calls = usual.network_calls
-        way, mended, again = self._mend(way, balls, seed)
-        doubt, calls = max(doubt, mended), calls + again
-        if doubt > SURE:
-            more = self._about(balls, seed)
-            for turn, strange in enumerate(STRANGE):
-                forbidden = partial(self._forbidden, balls=balls, strange=strange)
-                other = self.roadmap.plan(state, goal, forbidden, seed + turn, more)
-                calls, path = calls + other.network_calls, other.observations[:, self.place]
-                if other.feasible[0] and self._clear(path, balls):
-                    way, doubt = path, 1.0
-                    break
+        doubt, calls = self._doubt(way, balls), usual.network_calls
+        changes = [partial(self._mend, way, balls, seed), partial(self._another, state, goal, balls, seed)]
+        for change in changes[::-1] if self.config.roadmap else changes:  # a roadmap's ways are seldom mended
+            if doubt > SURE:
+                found, least, more = change()
+                way, doubt, calls = *((found, least) if least < doubt else (way, doubt)), calls + more
         way = divided(way, self.evidence.step)
         speed = self.roadmap.speed
         made = plan_of(way, self.spec, self.place, speed, bool(doubt <= 1 and self._clear(way, balls)))
@@ -124,15 +122,30 @@ class Around:
         near = places[(away > TOUCH * self.robot) & (away < ABOUT * self.robot)]
         return spread(near, MORE * len(balls), seed) if len(near) else near
 
-    def _forbidden(self, points: Array, balls: Array, strange: float) -> NDArray[np.bool_]:
-        """Places (N, C) too near a ball, or where no record is near."""
+    def _doubt(self, way: Array, balls: Array) -> float:
+        """How unlike recorded steps a way is, and more where it touches a ball or nearly does."""
+        gap = float(clearance(way, balls).min(initial=np.inf)) / self.robot
+        return (float(self.evidence.doubt(way)) if len(way) > 1 else 0.0) + float(_close(gap))
+
+    def _another(self, state: Array, goal: Array, balls: Array, seed: int) -> tuple[Array, float, int]:
+        """A way of the roadmap that keeps off the balls, its doubt, and network calls."""
+        more, calls = self._about(balls, seed), 0
+        for room in ROOMS:
+            other = self.roadmap.plan(state, goal, partial(self._near, balls=balls, room=room), seed, more)
+            calls, path = calls + other.network_calls, other.observations[:, self.place]
+            if other.feasible[0] and self._clear(path, balls):
+                return path, SURE, calls
+        return path, np.inf, calls
+
+    def _near(self, points: Array, balls: Array, room: float) -> NDArray[np.bool_]:
+        """Whether places (N, C) are nearer to a ball than `room` radii of the robot."""
         away = np.linalg.norm(points[:, None] - balls[:, :-1], axis=-1) - balls[:, -1]
-        near = (away < TOUCH * self.robot).any(1)
-        return np.asarray(near | (self.evidence.away(points) > strange))
+        return np.asarray((away < room * self.robot).any(1))
 
     def _mend(self, way: Array, balls: Array, seed: int) -> tuple[Array, float, int]:
-        """The way with every stretch that touches a ball filled in anew, the worst doubt of these, and network calls."""
-        step, worst, calls = self.evidence.step, 0.0, 0
+        """The way with every stretch that touches a ball filled in anew, its worst doubt, and network calls."""
+        step, calls = self.evidence.step, 0
+        worst = float(self.evidence.doubt(way)) if len(way) > 1 else 0.0
         unit = 1 / step**2
         shapes = [Ball(tuple(b[:-1].tolist()), float(b[-1]), self._names()) for b in balls]
         cost = total((unit, keep_out(shapes, SPARE * self.robot)))
@@ -144,16 +157,18 @@ class Around:
             ends = np.stack([np.stack([np.interp(s, lengths, c) for c in way.T]) for s in (first, last)])
             longest = self.model.config.horizon
             steps = int(np.clip(np.ceil((last - first) / (0.8 * step)) + 3, 6, longest))
-            steps = (
-                longest if self.model.config.model.kind == "perceptron" else steps
-            )  # its windows are all of a length
+            if self.model.config.model.kind == "perceptron":
+                steps = longest  # its windows are all of a length
             state = np.zeros(self.spec.observation_size)
             state[self.place] = ends[0]
             plan = self.local.plan(state, ends[1], cost=cost, horizon=steps, seed=seed + turn)
             paths = plan.candidates[..., self.place]
-            doubts = plan.errors + np.where([self._clear(p, balls) for p in paths], 0.0, 100.0)
+            gaps = np.array([clearance(p, balls).min() for p in paths]) / self.robot
+            doubts = plan.errors + _close(gaps)
             best = int(doubts.argmin())
             worst, calls = max(worst, float(doubts[best])), calls + plan.network_calls
+            if worst > 100:  # there is no getting past it here
+                break
             inner = (
                 paths[best][: int(plan.arrivals[best]) + 1] if plan.arrivals[best] < steps else paths[best]
             )
@@ -199,8 +214,9 @@ class Detour:
         self._obstacles = np.zeros((0, 3)) if obstacles is None else np.asarray(obstacles, np.float64)
         brake = point.gain / point.dt
         slow = min(point.speed, float(np.sqrt(planner.robot * brake)))  # it can stop within half a radius
-        self.fast = LookAhead(point, max(1.0, AHEAD * point.speed * point.dt))
-        self.slow = LookAhead(replace(point, speed=slow), CLOSE * slow**2 / brake)
+        self.far = point, max(1.0, AHEAD * point.speed * point.dt)
+        self.near = replace(point, speed=slow), CLOSE * slow**2 / brake
+        self.tracker = LookAhead(*self.far)
         self.zone = point.speed**2 / (2 * brake) + 3 * planner.robot
         if planner.goal is not None:
             self.reset()  # else an episode begins with the goal that it is told
@@ -235,9 +251,7 @@ class Detour:
         if not self.plans or (self._still > self.patience and not there):
             self._still = 0
             self.plans.append(self.planner.plan(state, self.goal, self.balls, int(self.rng.integers(2**31))))
-            path = self.plans[-1].best()[:, :size]
-            self.fast.follow(path)
-            self.slow.follow(path)
+            self.tracker.follow(self.plans[-1].best()[:, :size])
         gaps = np.linalg.norm(self.balls[:, :-1] - place, axis=1) - self.balls[:, -1]
-        near, action = bool((gaps < self.zone).any()), self.fast.act(place, velocity)
-        return (self.slow.act(place, velocity) if near else action).astype(np.float32)
+        self.tracker.robot, self.tracker.distance = self.near if (gaps < self.zone).any() else self.far
+        return self.tracker.act(place, velocity).astype(np.float32)

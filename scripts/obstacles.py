@@ -23,6 +23,9 @@ from dfplan.policies import Around, Detour, PointMass
 from dfplan.policies.around import LOCAL, SPARE
 
 
+METHODS = ("unguided", "gradient alone", "around", "search on the map")
+
+
 class MapSearch:
     """The shortest way on the map with the obstacles in it, lines as long as they are free, for a robot with some room."""
 
@@ -88,7 +91,7 @@ def alone(plan):
     return plan(), time.process_time() - began, {}
 
 
-def problems(kind, count, seed, planner, around):
+def problems(kind, count, seed, planner, around, chosen):
     """Rows: one for each problem and method."""
     make = lambda: Obstacles(envs.make("maze2d-large", goal="random"), 1, kind)  # noqa: E731
     env, point = make(), PointMass.fitted(planner)
@@ -107,8 +110,8 @@ def problems(kind, count, seed, planner, around):
             "around": lambda i=i: drive(make, around, point, i),
             "search on the map": lambda i=i: drive(make, MapSearch(env.room, planner), point, i),
         }
-        for method, run in methods.items():
-            plan, seconds, driven = run()
+        for method in chosen:
+            plan, seconds, driven = methods[method]()
             row = {"kind": kind, "seed": i, "method": method, "seconds": seconds}
             yield row | judged(env.room, plan.best()[:, :2], goal, balls) | driven
 
@@ -122,6 +125,7 @@ def main():
     parser.add_argument("--problems", type=int, default=100)
     parser.add_argument("--seed", type=int, default=20000)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     planner = dfplan.load("maze2d-large", PlannerConfig())
@@ -130,7 +134,7 @@ def main():
     print(f"roadmap of {len(around.roadmap.net.states)} states: {time.process_time() - began:.0f} s")
     rows = []
     for kind in args.kinds:
-        rows += problems(kind, args.problems, args.seed, planner, around)
+        rows += problems(kind, args.problems, args.seed, planner, around, args.methods)
         print(
             f"\n| {kind} | free | at the goal | through no wall | all three | s a plan, mean / most | driven: free, at the goal |"
         )

@@ -20,13 +20,15 @@ from scipy.spatial import cKDTree
 
 from dfplan.guidance import Cost
 from dfplan.plan.answer import Plan, Plans
-from dfplan.plan.evidence import Evidence
+from dfplan.plan.evidence import AWAY, Evidence
 from dfplan.plan.ways import Forbidden, clear, cut, dense, divided, plan_of, spread, travel
 from dfplan.tools.progress import progress
 
 Array = NDArray[np.float64]
 NEAR, JOINS, BATCH = 12, 6, 256
 """States that a state is joined to, start and goal are joined to, and legs that are filled in as one batch."""
+STRANGE = 2.0
+"""Doubt that a start or a goal may have itself."""
 UNFAMILIAR = 1e6
 """Seconds that a leg which is twice as unfamiliar as the limit, or forbidden, costs more: it is taken where there is no
 other, and the plan says so."""
@@ -204,6 +206,27 @@ class Roadmap:
             times = np.concatenate([times, self._times(list(states[good]))])
         return Net(states, legs, paths), times
 
+    def _joins(
+        self, begins: Array, ends: Array, forbidden: Forbidden | None, seed: int
+    ) -> tuple[list[Array], Array]:
+        """As `_fill`: straight where that is familiar and allowed, else by the model; what is forbidden is doubted more.
+
+        A start or a goal is asked for: that it is a little strange itself does not count.
+        """
+        straight = clear(begins, ends, self.evidence, forbidden)
+        paths, worst = list(np.stack([begins, ends], 1)), np.zeros(len(begins))
+        rest = np.flatnonzero(~straight)
+        if len(rest):
+            filled, worst[rest] = self._fill(begins[rest], ends[rest], rest + seed)
+            for i, path in zip(rest, filled, strict=True):
+                paths[i] = path
+            own = np.maximum(self.evidence.away(begins), self.evidence.away(ends))[rest] / AWAY
+            asked = worst[rest] <= 1.01 * np.minimum(own, STRANGE)
+            worst[rest] = np.where(asked, np.minimum(worst[rest], 1.0), worst[rest])
+            if forbidden is not None:
+                worst[rest] += [forbidden(dense(p, self.evidence.step / 8)).any() for p in filled]
+        return paths, worst
+
     def _way(
         self, net: Net, times: Array, start: Array, goal: Array, forbidden: Forbidden | None, seed: int
     ) -> tuple[Array, bool]:
@@ -213,9 +236,7 @@ class Roadmap:
         first, last = (near.query(p, min(JOINS, count))[1].reshape(-1) for p in (start, goal))
         begins = np.concatenate([np.repeat(start[None], len(first) + 1, 0), net.states[last]])
         ends = np.concatenate([net.states[first], np.repeat(goal[None], len(last) + 1, 0)])
-        joins, worst = self._fill(begins, ends, np.arange(len(begins)) + seed)
-        if forbidden is not None:
-            worst += [forbidden(dense(p, self.evidence.step / 8)).any() for p in joins]
+        joins, worst = self._joins(begins, ends, forbidden, seed)
         paths = [*net.paths, *joins]
         rows = np.concatenate([net.legs[:, 0], np.full(len(first) + 1, count), last])
         columns = np.concatenate([net.legs[:, 1], first, np.full(len(last) + 1, count + 1)])

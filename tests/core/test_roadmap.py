@@ -96,7 +96,7 @@ def test_legs_through_walls_are_not_kept(roadmap):
 def test_a_far_goal_is_reached_along_the_ring(roadmap):
     plan = roadmap.plan([0.5, 0.5, 0, 0], [9.5, 9.5])
     path = plan.best()[:, :2]
-    assert plan.feasible.all() and plan.network_calls == 4
+    assert plan.feasible.all() and plan.network_calls in (0, 4)  # none where straight joins are familiar
     np.testing.assert_allclose(path[[0, -1]], [[0.5, 0.5], [9.5, 9.5]], atol=1e-9)
     assert (np.abs(path - SIDE / 2).max(-1) > SIDE / 2 - WIDTH - 0.35).all()
     assert np.linalg.norm(np.diff(path, axis=0), axis=1).max() <= STEP + 1e-9
@@ -113,6 +113,27 @@ def test_what_is_forbidden_is_gone_round(roadmap):
     assert below and blocked.feasible.all()
     assert not ((np.abs(path[:, 0] - 5) < 0.39) & (path[:, 1] < 5)).any()
     assert path[:, 1].max() > 8
+
+
+def test_states_of_one_plan_lead_where_its_own_are_too_few(roadmap):
+    """A gap of 0.2 beside what shuts the lower side: no leg of the roadmap leads through it, places there do."""
+
+    def forbidden(p):
+        return (np.abs(p[:, 0] - 5) < 1) & (np.abs(p[:, 1] - 0.25) > 0.1) & (p[:, 1] < 5)
+
+    legs = len(roadmap.net.legs)
+    more = np.stack([np.linspace(3, 7, 9), np.full(9, 0.25)], 1)
+    around = roadmap.plan([1.0, 0.5, 0, 0], [9.0, 0.5], forbidden)
+    through = roadmap.plan([1.0, 0.5, 0, 0], [9.0, 0.5], forbidden, more=more)
+    path = dense(through.best()[:, :2], 0.02)
+    assert through.feasible.all() and not forbidden(path).any() and travel(path) < 10
+    assert travel(around.best()[:, :2]) > 20 and len(roadmap.net.legs) == legs
+
+
+def test_a_goal_that_is_a_little_strange_itself_is_gone_to(roadmap):
+    """Half a recorded step outside the ring, which is more than a leg may be, but asked for; farther out it is told."""
+    near, far = roadmap.plan([0.5, 0.5, 0, 0], [5.0, -0.3]), roadmap.plan([0.5, 0.5, 0, 0], [5.0, -1.0])
+    assert roadmap.evidence.away([5.0, -0.3]) > 0.4 and near.feasible.all() and not far.feasible.any()
 
 
 def test_where_no_way_is_left_the_plan_says_so(roadmap):

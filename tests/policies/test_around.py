@@ -42,13 +42,16 @@ def test_a_touched_stretch_is_mended_and_the_rest_is_the_models_own(around):
 
 
 class Line:
-    """A way straight to the goal, past the ball as closely as it may be."""
+    """A way through given points to the goal."""
 
     robot, goal, config = 0.1, np.array([0.8, 3.8]), SimpleNamespace(within=0.5)
 
+    def __init__(self, *points):
+        self.points = points or ([0.8, 2.0],)
+
     def plan(self, state, goal, balls, seed=0):
         spec = dfplan.load("maze2d-large").spec
-        return plan_of(np.stack([state[:2], [0.8, 2.0], goal]), spec, [0, 1], 5.0, True)
+        return plan_of(np.stack([state[:2], *self.points, goal]), spec, [0, 1], 5.0, True)
 
 
 def test_near_an_obstacle_it_slows_down_and_keeps_to_its_way():
@@ -62,6 +65,18 @@ def test_near_an_obstacle_it_slows_down_and_keeps_to_its_way():
     beside = np.linalg.norm(episode.observations[:, :2] - ball[0, :2], axis=1) < 0.4
     assert speed[beside].max() < 2.5 and speed.max() > 2.5
     assert len(policy.plans) == len(policy.seconds) == 1
+
+
+def test_a_ball_that_is_passed_twice_is_not_driven_through():
+    """Past it, on beyond where it slows the robot down, and back on its other side."""
+    ball, goal = np.array([[3.8, 3.8, 0.3]]), (0.8, 4.4)
+    policy = Detour(Line([0.8, 3.2], [6.3, 3.2], [6.3, 4.4]), POINT, obstacles=ball)
+    maze = "\n".join(["#########", *["#OOOOOOO#"] * 7, "#########"])
+    (episode,) = rollout.run(lambda: envs.make(maze, max_episode_steps=900), policy, [0],
+                             lambda _: {"qpos": (0.8, 2.8), "qvel": (0, 0), "goal": goal})  # fmt: skip
+    path = episode.observations[:, :2]
+    assert episode.success and not touched(path, ball, 0.1).any() and len(policy.plans) == 1
+    assert path[:, 0].max() > 6 and np.linalg.norm(path[-1] - goal) < 0.5
 
 
 def test_an_episode_tells_its_obstacles():
