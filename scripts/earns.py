@@ -255,17 +255,20 @@ NUMBERS = {
 
 def table(rows: Mapping[str, Any]) -> str:
     """Markdown: a line for each question and schedule, a column for each method."""
-    cells = list(dict.fromkeys("|".join(k.split("|")[:2]) for k in rows))
+    found = dict.fromkeys("|".join(k.split("|")[:2]) for k in rows)
+    cells = [c for word in NUMBERS for c in found if c.startswith(word)]
+    order = [*dict.fromkeys(c.split("|")[0] for c in cells)]
+    cells.sort(key=lambda c: ("pieces" in c, order.index(c.split("|")[0])))
     out = ["| asked | schedule | " + " | ".join(METHODS) + " |", "|---" * (len(METHODS) + 2) + "|"]
     for cell in cells:
-        numbers = NUMBERS[cell.split()[0].strip(",")]
         words = []
         for method in METHODS:
             parts = []
-            for number, scale, unit in numbers:
+            for number, scale, unit in NUMBERS[cell.split()[0].strip(",")]:
                 mean, error, count = over_seeds(rows, cell, method, number)
-                parts.append(f"{scale * mean:.1f} ± {scale * error:.1f}{unit}" if count else "-")
-            words.append(", ".join(parts))
+                spread = f" ± {scale * error:.{1 + (scale * mean < 2)}f}" if count > 1 else ""
+                parts.append(f"{scale * mean:.{1 + (scale * mean < 2)}f}{spread}{unit}")
+            words.append((", ".join(parts) + ("" if count > 1 else " (one seed)")) if count else "-")
         out.append(f"| {cell.replace('|', ' | ')} | " + " | ".join(words) + " |")
     return "\n".join(out)
 
@@ -309,12 +312,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000, help="env steps of demonstrations")
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--plans", type=int, default=200)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="none: only print and draw")
     parser.add_argument("--out", type=Path, default=Path("runs/earns"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     kept = Kept(args.out / "numbers.json")
-    for part in PARTS:
+    for part in args.parts:
         for method in METHODS:
             for seed in range(args.seeds):
                 study(args, kept, method, seed, part)
