@@ -22,7 +22,6 @@ from dfplan.planner import Planner, PlannerConfig
 from dfplan.policies import Around, Detour, PointMass
 from dfplan.policies.around import LOCAL, SPARE
 
-
 METHODS = ("unguided", "gradient alone", "around", "search on the map")
 
 

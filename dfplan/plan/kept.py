@@ -50,7 +50,7 @@ def digest(planner: Legs, seed: int) -> str:
     for part in (model.denoiser.state_dict(), model.normalizer.state_dict(), model.evidence):
         for name, values in sorted(part.items()):
             found.update(name.encode())
-            found.update(np.ascontiguousarray(values.cpu().numpy()))
+            found.update(values.cpu().numpy().tobytes())
     return found.hexdigest()[:32]
 
 
