@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from dfplan.deploy.motion.safety import SafetyFilter
     from dfplan.deploy.recording.bag import Bag, record_bags
     from dfplan.deploy.recording.recorder import record
+    from dfplan.deploy.recording.run_log import RunLog
     from dfplan.deploy.recording.sampler import Sampler
     from dfplan.deploy.remote.client import Remote
     from dfplan.deploy.remote.gate import ServerLimits
     from dfplan.deploy.remote.server import PolicyServer
     from dfplan.deploy.remote.wire import read_token
+    from dfplan.deploy.replaying import KeptRun, replay
     from dfplan.deploy.robot.body import Body, body
     from dfplan.deploy.robot.limits import Box, JointLimits, Safety, Setpoint, Target
     from dfplan.deploy.robot.mapping import Mapping, arms, dump_mapping, load_mapping
@@ -45,6 +47,8 @@ _WHERE = {
     "robot.observe": ("Assembler",),
     "recording.recorder": ("record",),
     "robot.body": ("Body", "body"),
+    "replaying": ("KeptRun", "replay"),
+    "recording.run_log": ("RunLog",),
     "run": ("Report", "build", "deploy", "status_line"),
     "motion.safety": ("SafetyFilter",),
     "recording.sampler": ("Sampler",),
@@ -57,9 +61,9 @@ __getattr__, __dir__ = attach(__name__, _WHERE)
 
 __all__ = [
     "Assembler", "Bag", "Body", "Box", "Clock", "CommittedPolicy", "DryRun", "FakeClock", "Handlers",
-    "History", "JointLimits", "JointTrajectory", "Loop", "Machine", "Mapping", "ModelArm", "Monitor", "Motion",
-    "PolicyServer", "Reading", "RealClock", "Remote", "Report", "Safety", "SafetyFilter", "Sampler",
+    "History", "JointLimits", "JointTrajectory", "KeptRun", "Loop", "Machine", "Mapping", "ModelArm", "Monitor", "Motion",
+    "PolicyServer", "Reading", "RealClock", "Remote", "Report", "RunLog", "Safety", "SafetyFilter", "Sampler",
     "ServerLimits", "Setpoint", "Status", "Target", "Transport",
     "arms", "body", "build", "calibrate", "deploy", "dump_mapping", "home", "load_mapping", "move",
-    "read_token", "record", "record_bags", "status_line", "to_trajectory",
+    "read_token", "record", "record_bags", "replay", "status_line", "to_trajectory",
 ]  # fmt: skip

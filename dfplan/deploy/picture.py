@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.deploy.recording.run_log import STATES
-from dfplan.deploy.replay import KeptRun
+from dfplan.deploy.replaying import KeptRun
 from dfplan.deploy.robot.body import body
 from dfplan.show.base import BLUE, GREEN, INK, ORANGE, SKY, VERMILLION, new_figure, plain
 

@@ -153,6 +153,7 @@ def build(
     loop = Loop(mapping, robot, transport, made, driver, clock)
     if keep is not None:
         name = str(policy) if isinstance(policy, (str, os.PathLike)) else ""
+        name = str(Path(name).resolve()) if name and Path(name).exists() else name
         RunLog(Path(keep), loop, Asked(name, config, monitor, show))
     return loop
 

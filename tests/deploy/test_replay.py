@@ -1,6 +1,10 @@
 """A run that is kept, and played again: nothing differs unless something was changed."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ from dfplan import envs
 from dfplan.cli import main
 from dfplan.deploy import deploy
 from dfplan.deploy.recording.run_log import RunLog
-from dfplan.deploy.replay import KeptRun, decide_of, replay
+from dfplan.deploy.replaying import KeptRun, decide_of, replay
 from dfplan.deploy.run import run
 from dfplan.tools.clock import FakeClock
 
@@ -121,6 +125,29 @@ def test_a_long_run_is_written_in_parts_while_it_goes_on_and_a_crash_leaves_them
     (tmp_path / "run" / "part-00002.npz").unlink()  # what a process that is killed had not written
     found = replay(KeptRun.load(tmp_path / "run"), Sines())
     assert found.ticks == 2000 and found.states == 0
+
+
+CRASH = """
+from pathlib import Path
+from robots import loop
+from dfplan.deploy import RunLog
+made, _, _ = loop()
+RunLog(Path("run"), made)
+made.connect()
+for _ in range(300):
+    made.tick()
+    made.clock.advance(made.dt)
+raise RuntimeError("crash")
+"""
+
+
+def test_a_program_that_crashes_leaves_what_happened_before(tmp_path):
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "RuntimeError: crash" in done.stderr
+    assert replay(KeptRun.load(tmp_path / "run")).ticks == 300
 
 
 def test_what_cannot_be_kept_or_played_is_refused(tmp_path):

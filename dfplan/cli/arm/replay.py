@@ -32,8 +32,8 @@ def replay(
         compute: where the network runs.
     """
     from dfplan.deploy.picture import run_figure
-    from dfplan.deploy.replay import KeptRun, decide_of
-    from dfplan.deploy.replay import replay as play
+    from dfplan.deploy.replaying import KeptRun, decide_of
+    from dfplan.deploy.replaying import replay as play
     from dfplan.show.base import save
 
     compute.use()
