@@ -86,6 +86,10 @@ class Richest:
         began, calls = time.perf_counter(), self.roadmap.calls
         state, evidence, place = np.asarray(start, np.float64), self.roadmap.evidence, self._place
         near = self._states.query(state[place], min(JOINS, len(self.rest)))[1].reshape(-1)
+        rest = np.stack([state[place], self.places[self.rest[near[0]]]])
+        if self._stays(self.config.gather, int(near[0])) and self._seen(rest):  # as it is most of the time
+            made = plan_of(rest, self.spec, place, self.roadmap.speed, True)
+            return replace(made, seconds=time.perf_counter() - began, seed=seed)
         found = [self._over(state, int(first), seed) for first in near]
         good, way = max(found, key=self._better)
         direct = self.roadmap.plan(state, way[-1], seed=seed)
@@ -94,6 +98,17 @@ class Richest:
         made = plan_of(divided(way, evidence.step), self.spec, place, self.roadmap.speed, good)
         calls = self.roadmap.calls - calls
         return replace(made, network_calls=calls, seconds=time.perf_counter() - began, seed=seed)
+
+    def _stays(self, left: int, at: int) -> bool:
+        """Whether no leg from a state is better than to stay there."""
+        return not left or bool(
+            self.worth[left, at] <= self.rewards[self.rest[at]] + self.worth[left - 1, at]
+        )
+
+    def _seen(self, line: Array) -> bool:
+        """Whether all of a line (2, C) is near recorded places."""
+        evidence = self.roadmap.evidence
+        return bool(evidence.away(dense(line, evidence.step / 8)).max() <= AWAY)
 
     def _better(self, found: tuple[bool, Array]) -> tuple[bool, float]:
         return found[0], self.sum(found[1])
@@ -104,13 +119,12 @@ class Richest:
         begin = self.roadmap.plan(state, net.states[first], seed=seed)
         ways, at = [begin.best()[:, self._place]], first
         left = max(0, self.config.gather - self._length(ways[0]))
-        while left and self.worth[left, at] > self.rewards[self.rest[at]] + self.worth[left - 1, at]:
+        while not self._stays(left, at):
             leg = int(np.where(net.legs[:, 0] == at, self._leg(left), -np.inf).argmax())
             ways.append(net.paths[leg])
             left, at = left - int(self._steps[leg]), int(net.legs[leg, 1])
         last = np.stack([net.states[at], self.places[self.rest[at]]])
-        seen = self.roadmap.evidence.away(dense(last, self.roadmap.evidence.step / 8)).max() <= AWAY
-        return bool(begin.feasible[0] and seen), np.concatenate([*ways, last])
+        return bool(begin.feasible[0] and self._seen(last)), np.concatenate([*ways, last])
 
     def plan_batch(
         self, history: ArrayLike, goal: ArrayLike | None = None, cost: Cost | None = None,
