@@ -78,9 +78,13 @@ class Evidence:
         Returns:
             (...).
         """
+        return np.maximum(self.distance(path).max(-1) / self.limit, self.strange(path))
+
+    def strange(self, path: ArrayLike) -> Array:
+        """Of `doubt` the part of the lines: (..., S, C) -> (...)."""
         points, share = np.asarray(path, np.float64), np.linspace(0, 1, 9)[:, None]
         lines = points[..., :-1, None, :] + np.diff(points, axis=-2)[..., None, :] * share
-        return np.maximum(self.distance(points).max(-1) / self.limit, self.away(lines).max((-2, -1)) / AWAY)
+        return np.asarray(self.away(lines).max((-2, -1)) / AWAY)
 
     @cached_property
     def _tree(self) -> cKDTree:

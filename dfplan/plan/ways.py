@@ -95,10 +95,12 @@ def clear(
     steps = np.maximum(1, np.ceil(np.linalg.norm(ends - begins, axis=1) / evidence.step)).astype(np.int64)
     lines, at = _along(steps)
     pairs = np.stack([_on(begins, ends, lines, share / steps[lines]) for share in (at, at + 1)], 1)
-    likely = evidence.distance(pairs)[:, 0] <= CAREFUL * evidence.limit  # asked first: it is quicker
+    likely = (
+        evidence.distance(pairs)[:, 0] <= CAREFUL * evidence.limit
+    )  # first: lines are asked for more places
     good = np.logical_and.reduceat(likely, np.cumsum(steps) - steps)
     likely = good[lines]
-    likely[likely] = evidence.doubt(pairs[likely]) <= CAREFUL
+    likely[likely] = evidence.strange(pairs[likely]) <= CAREFUL
     good = np.logical_and.reduceat(likely, np.cumsum(steps) - steps)
     if forbidden is not None:
         lines, at = _along(8 * steps)
