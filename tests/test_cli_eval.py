@@ -182,6 +182,15 @@ def test_mazes_are_filmed_and_shared_out_too(dfplan, tmp_path, workers_here):  #
     assert values["steps_mean"] == 9 and len([*(tmp_path / "films").glob("*.gif")]) == 2
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ogbench") is None, reason="needs OGBench: pip install 'dfplan[ogbench]'")
+def test_obstacles_in_a_point_maze_are_counted_and_filmed(dfplan, tmp_path):  # noqa: F811
+    short = ("--obstacles", 3, "--env-args", "max_episode_steps=30", "--video", tmp_path / "films")
+    values = measured(dfplan, "pointmaze-giant-stitch", *short)
+    assert values["collision_free"] == 1 - values["collided"] and values["steps_mean"] == 30
+    assert values["success_collision_free"] == values["success"] == 0 and set(values["tasks"]) == {"4", "5"}
+    assert len([*(tmp_path / "films").glob("*.gif")]) == 2
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

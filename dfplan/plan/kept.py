@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from dfplan.plan.roadmap import Legs, Net, Roadmap
 
-VERSION = 1
+VERSION = 2
 """Of how a roadmap is built: an older one is not read."""
 
 

@@ -211,7 +211,7 @@ class Roadmap:
     ) -> tuple[list[Array], Array]:
         """As `_fill`: straight where that is familiar and allowed, else by the model; what is forbidden is doubted more.
 
-        A start or a goal is asked for: that it is a little strange itself does not count.
+        A start or a goal is asked for: that it is a little strange itself does not count, and lines tell of walls.
         """
         straight = clear(begins, ends, self.evidence, forbidden)
         paths, worst = list(np.stack([begins, ends], 1)), np.zeros(len(begins))
@@ -221,7 +221,8 @@ class Roadmap:
             for i, path in zip(rest, filled, strict=True):
                 paths[i] = path
             own = np.maximum(self.evidence.away(begins), self.evidence.away(ends))[rest] / AWAY
-            asked = worst[rest] <= 1.01 * np.minimum(own, STRANGE)
+            lines = np.array([float(self.evidence.strange(p)) for p in filled])
+            asked = lines <= 1.01 * own.clip(1, STRANGE)
             worst[rest] = np.where(asked, np.minimum(worst[rest], 1.0), worst[rest])
             if forbidden is not None:
                 worst[rest] += [forbidden(dense(p, self.evidence.step / 8)).any() for p in filled]

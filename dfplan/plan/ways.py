@@ -98,6 +98,7 @@ def clear(
     likely = (
         evidence.distance(pairs)[:, 0] <= CAREFUL * evidence.limit
     )  # first: lines are asked for more places
+    likely |= (steps == 1)[lines]  # slower than what was recorded: places alone tell
     good = np.logical_and.reduceat(likely, np.cumsum(steps) - steps)
     likely = good[lines]
     likely[likely] = evidence.strange(pairs[likely]) <= CAREFUL
