@@ -257,6 +257,12 @@ def table(rows: Mapping[str, Any]) -> str:
     """Markdown: a line for each question and schedule, a column for each method."""
     found = dict.fromkeys("|".join(k.split("|")[:2]) for k in rows)
     cells = [c for word in NUMBERS for c in found if c.startswith(word)]
+    most = max(
+        over_seeds(rows, c, m, n[0])[2]
+        for c in cells
+        for m in METHODS
+        for n in NUMBERS[c.split()[0].strip(",")]
+    )
     order = [*dict.fromkeys(c.split("|")[0] for c in cells)]
     cells.sort(key=lambda c: ("pieces" in c, order.index(c.split("|")[0])))
     out = ["| asked | schedule | " + " | ".join(METHODS) + " |", "|---" * (len(METHODS) + 2) + "|"]
@@ -268,7 +274,8 @@ def table(rows: Mapping[str, Any]) -> str:
                 mean, error, count = over_seeds(rows, cell, method, number)
                 spread = f" ± {scale * error:.{1 + (scale * mean < 2)}f}" if count > 1 else ""
                 parts.append(f"{scale * mean:.{1 + (scale * mean < 2)}f}{spread}{unit}")
-            words.append((", ".join(parts) + ("" if count > 1 else " (one seed)")) if count else "-")
+            few = f" ({count} of {most} seeds)" if count < most else ""
+            words.append(", ".join(parts) + few if count else "-")
         out.append(f"| {cell.replace('|', ' | ')} | " + " | ".join(words) + " |")
     return "\n".join(out)
 
@@ -280,6 +287,8 @@ def picture(rows: Mapping[str, Any], path: Path) -> None:
     own = {m: own_schedule(m) for m in METHODS}
     worlds: Sequence[str] = [*WORLDS]
     for i, (method, colour) in enumerate(zip(METHODS, (BLUE, ORANGE, GREEN, "#8a9099"), strict=True)):
+        if not any(f"|{method}|" in key for key in rows):
+            continue
         found = [
             over_seeds(rows, f"plans, there by token {by}|{own[method]}", method, "good")[:2]
             for by in ARRIVALS
