@@ -92,6 +92,12 @@ class PointMaze(gym.Wrapper[Any, Any, Any, Any]):
             info |= {"goal": exact["goal"]}
         return observation, info | {"task": bare.cur_task_id}
 
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One env step; the goal is told again."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        goal = np.array(cast(Any, self.env.unwrapped).cur_goal_xy, np.float64)
+        return observation, reward, terminated, truncated, info | {"goal": goal}
+
     def _free(self, name: str, value: Any) -> Array:
         place, walls = np.asarray(value, np.float64), cast(Any, self.env.unwrapped).maze_map
         if place.shape == (2,) and np.isfinite(place).all():

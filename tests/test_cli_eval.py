@@ -182,7 +182,9 @@ def test_mazes_are_filmed_and_shared_out_too(dfplan, tmp_path, workers_here):  #
     assert values["steps_mean"] == 9 and len([*(tmp_path / "films").glob("*.gif")]) == 2
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ogbench") is None, reason="needs OGBench: pip install 'dfplan[ogbench]'")
+@pytest.mark.skipif(
+    importlib.util.find_spec("ogbench") is None, reason="needs OGBench: pip install 'dfplan[ogbench]'"
+)
 def test_obstacles_in_a_point_maze_are_counted_and_filmed(dfplan, tmp_path):  # noqa: F811
     short = ("--obstacles", 3, "--env-args", "max_episode_steps=30", "--video", tmp_path / "films")
     values = measured(dfplan, "pointmaze-giant-stitch", *short)
@@ -212,3 +214,30 @@ def test_obstacles_in_a_point_maze_are_counted_and_filmed(dfplan, tmp_path):  # 
 def test_what_does_not_fit_is_refused_before_anything_runs(dfplan, words, message):  # noqa: F811
     got = dfplan("eval", *words)
     assert got.code == 2 and message in got.err and len(got.err.strip().splitlines()) == 1, got.err
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ogbench") is None, reason="needs OGBench: pip install 'dfplan[ogbench]'"
+)
+def test_a_plan_in_a_point_maze_goes_around_an_obstacle_and_is_drawn(dfplan, tmp_path):  # noqa: F811
+    words = (
+        "--start",
+        0,
+        0,
+        "--goal",
+        0,
+        16,
+        "--obstacle",
+        0,
+        4.9,
+        1.0,
+        "--out",
+        tmp_path,
+        "--json",
+        "p.json",
+    )
+    got = dfplan("plan", "pointmaze-giant-stitch", *words)
+    assert got.code == 0, got.err
+    with open("p.json") as file:
+        assert "collision_free" in json.load(file)
+    assert (tmp_path / "plan.png").stat().st_size > 10_000
