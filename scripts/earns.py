@@ -218,7 +218,7 @@ def study(args: argparse.Namespace, kept: Kept, method: str, seed: int, part: st
     own = own_schedule(method)
     for schedule in SCHEDULES:
         if cut:
-            near, far = (lambda d: 0 < d <= 3), (lambda d: d > 6)
+            near, far = (lambda d: 0 < d <= 3), (lambda d: d >= 5)
             for label, fits in (("within a piece", near), ("farther than any piece", far)):
                 measured(f"plans from pieces, {label}", schedule, good_plans, fits, args.plans)
         if part == "plans" or (part == "own" and schedule == own):
