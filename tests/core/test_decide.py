@@ -158,7 +158,8 @@ def test_returns_are_a_known_token_and_rewards_are_read():
     plan = planner.plan([0.0, 0.5], returns=3.0, seed=0)
     assert plan.rewards.shape == (6, 1) and plan.observations.shape == (6, 2)
     back = planner.decider.physical(plan.tokens).view(6, 3, 2)
-    assert torch.allclose(back[:, 2, 0], torch.tensor(3.0), atol=1e-5)
+    assert torch.allclose(back[-1, 2, 0], torch.tensor(3.0), atol=1e-5)  # known from the arrival on
+    assert (back[:-1, 2, 0] - 3.0).abs().max() > 0.1
     assert np.allclose(back[:, 1, 0], plan.rewards[:, 0], atol=1e-5)
     other = planner.plan([0.0, 0.5], returns=-3.0, seed=0)
     assert np.abs(other.observations - plan.observations).max() > 1e-4
