@@ -160,7 +160,7 @@ def test_the_command_goes_round_the_circle(dfplan, tmp_path):  # noqa: F811
         ([], "give one of them"),
         (["--transport", "sim", "--from-bag", "day"], "give one of them"),
         (["--transport", "sim", "--episodes", 1, "--relative", "target_xx=ee"], "did you mean 'ee_"),
-        (["--from-bag", "day", "--robot", "arm.yaml"], "arm.yaml does not exist"),
+        (["--from-bag", "day", "--robot", "arm.yaml"], "arm.yaml is no file"),
     ],
 )
 def test_refusals_of_the_command_are_one_line(dfplan, words, message):  # noqa: F811
