@@ -139,10 +139,10 @@ def test_policies_are_run_with_as_many_threads_as_asked(run, dfplan):  # noqa: F
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["eval", "pusht", "--disturb", "push"], "got --disturb, which is for the arm"),
+        (["eval", "pusht", "--disturb", "push"], "got --disturb, which is for Maze2D, the arm"),
         (["eval", "arm-pick", "--threads", 0], "threads=0"),
         (["eval", "arm-pick", "--tracker", "pd"], "got --tracker, which is for planning models"),
-        (["eval", "maze2d-umaze", "--disturb", "push"], "got --disturb, which is for the arm"),
+        (["eval", "maze2d-umaze", "--disturb", "freeze"], "expected one of push, move, wind, door"),
         (["eval", "arm-pick", "--last", 3, "--checkpoint", "nowhere"], "kept 0 checkpoints, asked for 3"),
         (["eval", "maze2d-umaze", "--checkpoint", "RUN"], "as the model was trained"),
         (["train", "pusht", "--out", "x"], "pass --data"),
