@@ -36,6 +36,7 @@ def everything() -> dict[str, list[str]]:
     from dfplan.train.config import NETWORKS
 
     mazes = [f"maze2d-{name}" for name in envs.MAZES if not name.endswith("eval")]
+    mazes += [f"{name}-dense" for name in mazes]
     return {
         "models": models.shipped(),
         "tasks": [*mazes, *envs.POINT_MAZES, *POLICY_TASKS, *envs.MEMORY_IDS],

@@ -54,7 +54,7 @@ def plan(
 
     dfplan plan maze2d-large --obstacle 3.8 5.8 0.2 --obstacle 5.2 4.8 0.2
 
-    dfplan plan pointmaze-giant-stitch --start 0 0 --goal 52 36 --obstacle 20 8 1.2
+    dfplan plan pointmaze-giant-stitch --start 0 0 --goal 52 36 --obstacle 15.6 12.4 1.2
 
     dfplan plan maze2d-medium --checkpoint runs/medium
 
