@@ -196,7 +196,9 @@ class Planner:
         found, index = found.repeat(q.count), torch.arange(q.steps)
         arrived = index >= torch.tensor([q.by[k % len(q.by)] for k in range(q.count)]).repeat(batch)[:, None]
         if q.returns is not None and self._returns:
-            found = found | known.given(window, self._returns, np.repeat(q.returns, q.count)[:, None], arrived)
+            found = found | known.given(
+                window, self._returns, np.repeat(q.returns, q.count)[:, None], arrived
+            )
         if q.goal is not None:
             goal = np.repeat(q.goal, q.count, 0)
             found = found | known.given(window, self.model.config.goal_token, goal, arrived)

@@ -174,12 +174,13 @@ def run(
 def _play(courses: list[_Course], policy: Any, done: Callable[[int], object]) -> list[Outcome]:
     batched, timed = getattr(policy, "batched", False), []
     if hasattr(policy, "reset"):
-        policy.reset(**_taken(policy.reset, _told(courses, batched)))
-    hears = _taken(policy.act, {"doubtful": (), "goal": None})
+        begin = ["seed", "goal", *{"obstacles"}.intersection(courses[0].info)]
+        policy.reset(**_told(courses, batched, _taken(policy.reset, begin)))
+    hears = _taken(policy.act, ("doubtful", "goal"))
     while not all(c.over for c in courses):
-        now, told = [c.seen[-1] for c in courses], _told(courses, batched)
+        now, told = [c.seen[-1] for c in courses], _told(courses, batched, hears)
         began = time.perf_counter()
-        action = policy.act(np.stack(now) if batched else now[0], **{name: told[name] for name in hears})
+        action = policy.act(np.stack(now) if batched else now[0], **told)
         timed.append(time.perf_counter() - began)
         going = [(c, a) for c, a in zip(courses, action if batched else [action], strict=True) if not c.over]
         for course, own in going:
@@ -190,20 +191,20 @@ def _play(courses: list[_Course], policy: Any, done: Callable[[int], object]) ->
     return [c.outcome(calls, clipped, seconds) for c in courses]
 
 
-def _told(courses: list[_Course], batched: bool) -> dict[str, Any]:
-    """What a policy may be told now."""
-    infos = [c.info for c in courses]
-    told: dict[str, Any] = {n: [i.get(n) for i in infos] for n in ("goal", "obstacles")}
-    told = {n: v if all(isinstance(x, np.ndarray) for x in v) else None for n, v in told.items()}
-    told |= {"seed": [c.seed for c in courses], "doubtful": [i.get("doubtful", ()) for i in infos]}
-    return told if batched else {name: None if value is None else value[0] for name, value in told.items()}
+def _told(courses: list[_Course], batched: bool, names: Sequence[str]) -> dict[str, Any]:
+    """What a policy is told now, by name: a list of a batched one; None where not every environment says it."""
+    infos = [{"seed": c.seed, "doubtful": (), **c.info} for c in courses] if names else []
+    told: dict[str, Any] = {n: [i.get(n) for i in infos] for n in names}
+    for n in {"goal", "obstacles"}.intersection(names):
+        told[n] = told[n] if all(isinstance(x, np.ndarray) for x in told[n]) else None
+    return told if batched else {n: None if v is None else v[0] for n, v in told.items()}
 
 
-def _taken(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+def _taken(function: Callable[..., Any], names: Sequence[str]) -> list[str]:
     """Of the named arguments those that a function takes."""
     parameters = inspect.signature(function).parameters
     every = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return {k: v for k, v in given.items() if every or k in parameters}
+    return [name for name in names if every or name in parameters]
 
 
 @dataclass(frozen=True)

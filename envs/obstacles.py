@@ -15,7 +15,6 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import label
 
 from dfplan.tools.errors import one_of
 
@@ -105,6 +104,8 @@ class Room:
 
     def passable(self, start: ArrayLike, goal: ArrayLike, balls: Array, spare: float = 1.0) -> bool:
         """Whether there is a `way` from the centre of the start's cell to that of the goal's."""
+        from scipy.ndimage import label  # half a second that pictures do not need
+
         parts = label(self.free(balls, spare))[0]
         begin, end = (parts[self.node(self.place(self.node(p)), FINE)] for p in (start, goal))
         return bool(begin == end > 0)

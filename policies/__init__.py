@@ -6,6 +6,7 @@ from dfplan.act import ImitationConfig
 from dfplan.tools.lazy import attach
 
 from .baselines import Search, Uniform, search
+from .following import following
 from .gathering import Gathering, gathering
 from .imitation import Imitation
 from .nearest import Nearest
@@ -31,6 +32,7 @@ __all__ = [
     "Search",
     "Tracker",
     "Uniform",
+    "following",
     "gathering",
     "receding",
     "search",

@@ -202,12 +202,8 @@ def _imitation(task: str, folder: Path, config: ImitationConfig, device: str, en
 
 def _receding(folder: Path, config: PlannerConfig, tracker: Any, device: str, env: Any) -> Any:
     from dfplan import models, policies
-    from dfplan.plan.kept import kept
 
-    planner = models.load(folder, config, device)
-    if config.gather:
-        return policies.gathering(planner, tracker=tracker)
-    return policies.receding(kept(planner) if config.roadmap else planner, tracker=tracker)
+    return policies.following(models.load(folder, config, device), tracker=tracker)
 
 
 def _obstructed(make: Callable[[], Any], count: int, across: bool) -> Any:
@@ -261,5 +257,8 @@ def _row(label: str, job: Job, which: Episodes, obstructed: bool) -> dict[str, A
         print(write_gif(outcome.frames, Path(which.video or ".") / f"{label}-{outcome.seed}.gif", 10))
     if obstructed:
         free = [bool(o.success and not o.collided) for o in outcomes]
-        numbers |= {"collision_free": 1 - numbers["collided"], "success_collision_free": sum(free) / len(free)}
+        numbers |= {
+            "collision_free": 1 - numbers["collided"],
+            "success_collision_free": sum(free) / len(free),
+        }
     return {"checkpoint": label} | numbers

@@ -72,7 +72,6 @@ def plan(
     from dfplan import envs, policies
     from dfplan.decide import asked
     from dfplan.models import find
-    from dfplan.plan.kept import kept
     from dfplan.show.demo import demo
     from dfplan.train.checkpoint import load
 
@@ -86,10 +85,8 @@ def plan(
     if question.obstacle:
         ways = policies.Around(brain, room.robot)
         policy = policies.Detour(ways, policies.PointMass.fitted(brain), obstacles=question.obstacle)
-    elif brain.config.gather:
-        policy = policies.gathering(brain)
     else:
-        policy = policies.receding(kept(brain) if brain.config.roadmap else brain)
+        policy = policies.following(brain)
     asks = question.start, question.goal, question.seed
     report(demo(task, env, room, policy, *asks, out, question.obstacle), json)
 

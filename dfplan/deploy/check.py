@@ -28,7 +28,8 @@ def understood(mapping: Mapping) -> list[str]:
     Raises:
         ValueError: for what cannot be: see `body`.
     """
-    robot, limits = body(mapping.robot), body(mapping.robot).limits
+    robot = body(mapping.robot)
+    limits, grips = robot.limits, _grips(robot)
     lines = [f"robot '{mapping.robot.name}', {len(limits.names)} joints:"]
     for i, name in enumerate(limits.names):
         unit = "m" if limits.sliding[i] else "rad"
@@ -39,8 +40,7 @@ def understood(mapping: Mapping) -> list[str]:
         )
         lines.append(
             f"  {name}: {limits.low[i]:.4g} to {limits.high[i]:.4g} {unit}{turn}, {limits.velocity[i]:.3g} {unit}/s, "
-            f"{limits.acceleration[i]:.3g} {unit}/s^2"
-            + (", grips" if limits.grips is not None and limits.grips[i] else "")
+            f"{limits.acceleration[i]:.3g} {unit}/s^2" + (", grips" if grips[i] else "")
         )
     if robot.pose is not None and robot.home is not None:
         x, y, z = robot.forward(robot.home)
@@ -78,6 +78,10 @@ def doubts(mapping: Mapping, model: Checkpoint | None = None) -> list[str]:
     return out
 
 
+def _grips(robot: Body) -> NDArray[np.bool_]:
+    return np.asarray(robot.limits.grips, bool)  # an array once the limits are made
+
+
 def _joints(robot: Body) -> list[str]:
     limits, out = robot.limits, []
     for i, name in enumerate(limits.names):
@@ -95,8 +99,7 @@ def _joints(robot: Body) -> list[str]:
             out.append(f"home of joint '{limits.names[i]}' is {robot.home[i]:.3g}, outside its limits")
     if robot.look is not None:
         moving = np.abs(robot.look((limits.low + limits.high) / 2)[2]).max(0) > 0
-        grips = np.zeros(len(moving), bool) if limits.grips is None else limits.grips
-        for i in np.flatnonzero(~moving & ~grips).tolist():
+        for i in np.flatnonzero(~moving & ~_grips(robot)).tolist():
             out.append(
                 f"joint '{limits.names[i]}' does not move the tool; if it is a gripper, give it `grips: true`"
             )
@@ -108,10 +111,8 @@ def _tool(mapping: Mapping, robot: Body) -> list[str]:
     if box is None or robot.pose is None:
         return []
     out = []
-    if robot.home is not None and not box.holds(robot.forward(robot.home)):
-        out.append(
-            f"at home the tool is at {np.round(robot.forward(robot.home), 3).tolist()}, outside the workspace"
-        )
+    if robot.home is not None and not box.holds(tool := robot.forward(robot.home)):
+        out.append(f"at home the tool is at {np.round(tool, 3).tolist()}, outside the workspace")
     rng, limits = np.random.default_rng(0), robot.limits
     postures = rng.uniform(limits.low, limits.high, (_TRIES, len(limits.low)))
     places = robot.forward(postures)

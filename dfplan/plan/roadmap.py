@@ -79,6 +79,10 @@ class Roadmap:
             raise ValueError(
                 "got roadmap for a checkpoint without evidence.safetensors; add it with scripts/evidence.py FOLDER DATA"
             )
+        if planner.config.roadmap < 2:
+            raise ValueError(
+                f"got roadmap={planner.config.roadmap} for a roadmap, expected states to join, 2 or more, such as 200"
+            )
         began = time.perf_counter()
         self.planner, self.evidence = planner, evidence
         self.spec, self.config, self.goal, self.model = (
