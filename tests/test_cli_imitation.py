@@ -1,6 +1,7 @@
 """The commands of imitation, as a user types them: generate, inspect, convert, train, resume, evaluate."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from test_cli import dfplan, elsewhere  # noqa: F401  fixtures
 
 from dfplan.data import Episodes, load, write_npz
+from dfplan.train.imitate import imitation_spec, suits
 
 TINY = [
     "steps=4",
@@ -83,6 +85,30 @@ def test_training_goes_on_where_it_stopped(place, demos, run, dfplan):  # noqa: 
     assert sorted(p.name for p in (run / "kept").iterdir()) == ["0000002", "0000004"]
     refused = dfplan(*words)
     assert refused.code == 2 and "--resume" in refused.err
+
+
+def test_training_begins_with_a_model_that_is_there(place, demos, run, dfplan):  # noqa: F811
+    words = ["train", "--begin", run, "--data", demos, "--out", place / "more", "--steps", "2"]
+    assert dfplan(*words).code == 0
+    kept = [json.loads((r / "checkpoint" / "config.json").read_text())["train"] for r in (run, place / "more")]
+    assert kept[0]["spec"] == kept[1]["spec"] and kept[1]["begin"] == str(run)
+    assert dfplan("train", "--out", place / "more", "--resume", "--steps", "3").code == 0
+    for more, said in ((["arm-pick"], "and --begin"), (["--begin", "arm-pik"], "did you mean 'arm-pick'")):
+        refused = dfplan("train", *more, *words[1:] if "--begin" not in more else words[3:], "--out", place / "x")
+        assert refused.code == 2 and said in refused.err
+
+
+def test_a_model_goes_on_with_demonstrations_of_the_same_columns_alone(demos):
+    shown = load(demos)
+    spec = imitation_spec(shown)
+    suits(spec, shown)
+    fewer = Episodes({**shown.arrays, "actions": shown.arrays["actions"][:, :-1]}, shown.ends, shown.dt)
+    names = {k: list(v) for k, v in shown.info["names"].items()}
+    names["observations"][:2] = names["observations"][1::-1]
+    turned = replace(shown, info={**shown.info, "names": names})
+    for other, said in ((fewer, "9 columns"), (turned, "in column 0"), (replace(shown, dt=0.1), "steps of 0.1 s")):
+        with pytest.raises(ValueError, match=said):
+            suits(spec, other)
 
 
 def test_evaluation_reports_checkpoints_best_and_mean_apart(run, dfplan, tmp_path):  # noqa: F811

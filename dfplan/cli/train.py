@@ -15,7 +15,7 @@ from dfplan.nets.returns import Returns, labelled
 from dfplan.tools.errors import one_of
 from dfplan.tools.references import d4rl_task
 from dfplan.train.config import TrainConfig, from_dict, may_resume, read_values, to_dict
-from dfplan.train.imitate import Layout, complete
+from dfplan.train.imitate import Layout, complete, suits
 
 if TYPE_CHECKING:
     from dfplan.data import Episodes
@@ -75,6 +75,8 @@ def train(
 
     dfplan train imitation --data demos.hdf5 --out runs/mine (any demonstrations; also a LeRobot folder, zarr, npz)
 
+    dfplan train --begin swap --data more.hdf5 --out runs/more --lr 0.0005 --steps 2000 (goes on from a model, with its settings)
+
     dfplan train my.json --data demos.hdf5 --out runs/mine --device cuda --steps 50000 --model.width 256
 
     tensorboard --logdir runs
@@ -91,6 +93,7 @@ def train(
             `--steps 100 --model.width 64`.
     """
     from dfplan.data import inspect
+    from dfplan.models import find
     from dfplan.tools.hardware import bf16_cost
     from dfplan.train import checkpoint
     from dfplan.train.metrics import train_logged
@@ -114,7 +117,10 @@ def train(
             print(f"data: {remark}")
     if run.model.carrier:
         print(f"memory: {run.model.carrier}, of up to {run.model.reach} steps of {run.spec.stride} env steps")
-    trainer = Trainer(run, episodes, out / "checkpoint", compute.device, resume, held)
+    begin = checkpoint.load(find(run.begin)) if run.begin and not resume else None
+    if begin is not None:
+        suits(run.spec, episodes)
+    trainer = Trainer(run, episodes, out / "checkpoint", compute.device, resume, held, begin)
     out.mkdir(parents=True, exist_ok=True)
     (out / "run.json").write_text(json.dumps({"config": config, **to_dict(data.whole())}, indent=1) + "\n")
     train_logged(trainer, out)
@@ -134,12 +140,24 @@ def _shown(task: str, data: Data, returns: Returns) -> tuple[Episodes, Episodes 
 
 def _begun(out: Path, config: str | None, changes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and settings of a new run; refused before the data are read where that can be."""
-    if config is None:
-        raise ValueError("got no configuration; give its name, such as imitation, or a JSON file")
+    from dfplan.models import find
+    from dfplan.train import checkpoint
+
+    begin = changes.get("begin")
+    if (config is None) == (begin is None):
+        raise ValueError(
+            f"got {'neither a configuration nor --begin' if config is None else f'{config} and --begin {begin}'}; give the "
+            "name of a configuration, such as imitation, a JSON file, or --begin MODEL to go on with a model's own settings"
+        )
     if (out / "checkpoint").exists():
         raise ValueError(f"{out} holds a run; pass --resume to go on with it, or choose another --out")
-    path, own = config_path(config), {"task": config} if d4rl_task(config) else {}
-    values = merged(read_values(path), own | changes, TrainConfig)
+    if config is None:
+        path, config = find(str(begin)), str(begin)
+        own = to_dict(checkpoint.settings(path))
+    else:
+        path = config_path(config)
+        own = read_values(path) | ({"task": config} if d4rl_task(config) else {})
+    values = merged(own, changes, TrainConfig)
     if "spec" in values:
         from_dict(TrainConfig, values, str(path))
     return config, values

@@ -153,6 +153,7 @@ class TrainConfig:
         task: task the model is for, such as `maze2d-large`; where a plan's goal and scores come from.
         goal: default goal in the units of the goal token, or None.
         goal_token: name of the token a goal fixes; empty for a policy, which has no goal token.
+        begin: model whose weights, mean and scale the run begins with (a shipped name or a folder); empty: none.
         model: the network.
         levels: how noise levels are drawn.
         returns: how demonstrations are told apart by their rewards, see `dfplan.nets.returns`.
@@ -183,6 +184,7 @@ class TrainConfig:
     task: str = ""
     goal: tuple[float, ...] | None = None
     goal_token: str = "position"
+    begin: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     levels: Levels = field(default_factory=Levels)
     returns: Returns = field(default_factory=Returns)

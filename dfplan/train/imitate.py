@@ -155,6 +155,30 @@ def _names(episodes: Episodes, size: Mapping[str, int]) -> dict[str, list[str]]:
     return out
 
 
+def suits(spec: TrajectorySpec, episodes: Episodes) -> None:
+    """Refuse demonstrations whose columns are not those of a model that is to go on with them.
+
+    Raises:
+        ValueError: naming the first column that is absent or another one, or both lengths of an env step.
+    """
+    told = episodes.info.get("names") or {}
+    for c in spec.channels:
+        array, names = episodes.arrays.get(c.source), list(told.get(c.source, ()))
+        width = 0 if array is None else array[0].size
+        found = names[c.index] if c.index < min(len(names), width) else c.name
+        if c.index >= width or c.name not in (found, f"target {found}"):
+            has = f"'{found}' there" if c.index < width else f"{width} columns"
+            raise ValueError(
+                f"got {episodes.name} with {has}, expected '{c.name}' in column {c.index} of '{c.source}' as in the model; "
+                "give demonstrations of the same robot and sensors, or train from nothing"
+            )
+    if abs(spec.dt / episodes.dt - 1) > 0.02:
+        raise ValueError(
+            f"got {episodes.name} with steps of {episodes.dt:g} s, expected {spec.dt:g} s as in the model; resample one, or train "
+            "from nothing"
+        )
+
+
 def imitation_config(episodes: Episodes, **settings: Any) -> TrainConfig:
     """A training configuration for demonstrations.
 

@@ -39,6 +39,7 @@ class Trainer:
         device: `cpu`, `cuda`, ...
         resume: go on from `folder`.
         held: demonstrations that are not trained on, whose loss is logged at every save; None: there are none.
+        begin: the model that `config.begin` names; None: weights are drawn, mean and scale are those of `episodes`.
 
     Raises:
         ValueError: the folder is there, is not there or is damaged; somebody else trains in it; other settings or
@@ -53,6 +54,7 @@ class Trainer:
         device: str = "cpu",
         resume: bool = False,
         held: Episodes | None = None,
+        begin: checkpoint.Checkpoint | None = None,
     ) -> None:
         self.config, self.folder, self.device = config, Path(folder), device
         if self.folder.parent.exists():
@@ -68,9 +70,14 @@ class Trainer:
             )
         if resume:
             may_resume(checkpoint.settings(self.folder), config, str(self.folder))
-        self.normalizer = Normalizer.fit(config.spec, episodes)
+            begin = checkpoint.load(self.folder) if config.begin else None
+        if bool(config.begin) != (begin is not None):
+            raise ValueError(
+                f"got begin='{config.begin}' and {'a' if begin else 'no'} model to begin with; give both or none"
+            )
+        self.normalizer = begin.normalizer if begin else Normalizer.fit(config.spec, episodes)
         self.windows = TokenWindows(config.spec, config.horizon, episodes, self.normalizer)
-        if config.spec.relative:
+        if config.spec.relative and begin is None:
             self.normalizer = self.windows.fit_relative()
         self._held = (
             None if held is None else TokenWindows(config.spec, config.horizon, held, self.normalizer)
@@ -78,6 +85,8 @@ class Trainer:
         self.normalizer = self.normalizer.to(device)
         torch.manual_seed(config.seed)
         self.model = config.model.build(config.spec, config.horizon).to(device)
+        if begin is not None:
+            self.model.load_state_dict(begin.denoiser.state_dict())
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99)

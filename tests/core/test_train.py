@@ -391,3 +391,20 @@ def test_calibrated_step_is_the_distance_between_steps(stack):
         lambda x, level: x, normalizer, TokenWindows(spec, 6, data, normalizer), config(spec), "cpu"
     )
     assert found["step"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_run_begins_with_the_weights_and_scales_of_another_model(tmp_path):
+    go(Trainer(config(steps=2), DATA, tmp_path / "first"))
+    first, other = checkpoint.load(tmp_path / "first"), walks(seed=5)
+    c = config(begin="first", steps=3, save_every=2)
+    trainer = Trainer(c, other, tmp_path / "second", begin=first)
+    for name, value in first.denoiser.state_dict().items():
+        assert torch.equal(trainer.model.state_dict()[name], value)
+        assert torch.equal(trainer.average.state_dict()[name], value)
+    assert torch.equal(trainer.normalizer.mean, first.normalizer.mean)
+    whole = go(trainer)
+    go(Trainer(c, other, tmp_path / "cut", begin=first), until=2)
+    same(go(Trainer(c, other, tmp_path / "cut", resume=True)), whole)  # needs `first` no more
+    for given, model in ((config(), first), (c, None)):
+        with pytest.raises(ValueError, match="give both or none"):
+            Trainer(given, DATA, tmp_path / "third", begin=model)
