@@ -1,7 +1,8 @@
-"""Demonstrations in which a policy takes turns with the expert, who says all along what it would do (DAgger), after plain ones.
+"""Demonstrations in which a policy takes turns with the expert, who says all along what it would do (DAgger), after others.
 
 python scripts/takeovers.py swap swap takeovers.hdf5 --plain 300 --episodes 300
-dfplan train swap --data takeovers.hdf5 --out runs/swap
+dfplan train --begin swap --data takeovers.hdf5 --out runs/swap --lr 0.001 --steps 3500
+python scripts/takeovers.py swap runs/swap more.hdf5 --onto takeovers.hdf5 --seed 2
 """
 
 import argparse
@@ -9,11 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from dfplan.data import Episodes, write_robomimic
+from dfplan.data import Episodes, load, write_robomimic
 from dfplan.decide import asked
 from dfplan.envs.arm.experts.scripted import collect
 from dfplan.policies import Imitation, ImitationConfig
 from dfplan.tools.progress import progress
+
+
+def shown(task, count, seed, who=None):
+    """So many demonstrations, by the expert alone or in turns with a student."""
+    with progress(count, "in turns" if who else "plain", "episode") as bar:
+        return collect(task, count, seed, lambda n: bar.update(n - bar.n), "ee", who)
+
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -23,18 +31,16 @@ if __name__ == "__main__":
     parser.add_argument(
         "--plain", type=int, default=300, help="demonstrations by the expert alone, of seed 0"
     )
+    parser.add_argument("--onto", help="file of demonstrations that come first instead: a further round")
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations in turns")
     parser.add_argument("--seed", type=int, default=1, help="of these")
     parser.add_argument("--steps", type=int, default=2, help="network calls of its decisions")
     args = parser.parse_args()
     model = Imitation.load(args.policy).model
     student = Imitation(model, asked(ImitationConfig, model, "policy", steps=args.steps))
-    parts = []
-    for count, seed, who in ((args.plain, 0, None), (args.episodes, args.seed, student)):
-        with progress(count, "in turns" if who else "plain", "episode") as bar:
-            parts.append(collect(args.task, count, seed, lambda n, bar=bar: bar.update(n - bar.n), "ee", who))
-    first, second = parts
-    arrays = {key: np.concatenate([p.arrays[key] for p in parts]) for key in first.arrays}
+    first = load(args.onto) if args.onto else shown(args.task, args.plain, 0)
+    second = shown(args.task, args.episodes, args.seed, student)
+    arrays = {key: np.concatenate([p.arrays[key] for p in (first, second)]) for key in second.arrays}
     ends = np.concatenate([first.ends, first.ends[-1] + second.ends])
-    write_robomimic(Episodes(arrays, ends, first.dt, args.task, dict(first.info)), args.out, rescale=True)
+    write_robomimic(Episodes(arrays, ends, first.dt, args.task, dict(second.info)), args.out, rescale=True)
     print(args.out)

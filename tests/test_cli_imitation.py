@@ -90,11 +90,15 @@ def test_training_goes_on_where_it_stopped(place, demos, run, dfplan):  # noqa: 
 def test_training_begins_with_a_model_that_is_there(place, demos, run, dfplan):  # noqa: F811
     words = ["train", "--begin", run, "--data", demos, "--out", place / "more", "--steps", "2"]
     assert dfplan(*words).code == 0
-    kept = [json.loads((r / "checkpoint" / "config.json").read_text())["train"] for r in (run, place / "more")]
+    kept = [
+        json.loads((r / "checkpoint" / "config.json").read_text())["train"] for r in (run, place / "more")
+    ]
     assert kept[0]["spec"] == kept[1]["spec"] and kept[1]["begin"] == str(run)
     assert dfplan("train", "--out", place / "more", "--resume", "--steps", "3").code == 0
     for more, said in ((["arm-pick"], "and --begin"), (["--begin", "arm-pik"], "did you mean 'arm-pick'")):
-        refused = dfplan("train", *more, *words[1:] if "--begin" not in more else words[3:], "--out", place / "x")
+        refused = dfplan(
+            "train", *more, *words[1:] if "--begin" not in more else words[3:], "--out", place / "x"
+        )
         assert refused.code == 2 and said in refused.err
 
 
@@ -106,7 +110,11 @@ def test_a_model_goes_on_with_demonstrations_of_the_same_columns_alone(demos):
     names = {k: list(v) for k, v in shown.info["names"].items()}
     names["observations"][:2] = names["observations"][1::-1]
     turned = replace(shown, info={**shown.info, "names": names})
-    for other, said in ((fewer, "9 columns"), (turned, "in column 0"), (replace(shown, dt=0.1), "steps of 0.1 s")):
+    for other, said in (
+        (fewer, "9 columns"),
+        (turned, "in column 0"),
+        (replace(shown, dt=0.1), "steps of 0.1 s"),
+    ):
         with pytest.raises(ValueError, match=said):
             suits(spec, other)
 

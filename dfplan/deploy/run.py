@@ -14,6 +14,7 @@ import numpy as np
 
 from dfplan.deploy.loop.committed import ACT, CommittedPolicy, History
 from dfplan.deploy.loop.driver import Driver
+from dfplan.deploy.loop.familiar import Familiar
 from dfplan.deploy.loop.inference import Decide, PolicyDecide, Request
 from dfplan.deploy.loop.loop import Loop
 from dfplan.deploy.loop.machine import FAULT, HOLD, READY, Change
@@ -98,7 +99,7 @@ def build(
     policy: Name | Actor | Acts | Remote, mapping: Mapping | Name, transport: Transport, *,
     config: ImitationConfig | None = None, worker: str = "thread", delay: float = 0.0, handover: str = "committed",
     show: str = "clean", monitor: Monitor | None = None, slow: float = 1.0, hold_on: Sequence[str] = (),
-    clock: Clock | None = None, device: str = "cpu", keep: Name | None = None,
+    clock: Clock | None = None, device: str = "cpu", keep: Name | None = None, sure: bool = False,
 ) -> Loop:  # fmt: skip
     """A loop, not yet connected: for tests, and for programs that run it themselves.
 
@@ -118,6 +119,7 @@ def build(
         clock: None: the real one.
         device: of a policy that is loaded here by name: `cpu`, `cuda`, ...
         keep: new folder for what happens, see `RunLog`; None: nothing is kept.
+        sure: the arm may begin where readings are unlike all demonstrations. A policy server's model is not compared.
 
     Raises:
         ValueError: where policy and mapping do not fit together, naming what.
@@ -132,14 +134,15 @@ def build(
             raise ValueError(
                 "got worker='process' with a policy server, whose process is its own; use 'thread'"
             )
-        remote = RemotePolicy(policy, config, monitor, show)
+        remote, model = RemotePolicy(policy, config, monitor, show), None
         spec, decide = remote.spec, (asked := RemoteDecide(remote, mapping, robot))
         start = partial(RemoteWorker, asked)
     else:
         loaded = load_policy(policy, config, device)
         if worker == "process" and not isinstance(policy, (str, os.PathLike)):
             raise ValueError("worker='process' loads the policy itself; give its name or folder")
-        spec, decide = loaded.spec, make_decide(loaded, mapping, None, monitor, worker == "thread", show)
+        model, spec = loaded.model, loaded.spec
+        decide = make_decide(loaded, mapping, None, monitor, worker == "thread", show)
         start = partial(ThreadWorker, decide)
         if worker == "process":
             there = partial(make_decide, policy, mapping, config, monitor, True, show, device)
@@ -151,6 +154,7 @@ def build(
     pace = (handover, slow, hold_on, mapping.loop.commit)
     driver = Driver(made, decide, mapping.policy.dt, tokens, spec.action_size, *pace)
     loop = Loop(mapping, robot, transport, made, driver, clock)
+    loop.familiar = None if sure or model is None else Familiar(model).unlike
     if keep is not None:
         name = str(policy) if isinstance(policy, (str, os.PathLike)) else ""
         name = str(Path(name).resolve()) if name and Path(name).exists() else name

@@ -29,12 +29,15 @@ def calibrate(
     Returns:
         `self_error`: 99 % quantile of `self_error` with start and end known; `step`: 99.9 % quantile of the distance
         between the goal token's values at consecutive steps (physical units); `dynamics`: see `fit_point_mass`,
-        None where observations are not positions and velocities. For a policy (no goal token) `actions`: the range of
-        the demonstrations' actions.
+        None where observations are not positions and velocities. For a policy (no goal token) `actions` and
+        `observations`: their ranges in the demonstrations.
     """
     if not config.goal_token:
-        actions = windows.episodes.arrays["actions"]  # perhaps larger than memory: not copied
-        return {"actions": {"low": actions.min(0).tolist(), "high": actions.max(0).tolist()}}
+        arrays = windows.episodes.arrays  # perhaps larger than memory: not copied
+        return {
+            key: {"low": arrays[key].min(0).tolist(), "high": arrays[key].max(0).tolist()}
+            for key in ("actions", "observations")
+        }
     rng, generator = np.random.default_rng(config.seed), torch.Generator(device).manual_seed(config.seed)
     errors, moves = [], []
     group = [t.name for t in config.spec.tokens].index(config.goal_token)

@@ -174,8 +174,8 @@ def suits(spec: TrajectorySpec, episodes: Episodes) -> None:
             )
     if abs(spec.dt / episodes.dt - 1) > 0.02:
         raise ValueError(
-            f"got {episodes.name} with steps of {episodes.dt:g} s, expected {spec.dt:g} s as in the model; resample one, or train "
-            "from nothing"
+            f"got {episodes.name} with steps of {episodes.dt:g} s, expected {spec.dt:g} s as in the model; resample "
+            "one, or train from nothing"
         )
 
 

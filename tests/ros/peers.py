@@ -62,9 +62,32 @@ def arm(log: Path, task: str = "reach", seed: int = 0, *more: str):
     return process([*module, "--task", task, "--seed", str(seed), *more], log)
 
 
-def drive(log: Path, kind: str, port: int, task: str = "reach", seed: int = 3):
-    """A control loop in a process of its own."""
-    return process([sys.executable, str(HERE / "drive.py"), kind, str(port), task, str(seed)], log)
+def drive(log: Path, kind: str, port: int, task: str = "reach", seed: int = 3, *more: str):
+    """A control loop in a process of its own; its log has the time of each change of its state."""
+    return process(
+        [
+            sys.executable,
+            str(HERE / "drive.py"),
+            kind,
+            str(port),
+            task,
+            str(seed),
+            *(more or ("dfplan", "0.2")),
+        ],
+        log,
+    )
+
+
+def driven(log: Path) -> list[tuple[float, float]]:
+    """From when to when a `drive` drove the arm, s."""
+    out, end = [], float("inf")
+    for line in log.read_text().splitlines():
+        when, _, change = line.partition(" ")
+        if "RUNNING -> " in change:
+            out[-1] = out[-1][0], float(when)
+        elif "-> RUNNING" in change:
+            out.append((float(when), end))
+    return out
 
 
 def diagnostics_values(message, name: str) -> dict[str, str]:

@@ -145,11 +145,13 @@ def call(name: str) -> tuple[bool, str]:
         rclpy.shutdown(context=context)
 
 
-def transport_of(kind: str, port: int, mapping: Mapping):
+def transport_of(kind: str, port: int, mapping: Mapping, node: str = "dfplan"):
     from dfplan.deploy.ros.ros2 import ros2_transport
     from dfplan.deploy.ros.rosbridge import rosbridge_transport
 
-    return ros2_transport(mapping) if kind == "ros2" else rosbridge_transport(mapping, port=port)
+    if kind == "ros2":
+        return ros2_transport(mapping, node=node)
+    return rosbridge_transport(mapping, port=port, node=node)
 
 
 @contextlib.contextmanager
@@ -164,10 +166,18 @@ def running(loop: Loop) -> Iterator[Loop]:
         assert not thread.is_alive()
 
 
-def looping(kind: str, port: int = 0, task: str = "reach", seed: int = 3, worker: str = "thread"):
+def looping(
+    kind: str,
+    port: int = 0,
+    task: str = "reach",
+    seed: int = 3,
+    worker: str = "thread",
+    node: str = "dfplan",
+    settle: float = 0.2,
+):
     """The loop of a task, in this process."""
-    mapping = mapping_of(task)
-    return running(make_loop(mapping, transport_of(kind, port, mapping), rehearse(task, seed), worker))
+    mapping = mapping_of(task, settle=settle)
+    return running(make_loop(mapping, transport_of(kind, port, mapping, node), rehearse(task, seed), worker))
 
 
 def person(loop: Loop) -> None:

@@ -25,12 +25,14 @@ class Brain:
         policy: shipped model, run folder or checkpoint folder; with --server the name that it must have there.
         server: address of a policy server, see docs/server.md.
         token_file: holds the secret shared with the server; the environment variable DFPLAN_TOKEN if left out.
+        ca: certificate (PEM) that a server at wss:// must show, or of who signed it; those of the system if left out.
         worker: where the network runs, without --server.
     """
 
     policy: str | None = None
     server: str | None = None
     token_file: Path | None = None
+    ca: Path | None = None
     worker: Literal["process", "thread"] = "process"
 
     def find(self) -> tuple[str | Remote, str]:
@@ -38,7 +40,8 @@ class Brain:
         from dfplan.deploy import Remote, read_token
 
         if self.server is not None:
-            return Remote(self.server, read_token(self.token_file), self.policy or ""), "thread"
+            token = read_token(self.token_file)
+            return Remote(self.server, token, self.policy or "", ca=self.ca), "thread"
         if self.policy is None:
             raise ValueError(
                 "got neither --policy nor --server; give a policy, or the address of a policy server"
@@ -142,7 +145,7 @@ def deploy(
         arm = DryRun(mapping, arm)
     report = drive(
         policy, mapping, arm, arm=run.arm, seconds=run.seconds, config=act, worker=where,
-        device=compute.device, keep=run.record, **settings,
+        device=compute.device, keep=run.record, sure=link.sure, **settings,
     )  # fmt: skip
     for line in summary(report):
         print(f"  {line}")

@@ -26,7 +26,7 @@ class Link:
         port: of the rosbridge server.
         ros1: the server is one of ROS 1.
         sim_time: take the time from /clock.
-        sure: drive it although `dfplan check` doubts the mapping.
+        sure: drive it although `dfplan check` doubts the mapping, or its readings are unlike the demonstrations.
     """
 
     robot: Path | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfplan.deploy.loop.driver import Driver
-from dfplan.deploy.loop.machine import DISARMED, FAULT, HOLD, RUNNING, Machine
+from dfplan.deploy.loop.machine import DISARMED, FAULT, HOLD, READY, RUNNING, Machine
 from dfplan.deploy.loop.stats import quantiles
 from dfplan.deploy.loop.workers import Worker
 from dfplan.deploy.motion.course import Course
@@ -19,7 +19,7 @@ from dfplan.deploy.motion.under_way import UnderWay
 from dfplan.deploy.robot.body import Body
 from dfplan.deploy.robot.mapping import Mapping
 from dfplan.deploy.robot.observe import Assembler, Measured
-from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Status, Transport
+from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Shared, Status, Transport
 from dfplan.tools.clock import Clock
 
 Array = NDArray[np.float64]
@@ -46,11 +46,13 @@ class Loop:
         plan: the next setpoints, and what the arm carries out.
         stats: counts and times.
         begun: told the loop's time when the transport is connected.
+        familiar: says what of an observation the policy was never trained on; the arm is not READY with it.
         after: told of each tick that is over, and of the time at which it began.
     """
 
     begun: Callable[[float], None] | None = None
     after: Callable[[float], None] | None = None
+    familiar: Callable[[Array], str] | None = None
 
     def __init__(
         self, mapping: Mapping, body: Body, transport: Transport, worker: Worker, driver: Driver, clock: Clock
@@ -74,10 +76,11 @@ class Loop:
         self._tick, self._begun, self._next = 0, clock.now(), 0
         self._run, self._resting, self._standing = 0, 0, False
         self._shown, self._over = "", False
+        self._others = transport.others if isinstance(transport, Shared) else str
 
     def connect(self) -> None:
         """Open the transport; its `arm` and `stop` requests come here."""
-        self.transport.connect(Handlers(self.arm, self.machine.stop))
+        self.transport.connect(Handlers(self.arm, self.machine.stop, self.machine.halt))
         self._begun, self._tick = self.clock.now(), 0
         if self.begun is not None:
             self.begun(self._begun)
@@ -183,6 +186,10 @@ class Loop:
             missing += f"; the loop was held up for {ticks * self.dt:.2f} s"
         if not self.worker.alive:
             missing = missing or "the policy's process has ended"
+        others = self._others()  # asked whatever else is missing: that is when they are told of us
+        missing = missing or others
+        if not missing and self.familiar is not None and self.machine.state in (DISARMED, READY):
+            missing = self.familiar(self.assembler.observe(now, robot_now).values)
         self.stats.state_age.append(ages[self.mapping.robot.state])
         self.machine.update(missing)
         measured = self.assembler.measured(now, robot_now)

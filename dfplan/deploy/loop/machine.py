@@ -99,6 +99,12 @@ class Machine:
             if self._state == RUNNING:
                 self._to(HOLD, reason)
 
+    def halt(self, reason: str) -> None:
+        """RUNNING -> HOLD, READY -> DISARMED: as `stop`, but that a fault stays."""
+        with self._lock:
+            if self._state != FAULT:
+                self.stop(reason)
+
     def fault(self, reason: str) -> None:
         """Any state -> FAULT."""
         with self._lock:

@@ -229,7 +229,8 @@ class LoopSettings:
         rate: ticks per second.
         send: commands per second, a divisor of `rate`.
         lead: setpoints are fixed this long before they are due, s: what a late message may be late.
-        settle: readings must have been fresh for so long before the arm can be armed, s.
+        settle: readings must have been fresh for so long before the arm can be armed, s. On ROS twice as long is listened
+            before whether somebody else commands the arm.
         expire: a command that is not handed over within this is dropped, s.
         status: status messages per second.
         commit: motion that may be decided before the newest readings are known, s; where the network takes longer, the arm

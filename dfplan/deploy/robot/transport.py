@@ -162,10 +162,12 @@ class Handlers:
     Attributes:
         arm: -> whether it was done, and a sentence.
         stop: the same; stopping is always done.
+        halt: told why the arm is to stop although nobody asked this controller; acknowledges no fault.
     """
 
     arm: Callable[[], tuple[bool, str]]
     stop: Callable[[], tuple[bool, str]]
+    halt: Callable[[str], object] = str
 
 
 class Readings(Protocol):
@@ -205,6 +207,14 @@ class Transport(Readings, Protocol):
 
     def close(self) -> None:
         """Hold, then close the connection. Never raises; may be repeated."""
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A transport to an arm that others may command as well."""
+
+    def others(self) -> str:
+        """Who else commands it now, in words; empty where nobody is known of. Asked at every tick."""
 
 
 def reading(source: str, names: Sequence[str], stamp: float, received: float, **values: ArrayLike) -> Reading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 Publish = Callable[[Mapping[str, Any], float], bool]
@@ -33,6 +33,9 @@ class Bus(Protocol):
 
     def follow(self, action: str, goal: Mapping[str, Any], done: Callable[[bool, str], None]) -> bool:
         """Send a FollowJointTrajectory goal; `done` is called later. False if that is not possible here."""
+
+    def writers(self, topic: str) -> Sequence[str]:
+        """Full names of the nodes that declare to write a topic, as far as is known here."""
 
     def cancel(self) -> None:
         """Cancel all goals that were sent."""

@@ -9,6 +9,7 @@ import logging
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -78,7 +79,8 @@ class Ros2Bus:
         self._executor: Any = _rclpy(".executors").SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name=f"ros2 {node}", daemon=True)
-        self._commands: list[Any] = []
+        self._commands: list[tuple[str, Any]] = []
+        self._heard: Counter[str] = Counter()  # topic -> readers of our own
         self._goals: list[Any] = []
         self._clients: dict[str, Any] = {}
         self._connections, self._was, self._closed = 0, False, False
@@ -92,7 +94,7 @@ class Ros2Bus:
         kind = type_of(message)
         publisher = self._node.create_publisher(kind, topic, profile)
         if command:
-            self._commands.append(publisher)
+            self._commands.append((topic, publisher))
 
         def publish(fields: Mapping[str, Any], expires: float) -> bool:
             """Fill first: the clock is read last."""
@@ -107,6 +109,7 @@ class Ros2Bus:
     def subscribe(self, topic: str, message: str, heard: Heard, *, rate: float = 0.0) -> None:
         """Best effort, the last message only: compatible with every publisher."""
         del rate
+        self._heard[topic] += 1
 
         def call(received: Any) -> None:
             heard(received, time.perf_counter())
@@ -138,6 +141,11 @@ class Ros2Bus:
         _Goal(self._goals, done).send(client, fill(kind.Goal(), {"trajectory": goal}))
         return True
 
+    def writers(self, topic: str) -> list[str]:
+        """As discovery has it; of a node that was killed for some 20 s more."""
+        found = self._node.get_publishers_info_by_topic(topic)
+        return [f"{end.node_namespace.rstrip('/')}/{end.node_name}" for end in found]
+
     def cancel(self) -> None:
         """Cancel all goals that were sent."""
         for goal in list(self._goals):
@@ -149,10 +157,12 @@ class Ros2Bus:
         self._thread.start()
 
     def connected(self) -> bool:
-        """Each command topic has a reader. One that was killed is still counted for some 20 s: look at ages."""
+        """Each command topic has a reader that is not ours. One that was killed is still counted for some 20 s: look at ages."""
         if self._closed or not self._thread.is_alive():
             return False
-        matched = all(publisher.get_subscription_count() > 0 for publisher in self._commands)
+        matched = all(
+            publisher.get_subscription_count() > self._heard[topic] for topic, publisher in self._commands
+        )
         with self._lock:
             self._connections += matched and not self._was
             self._was = matched

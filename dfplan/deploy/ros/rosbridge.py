@@ -85,6 +85,10 @@ class RosbridgeBus:
             self._goals[number] = action, done
         return self._write({**request, "args": {"trajectory": goal}}, self.now() + self._where[2])
 
+    def writers(self, topic: str) -> tuple[str, ...]:
+        """Not known behind a server."""
+        return ()
+
     def cancel(self) -> None:
         """Cancel all goals that were sent."""
         with self._lock:

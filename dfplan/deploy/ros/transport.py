@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,14 @@ from dfplan.deploy.robot.tables import Command, Source
 from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status
 from dfplan.deploy.ros import messages as ros
 from dfplan.deploy.ros.bus import Bus, Heard, Publish
+from dfplan.deploy.ros.masters import Masters
 from dfplan.deploy.ros.stream import stream, twist_of
 
 Array = NDArray[np.float64]
 _LOG = logging.getLogger(__name__)
 _POINTS = 12
+_LISTEN = 2.0
+"""times `loop.settle`: before so long on a new connection nobody is taken to be alone at the arm."""
 _REPEAT = 0.3
 """The end of a motion is repeated for so long, s: a best-effort reader may have missed it."""
 
@@ -52,6 +56,7 @@ class RosTransport:
         self._active: JointTrajectory | None = None
         self._held, self._sent_on = math.inf, -1
         self._publishers: dict[str, Publish] = {}
+        self._masters = Masters(bus, node, mapping.commands, _LISTEN * mapping.loop.settle)
         self._status: Publish = lambda fields, expires: False
         self._streams: list[threading.Thread] = []
         self._lock, self._over = threading.Lock(), threading.Event()
@@ -73,16 +78,26 @@ class RosTransport:
         expire = self.mapping.loop.expire
         for command in self.mapping.commands:
             kind = ros.COMMANDS[command.kind]
-            self._publishers[command.topic] = self.bus.advertise(
-                command.topic, kind, lifespan=expire, command=True
-            )
+            publish = self.bus.advertise(command.topic, kind, lifespan=expire, command=True)
+            self._publishers[command.topic] = self._masters.ours(command, publish)
         self._status = self.bus.advertise("/diagnostics", ros.DIAGNOSTICS)
         self.bus.serve(f"/{self.node}/arm", handlers.arm)
-        self.bus.serve(f"/{self.node}/stop", handlers.stop)
+        self.bus.serve(f"/{self.node}/stop", partial(self._stop, handlers.stop))
+        self._masters.listen(handlers.halt, self._ros1)
         self.bus.open()
         for command in self.mapping.commands:
             if command.kind != "trajectory":
                 self._streams.append(stream(self._streamed(command), self.mapping.loop.rate, self._over))
+
+    def _stop(self, stop: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
+        """This controller, and then every other one of the arm."""
+        done = stop()
+        self._masters.say(stop=True)
+        return done
+
+    def others(self) -> str:
+        """Who else commands this arm, in words; empty where nobody is known of."""
+        return "" if self._listening or self._closed else self._masters.others()
 
     def connected(self) -> bool:
         """Whether all controllers can be written to now."""
@@ -182,7 +197,9 @@ class RosTransport:
                 why = "has no action in the mapping" if not command.action else "is only listened to"
                 done(False, f"command '{command.topic}' {why}")
                 return False
-            started.append(self.bus.follow(command.action, self._fields(command, trajectory), done))
+            started.append(
+                self.bus.follow(command.action, self._fields(command, trajectory), self._masters.goal(done))
+            )
         return all(started)
 
     def close(self) -> None:
