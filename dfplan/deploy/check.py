@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _TRIES = 2000  # postures drawn to see where the tool gets to
-_REST = (0.005, 3.0)
+_REST = (0.02, 3.0)
 """s that real arms need to come to rest from full speed, at their full acceleration."""
+_RISE = (0.001, 1.0)
+"""s from rest to their full acceleration."""
+_RATE = 10_000.0  # Hz: no sensor of an arm is read as often
 _SPAN = 0.02  # rad, or a tenth in m: a joint that moves less is not driven by a policy
 
 
@@ -90,6 +93,11 @@ def _joints(robot: Body) -> list[str]:
             out.append(
                 f"joint '{name}' would come to rest from full speed in {rest:.2g} s, expected {_REST[0]} to {_REST[1]}"
             )
+        rise = float(limits.acceleration[i] / limits.jerk[i])
+        if not _RISE[0] <= rise <= _RISE[1]:
+            out.append(
+                f"joint '{name}' would be at its full acceleration in {rise:.2g} s, expected {_RISE[0]} to {_RISE[1]}"
+            )
         if limits.high[i] - limits.low[i] < _SPAN * (0.1 if limits.sliding[i] else 1.0):
             out.append(
                 f"joint '{name}' may move by {limits.high[i] - limits.low[i]:.2g} only; is its unit right?"
@@ -128,6 +136,8 @@ def _tool(mapping: Mapping, robot: Body) -> list[str]:
 def _readings(mapping: Mapping) -> list[str]:
     out = []
     for source in mapping.sources:
+        if source.rate > _RATE:
+            out.append(f"source '{source.name}' comes {source.rate:g} times a second; is that Hz?")
         if source.max_age < 1 / source.rate:
             out.append(
                 f"source '{source.name}' comes every {1 / source.rate:.3g} s and is stale after {source.max_age:g} s: always"

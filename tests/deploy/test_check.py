@@ -51,7 +51,8 @@ def test_what_ships_has_no_doubts(task):
     "made, said",
     [
         (lambda: jointed(acceleration=0.3), "come to rest from full speed in 5 s"),
-        (lambda: jointed(acceleration=900), "come to rest from full speed in 0.0017 s"),
+        (lambda: jointed(acceleration=900, jerk=45000), "come to rest from full speed in 0.0017 s"),
+        (lambda: jointed(jerk=3), "full acceleration in 2 s"),
         (lambda: jointed(lower=-0.025, upper=0.025), "may move by 0.01 only"),
         (lambda: mapping(robot={"home": [2.5, 0]}), "home of joint 'a' is 2.5, outside its limits"),
         (

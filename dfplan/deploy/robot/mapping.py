@@ -56,6 +56,10 @@ class Mapping:
         commanded = [name for command in self.commands for name in command.joints]
         if sorted(commanded) != sorted(joints):
             raise ValueError(f"commands move {commanded}, expected each of {joints} exactly once")
+        topics = [source.topic for source in self.sources] + [command.topic for command in self.commands]
+        for command in self.commands:
+            if topics.count(command.topic) > 1:
+                raise ValueError(f"got topic '{command.topic}' of a command elsewhere too; give each its own")
         for name in self.policy.action_joints:
             one_of("action joint", name, joints)
         if self.loop.rate * self.policy.dt < 1 - 1e-6:
@@ -132,7 +136,7 @@ def parse(text: str, where: str = "mapping") -> dict[str, Any]:
         line = error.problem_mark.line + 1
         raise ValueError(f"{where}: line {line}: a key is given twice; keep one") from error
     except yaml.error.YAMLError as error:
-        raise ValueError(f"{where}: not valid YAML ({error})") from error
+        raise ValueError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise ValueError(
             f"{where}: got {str(values)[:40]!r}, expected a table with robot, sources, commands, policy"

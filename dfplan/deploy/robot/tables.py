@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ UNITS = {"rad": 1.0, "deg": np.pi / 180, "m": 1.0, "mm": 1e-3, "cm": 1e-2, "1": 
 """Unit -> factor to rad, m or 1."""
 POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 """Numbers of a source of kind pose: m, then a quaternion."""
+_TOPIC = re.compile(r"[~/]?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*|~/[A-Za-z_][A-Za-z0-9_/]*")
 _STALE = 10.0  # s: an arm that goes on for longer without what it needs is not watched
 
 
@@ -72,6 +74,7 @@ class Source:
 
     def __post_init__(self) -> None:
         one_of(f"kind of source '{self.name}'", self.kind, ("joint_state", "pose", "array"))
+        _topic(self.topic, f"source '{self.name}'")
         finite_above_zero(self, "rate", of=f" of source '{self.name}'")
         most = _STALE if self.required else math.inf
         finite_above_zero(self, "max_age", of=f" of source '{self.name}', in s", most=most)
@@ -155,6 +158,7 @@ class Command:
 
     def __post_init__(self) -> None:
         one_of(f"kind of command '{self.topic}'", self.kind, ("trajectory", "position", "twist"))
+        _topic(self.topic, "a command")
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,13 @@ class LoopSettings:
     def __post_init__(self) -> None:
         finite_above_zero(self, "rate", "send", "status", of=" of the loop, in Hz", most=2000.0)
         finite_above_zero(self, "lead", "expire", "commit", of=" of the loop, in s", most=2.0)
-        if self.settle < 0 or abs(self.rate / self.send - round(self.rate / self.send)) > 1e-6:
+        if not 0 <= self.settle <= 60 or abs(self.rate / self.send - round(self.rate / self.send)) > 1e-6:
             raise ValueError(
-                f"got send={self.send} of rate={self.rate}, settle={self.settle}; expected a divisor, 0 or more"
+                f"got send={self.send} of rate={self.rate}, settle={self.settle}; expected a divisor, and 0 to 60 s"
             )
+
+
+def _topic(name: str, of: str) -> None:
+    """Refuse what cannot be a topic of ROS."""
+    if not _TOPIC.fullmatch(name):
+        raise ValueError(f"got topic '{name}' of {of}, expected a name such as /joint_states")
