@@ -146,8 +146,19 @@ def test_nobody_is_taken_to_be_there_only_after_listening_on_this_connection():
 def test_a_stop_of_one_halts_every_other_and_not_itself():
     graph = Graph()
     (one, _, halts), (_, _, others) = graph.controller("first"), graph.controller("second")
-    one.say(stop=True)
+    one.say()
+    assert halts == others == []
+    heard = graph.heard.pop(f"{ARM.topic}/dfplan")
+    one.say(stop=True)  # which nobody hears
+    graph.heard[f"{ARM.topic}/dfplan"] = heard
+    for _ in range(3):
+        one.say()
     assert halts == [] and others == ["another controller, node 'first', was asked to stop"]
+    third = graph.controller("third")[2]  # who comes later is not stopped for it
+    one.say()
+    assert third == []
+    one.say(stop=True)
+    assert len(third) == 1 and len(others) == 2
 
 
 def test_a_halt_stops_and_acknowledges_no_fault():

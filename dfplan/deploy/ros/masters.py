@@ -28,7 +28,8 @@ class Masters:
 
     Others show themselves in three ways: a node declares that it writes commands (where the bus can tell), a command or a
     goal arrives that is not ours, and each controller of dfplan says twice a second, beside each command topic on
-    `TOPIC/dfplan`, that it is there. There it says too that it was asked to stop, and then all of them stop.
+    `TOPIC/dfplan`, that it is there. It says too how often it was asked to stop, and each time all of them stop: whoever
+    misses one message hears it from the next.
     """
 
     def __init__(
@@ -46,9 +47,9 @@ class Masters:
         self._ours: deque[Hashable] = deque(maxlen=_KEPT)
         self._goals = 0
         self._foreign: dict[str, float] = {}  # what arrived -> when
-        self._controllers: dict[
-            str, tuple[str, float]
-        ] = {}  # another's name -> its node, and when it was heard
+        self._stops = 0
+        # Another's name -> its node, when it was heard, and how often it had been asked to stop by then.
+        self._controllers: dict[str, tuple[str, float, int]] = {}
         self._speak: list[Publish] = []
         self._said, self._looked, self._writers = -_SAY, -_LOOK, ""
         self._connection, self._since = -1, 0.0
@@ -58,11 +59,12 @@ class Masters:
 
         def word(message: Any, _: float) -> None:
             said = json.loads(ros.take(message, "data"))
-            name, node = str(said["name"]), str(said["node"])
+            name, node, stops = str(said["name"]), str(said["node"]), int(said["stops"])
             if name == self._name:
                 return
-            self._controllers[name] = node, self._now()
-            if said["stop"]:
+            before = self._controllers.get(name)
+            self._controllers[name] = node, self._now(), stops
+            if before is not None and stops > before[2]:
                 halt(f"another controller, node '{node}', was asked to stop")
 
         for command in self._commands:
@@ -112,9 +114,9 @@ class Masters:
         return ended
 
     def say(self, stop: bool = False) -> None:
-        """Tell the other controllers of this arm that this one is there, or that it was asked to `stop`."""
-        self._said = self._now()
-        text = json.dumps({"name": self._name, "node": self._node, "stop": stop})
+        """Tell the other controllers of this arm that this one is there, or that it is asked to `stop` now."""
+        self._said, self._stops = self._now(), self._stops + stop
+        text = json.dumps({"name": self._name, "node": self._node, "stops": self._stops})
         for speak in self._speak:
             speak({"data": text}, float("inf"))
 
@@ -125,7 +127,7 @@ class Masters:
             self._connection, self._since = connection, now
         if now - self._said >= _SAY:
             self.say()
-        for node, heard in self._controllers.values():
+        for node, heard, _ in self._controllers.values():
             if now - heard < _GONE:
                 return f"another controller of dfplan, node '{node}', is at this arm; end one of the two"
         for what, heard in self._foreign.items():
