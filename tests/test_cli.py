@@ -455,3 +455,14 @@ def test_bad_words_are_refused_before_anything_runs(dfplan, words, fix):
     got = dfplan(*words)
     assert got.code == 2 and fix in got.err and "Traceback" not in got.err
     assert not list(Path().iterdir())
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_in_silence():
+    """As in `dfplan train --help | head`: what is read is gone before all is written."""
+    out, end = os.pipe()
+    os.close(out)
+    told = subprocess.run(
+        [sys.executable, "-m", "dfplan.cli", "train", "--help"], stdout=end, stderr=subprocess.PIPE, text=True
+    )
+    os.close(end)
+    assert told.returncode == 141 and told.stderr == ""

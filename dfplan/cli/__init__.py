@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -32,6 +33,9 @@ def main() -> None:
         if words[:1] == ["train"]:
             words = spelled_out(words, TrainConfig, Layout)
         app.cli(prog="dfplan", description=_ABOUT, args=words)
+    except BrokenPipeError:  # whoever read our output has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print("dfplan:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None

@@ -145,9 +145,10 @@ def _begun(out: Path, config: str | None, changes: dict[str, Any]) -> tuple[str,
 
     begin = changes.get("begin")
     if (config is None) == (begin is None):
+        both = "no configuration" if config is None else f"{config} and --begin {begin}"
         raise ValueError(
-            f"got {'neither a configuration nor --begin' if config is None else f'{config} and --begin {begin}'}; give the "
-            "name of a configuration, such as imitation, a JSON file, or --begin MODEL to go on with a model's own settings"
+            f"got {both}; give its name, such as imitation, or a JSON file, or --begin MODEL to go on with a model's own "
+            "settings"
         )
     if (out / "checkpoint").exists():
         raise ValueError(f"{out} holds a run; pass --resume to go on with it, or choose another --out")

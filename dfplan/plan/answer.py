@@ -93,6 +93,10 @@ class PlannerConfig(Sampling):
             raise ValueError(
                 f"got roadmap={self.roadmap}, gather={self.gather}, expected a number of states or of env steps, or 0 for none"
             )
+        if self.rewards != "recorded" and not self.gather:
+            raise ValueError(
+                f"got rewards='{self.rewards}' with gather=0, where no rewards are gathered; give gather env steps, or leave it out"
+            )
         if self.stream < 0 or (self.stream and self.roadmap):
             raise ValueError(
                 f"got stream={self.stream}, roadmap={self.roadmap}, expected env steps between decisions, or 0 for plans "

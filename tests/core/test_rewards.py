@@ -161,3 +161,5 @@ def test_same_seed_same_way_and_no_way_to_stay_is_too_short(monkeypatch):
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="gather=-1"):
         PlannerConfig(gather=-1)
+    with pytest.raises(ValueError, match="rewards='modelled' with gather=0"):
+        PlannerConfig(rewards="modelled")
