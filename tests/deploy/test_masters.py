@@ -41,7 +41,7 @@ class Graph:
 
             return publish
 
-        def subscribe(topic, message, heard, rate=0.0):
+        def subscribe(topic, message, heard, rate=0.0, several=False):
             self.heard[topic].append(heard)
 
         return SimpleNamespace(

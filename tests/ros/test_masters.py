@@ -105,7 +105,11 @@ def test_stop_reaches_every_controller(turn):
         transport.connect(Handlers(lambda: (False, "no"), lambda: (True, "stopped"), halt))
         made.append(transport)
     try:
-        wait(lambda: all(t.others() for t in made), START, "they see each other")
+        wait(lambda: all("another" in t.others() for t in made), START, "they see each other")
+        end = time.perf_counter() + 2
+        while time.perf_counter() < end:  # each has heard both others by then
+            assert all(t.others() for t in made)
+            time.sleep(0.02)
         assert call("/second/stop") == (True, "stopped")
         wait(lambda: all(t.others() for t in made) and len(told) == 2, 10, "both others are told")
         time.sleep(0.3)

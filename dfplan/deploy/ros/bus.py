@@ -22,10 +22,13 @@ class Bus(Protocol):
         What has not been delivered after `lifespan` s is dropped (0: never); `connected` waits for a `command`'s reader.
         """
 
-    def subscribe(self, topic: str, message: str, heard: Heard, *, rate: float = 0.0) -> None:
+    def subscribe(
+        self, topic: str, message: str, heard: Heard, *, rate: float = 0.0, several: bool = False
+    ) -> None:
         """Declare a topic that is read: the newest message only, from any publisher whatever its QoS.
 
-        More than `rate` Hz is not needed, so a server in between may leave messages out; 0: all.
+        More than `rate` Hz is not needed, so a server in between may leave messages out; 0: all. `several` nodes write to it:
+        what one of them says is not dropped for what another says.
         """
 
     def serve(self, name: str, handler: Trigger) -> None:

@@ -70,8 +70,9 @@ class Masters:
         for command in self._commands:
             topic = f"{command.topic}/dfplan"
             self._speak.append(self._bus.advertise(topic, ros.STRING))
-            self._bus.subscribe(topic, ros.STRING, word)
-            self._bus.subscribe(command.topic, ros.COMMANDS[command.kind], self._command(command))
+            self._bus.subscribe(topic, ros.STRING, word, several=True)
+            kind, heard = ros.COMMANDS[command.kind], self._command(command)
+            self._bus.subscribe(command.topic, kind, heard, several=True)
             if command.action and not ros1:
                 status = f"{command.action}/_action/status"
                 self._bus.subscribe(status, ros.GOALS, self._goal(command.action))

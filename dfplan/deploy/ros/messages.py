@@ -46,6 +46,8 @@ _LAYOUTS: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     "geometry_msgs/msg/PointStamped": ("array", _STAMP, (("point", _PLACE),)),
     "geometry_msgs/msg/WrenchStamped": ("array", _STAMP, (("wrench.force", _PLACE), ("wrench.torque", _PLACE))),
 }  # fmt: skip
+SEVERAL = 20
+"""Messages that wait to be read on a topic to which several nodes write."""
 COMMANDS = {"trajectory": JOINT_TRAJECTORY, "position": ARRAY, "twist": TWIST}
 """Kind of command -> its message."""
 _DEFAULTS = {"joint_state": JOINT_STATE, "pose": POSE, "array": ARRAY}

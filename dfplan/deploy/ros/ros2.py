@@ -17,7 +17,7 @@ import numpy as np
 
 from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.ros.bus import Heard, Publish, Trigger
-from dfplan.deploy.ros.messages import FOLLOW, TRIGGER
+from dfplan.deploy.ros.messages import FOLLOW, SEVERAL, TRIGGER
 from dfplan.deploy.ros.transport import RosTransport
 
 _LOG = logging.getLogger(__name__)
@@ -106,7 +106,9 @@ class Ros2Bus:
 
         return publish
 
-    def subscribe(self, topic: str, message: str, heard: Heard, *, rate: float = 0.0) -> None:
+    def subscribe(
+        self, topic: str, message: str, heard: Heard, *, rate: float = 0.0, several: bool = False
+    ) -> None:
         """Best effort, the last message only: compatible with every publisher."""
         del rate
         self._heard[topic] += 1
@@ -114,7 +116,9 @@ class Ros2Bus:
         def call(received: Any) -> None:
             heard(received, time.perf_counter())
 
-        self._node.create_subscription(type_of(message), topic, call, _profile("BEST_EFFORT"))
+        self._node.create_subscription(
+            type_of(message), topic, call, _profile("BEST_EFFORT", SEVERAL if several else 1)
+        )
 
     def serve(self, name: str, handler: Trigger) -> None:
         """A std_srvs/Trigger service."""
@@ -243,10 +247,10 @@ class _Goal:
         self._done(success, text)
 
 
-def _profile(reliability: str) -> Any:
+def _profile(reliability: str, depth: int = 1) -> Any:
     qos = _rclpy(".qos")
     kind = qos.ReliabilityPolicy[reliability]
-    return qos.QoSProfile(history=qos.HistoryPolicy.KEEP_LAST, depth=1, reliability=kind)
+    return qos.QoSProfile(history=qos.HistoryPolicy.KEEP_LAST, depth=depth, reliability=kind)
 
 
 def ros2_transport(

@@ -17,7 +17,7 @@ from typing import Any
 
 from dfplan.deploy.robot.mapping import Mapping as RobotMapping
 from dfplan.deploy.ros.bus import Heard, Publish, Trigger
-from dfplan.deploy.ros.messages import CLOCK, FOLLOW, TRIGGER, seconds, take
+from dfplan.deploy.ros.messages import CLOCK, FOLLOW, SEVERAL, TRIGGER, seconds, take
 from dfplan.deploy.ros.transport import RosTransport
 from dfplan.deploy.ros.wire import Wire, as_json, ros1_fields
 from dfplan.tools.errors import optional_import
@@ -60,10 +60,12 @@ class RosbridgeBus:
 
         return publish
 
-    def subscribe(self, topic: str, message: str, heard: Heard, *, rate: float = 0.0) -> None:
-        """Declare a topic that is read: a queue of one at the server, which thins it out to about `rate`."""
-        name = self._name(topic)
-        request = {"op": "subscribe", "topic": name, "type": self._type(message), "queue_length": 1}
+    def subscribe(
+        self, topic: str, message: str, heard: Heard, *, rate: float = 0.0, several: bool = False
+    ) -> None:
+        """Declare a topic that is read: a short queue at the server, which thins it out to about `rate`."""
+        name, kept = self._name(topic), SEVERAL if several else 1
+        request = {"op": "subscribe", "topic": name, "type": self._type(message), "queue_length": kept}
         # A little less than the time between two messages, or jitter would cost every other one.
         self._setup.append({**request, "throttle_rate": int(800 / rate) if rate else 0})
         self._topics[name].append(heard)
