@@ -8,9 +8,13 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
-from dfplan.deploy import FakeClock, Remote, build
+import numpy as np
+
+from dfplan.deploy import FakeClock, History, Remote, build
 from dfplan.deploy.loop.stats import quantiles
 from dfplan.deploy.loop.workers import ProcessWorker
 from dfplan.deploy.remote.client import RemotePolicy
@@ -19,6 +23,29 @@ from dfplan.deploy.robot.body import body
 from dfplan.deploy.run import make_decide
 from dfplan.envs import SimArm, arm_mapping, make
 from dfplan.tools.hardware import hardware
+
+
+@contextmanager
+def serving(task: str, *options: str) -> Iterator[Remote]:
+    """A policy server in a process of its own."""
+    token = secrets.token_urlsafe(32)
+    command = [sys.executable, "-m", "dfplan.cli", "serve", "--policy", task, "--port", "0", *options]
+    server = subprocess.Popen(
+        command, env={**os.environ, "DFPLAN_TOKEN": token}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        port = re.search(r":(\d+);", server.stdout.readline())[1]
+        yield Remote(f"ws://127.0.0.1:{port}", token.encode(), timeout=60.0)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def history(policy):
+    """What a robot asks of any policy: a full history, nothing committed."""
+    seen, acted = policy.spec.observation_size, policy.spec.action_size
+    past = History(np.zeros((policy.steps, seen)), ((),) * policy.steps, np.zeros((policy.steps - 1, acted)))
+    return past, np.zeros((0, acted))
 
 
 class Timed(RemotePolicy):
@@ -62,17 +89,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="of the server")
     parser.add_argument("--count", type=int, default=1000)
     args = parser.parse_args()
-    token = secrets.token_urlsafe(32)
-    command = [sys.executable, "-m", "dfplan.cli", "serve", "--policy", args.task, "--device", args.device]
-    server = subprocess.Popen(
-        [*command, "--port", "0"],
-        env={**os.environ, "DFPLAN_TOKEN": token},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        port = re.search(r":(\d+);", server.stdout.readline())[1]
-        where = Remote(f"ws://127.0.0.1:{port}", token.encode(), timeout=60.0)
+    with serving(args.task, "--device", args.device) as where:
         mapping, asked = questions(where, args.task)
         remote, here = Timed(where), ProcessWorker(partial(make_decide, args.task, mapping))
         there = RemoteWorker(RemoteDecide(remote, mapping, body(mapping.robot)))
@@ -84,8 +101,6 @@ def main() -> None:
             rows.append((*pipe, took, hand_over + remote.way))
         for worker in (here, there):
             worker.close()
-    finally:
-        server.kill()
     names = ("process: whole", "process: added", "server: whole", "server: added")
     out = {
         n: [round(1e3 * q, 2) for q in quantiles(r)]

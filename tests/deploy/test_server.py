@@ -3,6 +3,8 @@
 import contextlib
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ pytest.importorskip("msgpack", reason="pip install 'dfplan[server]'")
 pytest.importorskip("websockets", reason="pip install 'dfplan[server]'")
 
 import msgpack
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from dfplan.act import Actor
@@ -31,6 +34,7 @@ from dfplan.deploy.remote import wire
 from dfplan.deploy.remote.client import Remote, RemotePolicy
 from dfplan.deploy.remote.gate import Gate, ServerLimits
 from dfplan.deploy.remote.server import PolicyServer
+from dfplan.deploy.remote.tls import shown
 from dfplan.envs import SimArm, arm_mapping, make
 from dfplan.models import find
 from dfplan.policies import Imitation, ImitationConfig
@@ -53,7 +57,7 @@ def until(done, seconds=60.0):
 def process():
     """A server in a process of its own, as it is started from the command line."""
     command = [sys.executable, "-m", "dfplan.cli", "serve", "--policy", TASK, "--port", "0"]
-    command += ["--limits.failures", "1000000", "--limits.idle", "60", "--limits.robots", "8"]
+    command += ["--limits.idle", "60", "--limits.robots", "8"]
     env = {**os.environ, "DFPLAN_TOKEN": TOKEN.decode()}
     made = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     found = re.search(r":(\d+);", made.stdout.readline())
@@ -76,8 +80,12 @@ def here(model):
     """A server in a thread, with limits of the test's choice; a function that starts it."""
     started = []
 
-    def start(model=model, **limits):
-        server, port, up = PolicyServer(model, TASK, TOKEN, ServerLimits(**limits)), [], threading.Event()
+    def start(model=model, tls=None, **limits):
+        server, port, up = (
+            PolicyServer(model, TASK, TOKEN, ServerLimits(**limits), tls),
+            [],
+            threading.Event(),
+        )
         thread = threading.Thread(
             target=server.run, args=("127.0.0.1", 0, lambda p: (port.append(p), up.set()))
         )
@@ -98,17 +106,21 @@ def history(spec, steps, seed=0):
     return History(rows, ((),) * steps, rng.normal(size=(steps - 1, spec.action_size)))
 
 
-def stranger(address):
+def stranger(address, token=None):
+    """A WebSocket connection; it knocks with the token if there is one."""
     plain = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 30)
-    made = connect(address, sock=plain, compression=None, open_timeout=30, close_timeout=0.2)
+    headers = {} if token is None else {"Authorization": wire.make_knock(token)}
+    made = connect(
+        address, sock=plain, compression=None, open_timeout=30, close_timeout=0.2, additional_headers=headers
+    )
     return contextlib.ExitStack().enter_context(made)
 
 
 class Intruder:
-    """A connection by hand: what a client of ours would never send. Logs in with the token if it has one."""
+    """A connection by hand: what a client of ours would never send. Knows how to knock; logs in with the token if it has one."""
 
     def __init__(self, address, token=None, hello=HELLO):
-        self.connection = stranger(address)
+        self.connection = stranger(address, TOKEN)
         self.challenge = self.connection.recv(30)
         if token is not None:
             self.channel, frame = wire.make_hello(token, self.challenge, msgpack.packb(hello))
@@ -219,18 +231,30 @@ def raw_frame(size):
     return b"\x82\xff" + struct.pack("!Q", size) + b"mask" + b"x" * 100
 
 
+def rejected(address, words):
+    """Say this to a server and stop talking; 1006 where it answers with no more than a refusal."""
+    answer = b""
+    with (
+        socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 30) as plain,
+        contextlib.suppress(OSError),
+    ):
+        plain.sendall(words)
+        plain.shutdown(socket.SHUT_WR)
+        while data := plain.recv(1000):
+            answer += data
+    return 1006 if answer.startswith((b"HTTP/1.1 401 ", b"")[not answer]) else answer
+
+
 def unsealed_nonsense(rng, address, old):
     """A connection that tries to get in; its end. `old`: a hello that was once good."""
-    if rng.integers(10) == 0:  # not even WebSocket
-        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 30) as plain:
-            plain.sendall(
-                [b"GET / HTTP/1.1\r\n\r\n", rng.bytes(300) + b"\r\n\r\n", b"x" * 70_000][rng.integers(3)]
-            )
-            plain.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(OSError):
-                while plain.recv(1000):
-                    pass
-        return 1006
+    if rng.integers(10) == 0:  # no knock, or none that opens
+        knock = wire.make_knock(TOKEN)
+        changed = knock[:-1] + ("0" if knock[-1] != "0" else "1")
+        words = [
+            b"GET / HTTP/1.1\r\n\r\n", rng.bytes(300) + b"\r\n\r\n", b"x" * 70_000, b"GET /" + b"x" * 70_000,
+            *(f"GET / HTTP/1.1\r\nAuthorization: {k}\r\n\r\n".encode() for k in (changed, wire.make_knock(b"other"), "dfplan")),
+        ]  # fmt: skip
+        return rejected(address, words[rng.integers(len(words))])
     made = Intruder(address)
     _, hello = wire.make_hello(TOKEN, made.challenge, msgpack.packb(HELLO))
     _, guess = wire.make_hello(rng.bytes(32), made.challenge, msgpack.packb(HELLO))
@@ -437,36 +461,164 @@ def test_the_token_must_be_there_secret_and_long(monkeypatch, tmp_path):
     assert wire.read_token(file) == TOKEN and "token" not in repr(Remote("ws://a", TOKEN))
 
 
-def test_who_failed_too_often_waits():
-    now = [0.0]
-    gate = Gate(ServerLimits(failures=2, waiting=3), lambda: now[0])
-    assert all(gate.enter("a") for _ in range(3)) and not gate.enter("b")  # three wait to log in
-    gate.leave("a", failed=False)
-    assert gate.enter("b")
-    for _ in range(2):
-        gate.leave("a", failed=True)
-    assert not gate.enter("a") and gate.enter("b")
-    now[0] = 61.0
-    assert gate.enter("a")
-    for i in range(3000):
-        gate.waiting += 1
-        gate.leave(f"10.0.{i}", failed=True)
-    assert len(gate._failed) <= 1001
+class Caller:
+    """A connection that waits outside."""
+
+    def __init__(self, gate, address):
+        self.address, self.aborted = address, False
+        gate.enter(self)
+
+    def abort(self):
+        self.aborted = True
+
+
+def test_who_has_most_places_loses_the_oldest():
+    gate = Gate(ServerLimits(waiting=4), TOKEN)
+    a = [Caller(gate, "a") for _ in range(3)]
+    holder = Caller(gate, "b")
+    assert not any(caller.aborted for caller in [*a, holder]) and gate.count == 4
+    more = [Caller(gate, "a") for _ in range(3)]
+    assert all(caller.aborted for caller in a) and not any(caller.aborted for caller in [*more, holder])
+    others = [Caller(gate, address) for address in "cde"]  # one each: then the oldest of all
+    assert more[1].aborted and not others[2].aborted and gate.count == 4
+    for caller in [*others, *others, holder]:
+        gate.leave(caller)
+    assert gate.count == sum(not caller.aborted for caller in more)
     with pytest.raises(ValueError, match="robots=0"):
         ServerLimits(robots=0)
 
 
-def test_strangers_are_dropped_after_some_failures_while_a_robot_goes_on(here):
-    address = here(failures=3)
+def test_a_knock_opens_once_and_only_with_the_token(monkeypatch):
+    gate = Gate(ServerLimits(), TOKEN)
+    monkeypatch.setattr("dfplan.deploy.remote.gate._KNOCKS", 3)
+
+    def head(knock, name="Authorization"):
+        return f"GET / HTTP/1.1\r\nHost: a\r\n{name}: {knock}\r\n\r\n".encode()
+
+    knock = wire.make_knock(TOKEN)
+    assert TOKEN.decode() not in knock
+    for wrong in (wire.make_knock(b"another"), knock[:-1], knock + "0", "dfplan " + "z" * 96, knock[7:], ""):
+        assert not gate.opens(head(wrong))
+    for place in range(7, len(knock)):
+        assert not gate.opens(
+            head(knock[:place] + format(int(knock[place], 16) ^ 1, "x") + knock[place + 1 :])
+        )
+    assert gate.opens(head(knock)) and not gate.opens(head(knock))
+    assert gate.opens(head(wire.make_knock(TOKEN), "authorization"))  # a proxy may write it so
+    for _ in range(5):
+        gate.opens(head(wire.make_knock(TOKEN)))
+    assert len(gate._used) == 3
+
+
+@pytest.mark.parametrize("words", [b"", b"\x16\x03\x01garbage\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize("where", ["127.0.0.1", "127.0.1.%d"])
+def test_strangers_hold_no_place_that_a_robot_needs(here, words, where):
+    """More than there are places for, silent and loud, at the robot's own address and one each; none is ever shut out."""
+    address = here(waiting=8)
+    port, strangers = int(address.rpartition(":")[2]), []
     robot = RemotePolicy(Remote(address, TOKEN))
-    for _ in range(3):
-        made = Intruder(address)
-        made.connection.send(b"nonsense")
-        assert made.ended() == wire.NO_TOKEN
-    with pytest.raises((OSError, WebSocketException)):
-        until(lambda: stranger(address).close(), 30.0)
-    robot.ping()
-    robot.close()
+    try:
+        for i in range(100):
+            source = (where % (i + 1) if "%" in where else where, 0)
+            strangers.append(socket.create_connection(("127.0.0.1", port), 30, source_address=source))
+            with contextlib.suppress(OSError):
+                strangers[-1].sendall(words)
+            if i % 20 == 19:
+                RemotePolicy(Remote(address, TOKEN)).close()
+                robot.ping()
+    except OSError as error:
+        pytest.skip(f"this system has one loopback address only ({error})") if "%" in where else pytest.fail(
+            str(error)
+        )
+    finally:
+        for plain in strangers:
+            plain.close()
+        robot.close()
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for localhost, as docs/server.md makes it, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs the command openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    page = (Path(__file__).parents[2] / "docs/server.md").read_text()
+    command = re.search(r"openssl req .*?(?=\n *```)", page, re.DOTALL)[0].replace("\\\n", " ")
+    command = command.replace("DNS:workstation,IP:192.168.1.20", "DNS:localhost")
+    subprocess.run(shlex.split(command), cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_tls_works_end_to_end_and_what_is_wrong_with_it_is_said(here, certificate, monkeypatch):
+    address = here(tls=shown(*certificate)).replace("ws://127.0.0.1", "wss://localhost")
+    remote = RemotePolicy(Remote(address, TOKEN, TASK, ca=certificate[0]))
+    past = history(remote.spec, remote.steps)
+    assert remote.decide(past, np.zeros((0, remote.spec.action_size))).shape[1] == remote.spec.action_size
+    assert remote._socket.socket.version() in ("TLSv1.2", "TLSv1.3")
+    with pytest.raises(ConnectionError, match=r"not trusted \(self-signed certificate\); give its file"):
+        RemotePolicy(Remote(address, TOKEN))
+    with pytest.raises(
+        ConnectionError, match=r"not trusted \(IP address mismatch.*that the certificate names"
+    ):
+        RemotePolicy(Remote(address.replace("localhost", "127.0.0.1"), TOKEN, ca=certificate[0]))
+    with pytest.raises(ConnectionError, match="with --tls, its address begins with wss://"):
+        RemotePolicy(Remote(address.replace("wss", "ws"), TOKEN))
+    with pytest.raises(ConnectionError, match="does not speak TLS"):
+        RemotePolicy(Remote(here().replace("ws:", "wss:"), TOKEN, ca=certificate[0]))
+    with pytest.raises(ConnectionError, match="does not hold the same token"):
+        RemotePolicy(Remote(address, b"another token of enough length", ca=certificate[0]))
+    remote.ping()
+    remote.close()
+
+
+def test_strangers_before_the_end_of_a_tls_handshake_wait_outside(here, certificate):
+    address = here(tls=shown(*certificate), waiting=8)
+    port = int(address.rpartition(":")[2])
+    strangers = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(50)]
+    for plain in strangers[::2]:
+        with contextlib.suppress(OSError):
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    RemotePolicy(Remote(f"wss://localhost:{port}", TOKEN, ca=certificate[0])).close()
+    for plain in strangers[:40]:  # ended by the server
+        with contextlib.suppress(OSError):
+            while plain.recv(1000):
+                pass
+    for plain in strangers:
+        plain.close()
+
+
+def test_a_certificate_that_does_not_fit_is_refused(certificate, tmp_path, caplog):
+    cert, key = certificate
+    shown(cert, key)
+    assert not caplog.records
+    for pair, message in (
+        ((key, key), "two PEM files"), ((cert, tmp_path / "none"), "none: No such file"),
+        ((cert, Path(__file__)), "two PEM files"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            shown(*pair)
+    other = tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", other],
+        check=True,
+        capture_output=True,
+    )
+    with pytest.raises(ValueError, match=r"(?i)key.values.mismatch.*belong together"):
+        shown(cert, other)
+    with pytest.raises(ValueError, match="expected a PEM file"):
+        RemotePolicy(Remote("wss://localhost:1", TOKEN, ca=key))
+    with pytest.raises(ValueError, match="expected an address with wss://"):
+        Remote("ws://localhost:1", TOKEN, ca=cert)
+    if sys.platform != "win32":
+        open_key = tmp_path / "open.pem"
+        open_key.write_bytes(key.read_bytes())
+        open_key.chmod(0o644)
+        caplog.clear()
+        shown(cert, open_key)
+        assert "can be read by others" in caplog.text
 
 
 def test_silence_and_too_many_robots_are_ended(here):

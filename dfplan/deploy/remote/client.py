@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import ssl
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,9 +15,9 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplan.deploy.remote import wire
+from dfplan.deploy.remote import tls, wire
 from dfplan.spec import TrajectorySpec
-from dfplan.tools.errors import optional_import
+from dfplan.tools.errors import finite_above_zero, optional_import
 from dfplan.tools.serialize import from_dict, to_dict
 
 if TYPE_CHECKING:
@@ -34,16 +36,18 @@ class Remote:
     """A policy that a `dfplan serve` elsewhere runs; takes the place of a policy's name in `deploy`.
 
     Attributes:
-        address: such as `ws://192.168.1.20:8765`, or `wss://` behind a proxy.
+        address: such as `ws://192.168.1.20:8765`, or `wss://` where TLS encrypts the way.
         token: the shared secret, see `wire.read_token`; empty: from the environment variable DFPLAN_TOKEN.
         model: what the server must call its model; empty: any that fits the mapping.
         timeout: s without an answer after which the server is taken for dead.
+        ca: PEM file of the certificates that are trusted with `wss://`; None: those that the system trusts.
     """
 
     address: str
     token: bytes = field(default=b"", repr=False)
     model: str = ""
     timeout: float = 2.0
+    ca: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be an address or a time; ValueError names it."""
@@ -52,8 +56,9 @@ class Remote:
             raise ValueError(
                 f"got server '{self.address}', expected an address such as ws://192.168.1.20:8765"
             )
-        if not 0 < self.timeout <= 60:
-            raise ValueError(f"got timeout={self.timeout}, expected more than 0 s, up to 60")
+        finite_above_zero(self, "timeout", most=60)
+        if self.ca is not None and url.scheme == "ws":
+            raise ValueError(f"got ca {self.ca} for '{self.address}', expected an address with wss://")
         object.__setattr__(self, "token", wire.check_token(self.token) if self.token else wire.read_token())
 
 
@@ -82,6 +87,7 @@ class RemotePolicy:
         self._client: Any = optional_import("websockets.sync.client", "server")
         optional_import("msgpack", "server")
         self._broken = (OSError, optional_import("websockets.exceptions", "server").WebSocketException)
+        self._tls = tls.trusting(remote.ca) if urlsplit(remote.address).scheme == "wss" else None
         self._socket: Any = None
         self._accepted = False
         self._reset: int | None = None
@@ -93,8 +99,9 @@ class RemotePolicy:
         """Connect, the first time or again; a server whose policy has changed meanwhile is refused."""
         self._accepted = False
         self.close()
-        self._socket, self._number, self._reset = self._dial(), 0, None
+        self._number, self._reset = 0, None
         try:
+            self._socket = self._dial()
             challenge = self._socket.recv(5.0)
             self._channel, frame = wire.make_hello(self._remote.token, challenge, wire.pack(self._hello))
             self._socket.send(frame)
@@ -103,30 +110,36 @@ class RemotePolicy:
         except BaseException as error:
             self.close()
             if isinstance(error, (*self._broken, wire.Refused)):
-                raise ConnectionError(self._why(error)) from error
+                raise ConnectionError(f"{self._remote.address} {self._why(error)}") from error
             raise
 
     def _dial(self) -> Any:
         url = urlsplit(self._remote.address)
         port = url.port or (443 if url.scheme == "wss" else 80)
-        quiet = logging.getLogger("dfplan.deploy.websockets")
-        try:  # a socket of our own: no proxy from the environment between robot and policy
-            plain = socket.create_connection((url.hostname or "", port), 5.0)
-            return ExitStack().enter_context(self._client.connect(
-                self._remote.address, sock=plain, compression=None, user_agent_header=None, open_timeout=5.0,
-                close_timeout=0.2, max_size=_LARGEST, logger=quiet,
-            ))  # fmt: skip
-        except self._broken as error:
-            raise ConnectionError(
-                f"no policy server at {self._remote.address} ({error}); start one there with `dfplan serve`"
-            ) from error
+        # a socket of our own: no proxy from the environment between robot and policy
+        plain = socket.create_connection((url.hostname or "", port), 5.0)
+        return ExitStack().enter_context(self._client.connect(
+            self._remote.address, sock=plain, ssl=self._tls, compression=None, user_agent_header=None, open_timeout=5.0,
+            close_timeout=0.2, max_size=_LARGEST, logger=logging.getLogger("dfplan.deploy.websockets"),
+            additional_headers={"Authorization": wire.make_knock(self._remote.token)},
+        ))  # fmt: skip
 
     def _why(self, error: Exception) -> str:
         """What a failed login means."""
         code = getattr(getattr(error, "rcvd", None), "code", 0)
-        if code == wire.NO_TOKEN or isinstance(error, wire.Refused):
-            return f"{self._remote.address} does not hold the same token; give both the same DFPLAN_TOKEN"
-        return f"{self._remote.address} did not log this robot in ({error})"
+        status = getattr(getattr(error, "response", None), "status_code", 0)
+        if code == wire.NO_TOKEN or status == 401 or isinstance(error, wire.Refused):
+            return "does not hold the same token; give both the same DFPLAN_TOKEN"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"shows a certificate that is not trusted ({error.verify_message}); give its file, or that of the CA that "
+                "signed it, as ca, and an address that the certificate names"
+            )
+        if isinstance(error, ssl.SSLError):
+            return f"does not speak TLS ({error.reason}); give `dfplan serve` --tls, or this robot an address with ws://"
+        if isinstance(error, (ConnectionRefusedError, TimeoutError, socket.gaierror)):
+            return f"is no policy server ({error}); start one there with `dfplan serve`"
+        return f"did not log this robot in ({error}); where it was started with --tls, its address begins with wss://"
 
     def _accept(self, welcome: dict[str, Any]) -> None:
         where, integers = self._remote.address, ("stride", "steps", "ahead", "chunk")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("dfplan.deploy")
 
 LIMITS = ServerLimits()
+_BACKLOG = 4096  # connections that the system keeps until they are accepted: one that finds no place tries again after 1 s
 Message = dict[str, Any]
 
 
@@ -105,11 +107,17 @@ def _weights(model: Checkpoint) -> str:
 class PolicyServer:
     """Serves one model to robots that hold the token."""
 
-    def __init__(self, model: Checkpoint, name: str, token: bytes, limits: ServerLimits = LIMITS) -> None:
-        """`name`: what robots are told; ValueError for a model that is no imitation policy, or a token easy to guess."""
+    def __init__(
+        self, model: Checkpoint, name: str, token: bytes, limits: ServerLimits = LIMITS,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        """`name`: what robots are told, `tls`: see `tls.shown`, None: no encryption.
+
+        ValueError for a model that is no imitation policy, or a token easy to guess.
+        """
         self.model, self.name, self.limits = model, name, limits
         self.weights, self.robots = _weights(model), 0
-        self._token, self._gate = wire.check_token(token), Gate(limits)
+        self._token, self._gate, self._tls = wire.check_token(token), Gate(limits, token), tls
         hello = {"kind": "hello", "id": 0, "config": {}, "show": "clean", "monitor": None, "timeout": 60.0}
         spec = Session(model, limits, hello).spec
         names = sum(len(t.name.encode()) + 5 for t in spec.tokens)
@@ -139,10 +147,15 @@ class PolicyServer:
         quiet.setLevel(logging.CRITICAL)  # it would write a traceback for every stranger
         with ThreadPoolExecutor(1, "dfplan-inference") as self._pool:
             async with library.serve(
-                self._talk, host, port, create_connection=guarded(library.ServerConnection, self._gate),
+                self._talk, host, port, create_connection=guarded(library.ServerConnection, self._gate, self._tls),
                 origins=[None], compression=None, server_header=None, open_timeout=limits.login, close_timeout=1,
-                ping_interval=None, max_size=self._largest, max_queue=4, logger=quiet,
+                ping_interval=None, max_size=self._largest, max_queue=4, backlog=16, logger=quiet,
             ) as server:  # fmt: skip
+                for listening in server.sockets:
+                    with (
+                        listening.dup() as same
+                    ):  # asyncio's own backlog is also how many it accepts before all else
+                        same.listen(_BACKLOG)
                 self._stop = lambda: loop.call_soon_threadsafe(over.set)
                 ready(server.sockets[0].getsockname()[1])
                 await over.wait()
@@ -150,10 +163,10 @@ class PolicyServer:
     async def _talk(self, connection: Any) -> None:
         """One connection, from the challenge to its end."""
         closed = optional_import("websockets.exceptions", "server").ConnectionClosed
-        code, reason = 1000, ""
+        code, reason, where = 1000, "", connection.remote_address[0]
         try:
             channel, hello = await asyncio.wait_for(self._login(connection), self.limits.login)
-            connection.log_in()
+            connection.known = True
             self.robots += 1
             try:
                 await _Robot(self, connection, channel).serve(hello)
@@ -168,9 +181,9 @@ class PolicyServer:
         except asyncio.TimeoutError:
             code, reason = 1008, "silent for too long"
         except Exception:  # a bug here ends this connection, not the server
-            LOG.exception("%s: the connection failed", connection.address)
+            LOG.exception("%s: the connection failed", where)
             code, reason = 1011, "internal error"
-        LOG.info("%s left%s", connection.address, f": {reason}" if reason else "")
+        LOG.info("%s left%s", where, f": {reason}" if reason else "")
         await connection.close(code, reason)
 
     async def _login(self, connection: Any) -> tuple[wire.Channel, bytes]:
@@ -195,7 +208,7 @@ class _Robot:
         await self._answer(hello, self._begin)
         if self._session is None:
             return
-        LOG.info("%s logged in, %d now", self._connection.address, self._server.robots)
+        LOG.info("%s logged in, %d now", self._connection.remote_address[0], self._server.robots)
         while True:
             frame = await asyncio.wait_for(self._connection.recv(), self._server.limits.idle)
             await self._answer(self._channel.open(frame), self._work)

@@ -1,11 +1,13 @@
 """What a policy server and a robot say to each other. No sockets here.
 
+    robot -> server   knock: nonce (16 bytes), HMAC-SHA256, in hex, in the header Authorization of the WebSocket's request
     server -> robot   challenge: MAGIC, how many versions, the versions, nonce (32 bytes)
     robot -> server   hello: version (1 byte), nonce (32), then a sealed message
     both ways         sealed messages: HMAC-SHA256 (32 bytes), then a msgpack table
 
 The key of a connection is an HMAC of the shared token over challenge and hello, so the token never travels, the first
 sealed message of each side proves that it holds the token, and nothing that was recorded fits another connection.
+A knock opens the door once, and shows only that strangers need not be dealt with; it logs nobody in.
 Messages are numbered: none can be changed, repeated or left out. Nothing is unpacked before its seal was verified.
 """
 
@@ -15,6 +17,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Mapping
@@ -41,7 +44,8 @@ NO_TOKEN = 4401
 """WebSocket close code: the other side does not hold the token."""
 NO_VERSION = 4406
 """WebSocket close code: no version in common."""
-_NONCE, _SEAL, _LONGEST = 32, 32, 4096
+_NONCE, _SEAL = 32, 32
+_KNOCK = re.compile(rb"\r\nauthorization: *dfplan ([0-9a-f]{96})\r\n", re.IGNORECASE)
 _MAKE_ONE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
@@ -108,6 +112,22 @@ def _key(token: bytes, challenge: bytes, head: bytes) -> bytes:
     return hmac.digest(token, challenge + head, "sha256")
 
 
+def make_knock(token: bytes) -> str:
+    """What a robot says first, as the value of the header Authorization; never the same twice."""
+    nonce = secrets.token_bytes(16)
+    return "dfplan " + (nonce + hmac.digest(token, b"dfplan knock\n" + nonce, "sha256")).hex()
+
+
+def take_knock(token: bytes, head: bytes) -> bytes | None:
+    """The nonce of the knock in the head of a request; None where there is none of one who holds the token."""
+    found = _KNOCK.search(head)
+    knock = bytes.fromhex(found[1].decode()) if found else b""
+    nonce, tag = knock[:16], knock[16:]
+    return (
+        nonce if hmac.compare_digest(tag, hmac.digest(token, b"dfplan knock\n" + nonce, "sha256")) else None
+    )
+
+
 def make_challenge() -> bytes:
     """What a server says first; never the same twice."""
     return MAGIC + bytes([len(VERSIONS), *VERSIONS]) + secrets.token_bytes(_NONCE)
@@ -143,18 +163,14 @@ def take_hello(token: bytes, challenge: bytes, frame: object) -> tuple[Channel, 
 
 def pack(message: Mapping[str, Any]) -> bytes:
     """A message as bytes."""
-    out: bytes = optional_import("msgpack", "server").packb(message, use_bin_type=True)
+    out: bytes = optional_import("msgpack", "server").packb(message)
     return out
 
 
 def unpack(payload: bytes) -> dict[str, Any]:
     """Bytes -> a message, with a `kind` and an `id`; ValueError for anything else."""
-    msgpack = optional_import("msgpack", "server")
-    try:  # claimed lengths are limited: an array's memory is taken before its contents are seen
-        message = msgpack.unpackb(
-            payload, raw=False, strict_map_key=True, max_str_len=_LONGEST, max_array_len=_LONGEST,
-            max_map_len=_LONGEST, max_ext_len=0,
-        )  # fmt: skip
+    try:  # the library takes no claimed length that is longer than the payload
+        message = optional_import("msgpack", "server").unpackb(payload)
     except Exception as error:  # whatever the parser raises, it is not a message
         raise ValueError(
             f"got {len(payload)} bytes that are not a message ({type(error).__name__})"
