@@ -95,7 +95,7 @@ class PlannerConfig(Sampling):
             )
         if self.rewards != "recorded" and not self.gather:
             raise ValueError(
-                f"got rewards='{self.rewards}' with gather=0, where no rewards are gathered; give gather env steps, or leave it out"
+                f"got rewards='{self.rewards}' with gather=0, where no rewards are gathered; give gather, or leave it out"
             )
         if self.stream < 0 or (self.stream and self.roadmap):
             raise ValueError(
