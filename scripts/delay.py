@@ -57,7 +57,8 @@ def scenes(task: str, count: int) -> list[Any]:
 
 def measured(cell: Cell, model: str, seeds: range) -> dict[str, Any]:
     """Success and smoothness of one cell."""
-    policy = Delayed(Actor.load(model, ImitationConfig(**ACTING[cell.task])), cell)
+    actor = Actor.load(model, ImitationConfig(**ACTING[cell.task]))
+    policy = Delayed(actor, cell)
     limited = iter([Again(env, LIMIT + cell.wait) for env in scenes(cell.task, len(seeds))])
     outcomes = rollout.run(limited.__next__, policy, seeds)
     found = rollout.summary(cell.task, outcomes)
@@ -71,7 +72,7 @@ def measured(cell: Cell, model: str, seeds: range) -> dict[str, Any]:
         "steps_mean",
         "hardware",
     )
-    return {**asdict(cell), **{n: found[n] for n in names}, "ahead": policy.actor.ahead, "starved": policy.starved,
+    return {**asdict(cell), **{n: found[n] for n in names}, "ahead": actor.ahead, "starved": policy.starved,
             "seams": seams(policy, [o.steps for o in outcomes])}  # fmt: skip
 
 
@@ -143,13 +144,8 @@ def picture(rows: list[dict[str, Any]], path: Path, chunk: int = 16) -> None:
                 )
         ahead = next(r["ahead"] for r in rows if r["task"] == task)
         axes.axvspan(ahead / 2 + 1, max(DELAYS) + 1, color="#eceef1", lw=0, zorder=0)
-        axes.text(
-            ahead / 2 + 1.4,
-            2,
-            "longer than the window holds:\nthe robot waits",
-            fontsize=7.5,
-            color="#555a62",
-        )
+        told = "longer than the\nwindow holds:\nthe robot waits"
+        axes.text(ahead / 2 + 1.4, 100, told, fontsize=7.5, color="#555a62", va="top")
         axes.set(
             title=task, xlabel="delay, env steps", ylim=(0, 103), xlim=(-1, max(DELAYS) + 1), xticks=DELAYS
         )

@@ -81,7 +81,7 @@ def test_inpainting_pulls_a_linear_model_to_its_target(actor):
     pull, x, level = torch.tensor([[[1.0, 0.0]]]), torch.zeros(1, 1, 2), torch.full((1, 1), 0.5)
     found = inpaint(lambda x, level: 0.5 * x, schedule, target, pull)(x, level)
     alpha, sigma = float(schedule.alpha(level)), float(schedule.sigma(level))
-    expected = min(5 * sigma, 1 / alpha) * 0.5
+    expected = min(2 * sigma, 1 / alpha) * 0.5
     np.testing.assert_allclose(found.numpy(), [[[expected, 0.0]]], rtol=1e-5)
 
 
