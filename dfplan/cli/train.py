@@ -92,9 +92,7 @@ def train(
         settings: of the run, in place of the configuration's; `--set steps=100 model.width=64` is the same as
             `--steps 100 --model.width 64`.
     """
-    from dfplan.data import inspect
     from dfplan.models import find
-    from dfplan.tools.hardware import bf16_cost
     from dfplan.train import checkpoint
     from dfplan.train.metrics import train_logged
     from dfplan.train.trainer import Trainer
@@ -108,15 +106,7 @@ def train(
         returns = from_dict(Returns, values.get("returns", {}), config)
         episodes, held = _shown(str(values.get("task", "")), data, returns)
         run = from_dict(TrainConfig, complete(values, episodes), config)
-    if run.precision == "bf16" and (cost := bf16_cost(compute.device)) > 4:
-        print(
-            f"bf16 is {cost:.0f} times slower than fp32 on this processor: --precision fp32 saves most of the time"
-        )
-    if not run.task:
-        for remark in inspect(episodes).remarks():
-            print(f"data: {remark}")
-    if run.model.carrier:
-        print(f"memory: {run.model.carrier}, of up to {run.model.reach} steps of {run.spec.stride} env steps")
+    _remark(run, episodes, compute.device)
     begin = checkpoint.load(find(run.begin)) if run.begin and not resume else None
     if begin is not None:
         suits(run.spec, episodes)
@@ -128,6 +118,22 @@ def train(
         checkpoint.export(out / "checkpoint", export)
     then = f"eval {run.task} --checkpoint {out}" if run.task else f"judge {out}"
     print(f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan {then}")
+
+
+def _remark(run: TrainConfig, episodes: Episodes, device: str) -> None:
+    """Say what is worth knowing before a long training."""
+    from dfplan.data import inspect
+    from dfplan.tools.hardware import bf16_cost
+
+    if run.precision == "bf16" and (cost := bf16_cost(device)) > 4:
+        print(
+            f"bf16 is {cost:.0f} times slower than fp32 on this processor: --precision fp32 saves most of the time"
+        )
+    if not run.task:
+        for remark in inspect(episodes).remarks():
+            print(f"data: {remark}")
+    if run.model.carrier:
+        print(f"memory: {run.model.carrier}, of up to {run.model.reach} steps of {run.spec.stride} env steps")
 
 
 def _shown(task: str, data: Data, returns: Returns) -> tuple[Episodes, Episodes | None]:

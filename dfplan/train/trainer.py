@@ -60,21 +60,7 @@ class Trainer:
         if self.folder.parent.exists():
             with alone(self.folder):
                 checkpoint.recover(self.folder)
-        if self.folder.exists() and not resume:
-            raise ValueError(
-                f"{self.folder} exists; pass --resume to go on with it, or choose another folder"
-            )
-        if resume and not self.folder.exists():
-            raise ValueError(
-                f"nothing to resume: {self.folder} does not exist; leave out --resume to start it"
-            )
-        if resume:
-            may_resume(checkpoint.settings(self.folder), config, str(self.folder))
-            begin = checkpoint.load(self.folder) if config.begin else None
-        if bool(config.begin) != (begin is not None):
-            raise ValueError(
-                f"got begin='{config.begin}' and {'a' if begin else 'no'} model to begin with; give both or none"
-            )
+        begin = self._begun(resume, begin)
         self.normalizer = begin.normalizer if begin else Normalizer.fit(config.spec, episodes)
         self.windows = TokenWindows(config.spec, config.horizon, episodes, self.normalizer)
         if config.spec.relative and begin is None:
@@ -95,6 +81,26 @@ class Trainer:
         self.batches = Batches(config, self.windows, device)
         if resume:
             self._resume()
+
+    def _begun(self, resume: bool, begin: checkpoint.Checkpoint | None) -> checkpoint.Checkpoint | None:
+        """What the run begins or began with; refuses a folder or settings that do not fit."""
+        config, there = self.config, self.folder.exists()
+        if there and not resume:
+            raise ValueError(
+                f"{self.folder} exists; pass --resume to go on with it, or choose another folder"
+            )
+        if resume and not there:
+            raise ValueError(
+                f"nothing to resume: {self.folder} does not exist; leave out --resume to start it"
+            )
+        if resume:
+            may_resume(checkpoint.settings(self.folder), config, str(self.folder))
+            begin = checkpoint.load(self.folder) if config.begin else None
+        if bool(config.begin) != (begin is not None):
+            raise ValueError(
+                f"got begin='{config.begin}' and {'a' if begin else 'no'} model to begin with; give both or none"
+            )
+        return begin
 
     def learning_rate(self) -> float:
         """Linear warm-up, then cosine to zero."""
