@@ -70,6 +70,9 @@ class Actor:
         self.remembers = own is not None and (not limit or limit > self.memory)
         self.chunk = self.config.chunk or 2 * self.stride
         self.ahead = (horizon - self.memory + 1) * self.stride
+        if not self.config.stream and (self.config.chunk % self.stride or self.config.chunk > self.ahead):
+            fits = f"a multiple of the model's {self.stride}, at most {self.ahead}"
+            raise ValueError(f"got chunk={self.config.chunk}, expected {fits}, where its window ends")
         far = 1 + (limit or self.memory + self.ahead // self.stride) if self.remembers else self.memory - 1
         self.keeps = far * self.stride
         self.cost = self.config.own_cost() if cost is None else cost
@@ -97,8 +100,7 @@ class Actor:
         return out
 
     def _check(self) -> None:
-        spec, stride = self.spec, self.spec.stride
-        last = spec.tokens[-1]
+        spec, stride, last = self.spec, self.spec.stride, self.spec.tokens[-1]
         sources = [spec.channel(t.channels[0]).source for t in spec.tokens]
         if (
             sources[-1] != "actions" or "actions" in sources[:-1] or "observations" not in sources
@@ -114,8 +116,6 @@ class Actor:
                 f"got stabilise={self.config.stabilise}, history_guidance={self.config.history_guidance}; this model has "
                 "no memory: leave them out, or train one with model.carrier"
             )
-        if self.config.chunk % stride and not self.config.stream:
-            raise ValueError(f"got chunk={self.config.chunk}, expected a multiple of the model's {stride}")
 
     def flags(self, doubtful: Sequence[Doubt]) -> Flags:
         """Names that are not to be trusted, a list for each of N observations -> (N, G - 1)."""

@@ -301,3 +301,10 @@ def test_a_decision_that_fails_is_forgotten(model):
     np.testing.assert_array_equal(np.stack([policy.act(o) for o in rows[:3]]), expected)
     with pytest.raises(ValueError, match="expected a list of names"):
         policy.act(rows[3], "lamp")
+
+
+def test_a_chunk_beyond_the_window_is_refused_and_not_cut():
+    for chunk in (100, 24):
+        with pytest.raises(ValueError, match=f"chunk={chunk}, .* at most 20"):
+            Imitation.load("arm-pick", ImitationConfig(chunk=chunk, memory=2))
+    assert Imitation.load("arm-pick", ImitationConfig(chunk=20, memory=2)).actor.chunk == 20
