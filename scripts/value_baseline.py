@@ -12,15 +12,13 @@ import argparse
 import json
 from pathlib import Path
 
-import d3rlpy
 import numpy as np
 import torch
-from d3rlpy.preprocessing import StandardObservationScaler
 
 from dfplan import envs, rollout
 from dfplan.data import load
 
-METHODS = {"td3bc": d3rlpy.algos.TD3PlusBCConfig, "iql": d3rlpy.algos.IQLConfig}
+METHODS = {"td3bc": "TD3PlusBCConfig", "iql": "IQLConfig"}
 
 
 class Greedy:
@@ -38,6 +36,8 @@ class Greedy:
 
 def transitions(path):
     """A file in D4RL's layout as the library's set."""
+    import d3rlpy
+
     episodes = load(path)
     arrays = episodes.arrays
     ends = np.zeros(len(arrays["rewards"]))
@@ -64,9 +64,14 @@ def main():
     parser.add_argument("--training-seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    try:
+        import d3rlpy
+    except ImportError as error:
+        raise SystemExit(f"{error}; pip install d3rlpy") from None
     torch.set_num_threads(1)
     d3rlpy.seed(args.training_seed)
-    algorithm = METHODS[args.method](observation_scaler=StandardObservationScaler()).create()
+    scaler = d3rlpy.preprocessing.StandardObservationScaler()
+    algorithm = getattr(d3rlpy.algos, METHODS[args.method])(observation_scaler=scaler).create()
     algorithm.fit(
         transitions(args.data),
         args.steps,
