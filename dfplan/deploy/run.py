@@ -17,7 +17,7 @@ from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.familiar import Familiar
 from dfplan.deploy.loop.inference import Decide, PolicyDecide, Request
 from dfplan.deploy.loop.loop import Loop
-from dfplan.deploy.loop.machine import FAULT, HOLD, READY, Change
+from dfplan.deploy.loop.machine import READY, Change
 from dfplan.deploy.loop.monitor import Monitor
 from dfplan.deploy.loop.workers import DelayedWorker, ProcessWorker, ThreadWorker, Worker
 from dfplan.deploy.recording.run_log import Asked, RunLog
@@ -219,14 +219,15 @@ def summary(report: Report) -> list[str]:
     return lines
 
 
-def status_line(s: Status) -> str:
-    """One line of up to about 150 characters."""
-    ages = " ".join(f"{name} {1e3 * age:.0f}" for name, age in s.ages.items())
-    text = (
-        f"{s.state:<8} {s.rate:5.1f} Hz (p99 {1e3 * s.period[1]:.1f} ms)  ages ms: {ages}  chunk "
-        f"{1e3 * s.inference[0]:.0f}/{1e3 * s.inference[1]:.0f} ms  sent {s.sent}  late {s.overruns}  refused "
-        f"{sum(s.refusals.values())}"
-    )
-    if s.doubtful:
-        text += f"  doubtful: {', '.join(s.doubtful)}"
-    return text + (f"  {s.reason}" if s.state in (HOLD, FAULT, "DISARMED") else "")
+def status_line(s: Status, columns: int = 79) -> str:
+    """One line: while the arm is driven what may go wrong, else why it is not driven; cut to so many columns."""
+    if s.state not in ("READY", "RUNNING"):
+        text = f"{s.state:<8} {s.reason}"
+    else:
+        name, age = max(s.ages.items(), key=lambda item: item[1], default=("no source", 0.0))
+        doubtful = f"doubtful: {', '.join(s.doubtful)}, " if s.doubtful else ""
+        text = (
+            f"{s.state:<8} {doubtful}{s.rate:.0f} Hz p99 {1e3 * s.period[1]:.0f} ms, {name} {1e3 * age:.0f} ms, chunk "
+            f"{1e3 * s.inference[1]:.0f} ms, late {s.overruns}, changed {sum(s.refusals.values())}"
+        )
+    return text if len(text) <= columns else text[: columns - 1] + "…"

@@ -1,10 +1,13 @@
 """Nothing but `arm` leads to RUNNING, and only while everything is fresh."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from dfplan.deploy.loop.machine import DISARMED, FAULT, HOLD, READY, RUNNING, Machine
+from dfplan.deploy.robot.transport import Status
+from dfplan.deploy.run import status_line
 from dfplan.tools.clock import FakeClock
 
 
@@ -75,3 +78,15 @@ def test_changes_are_kept_with_time_and_reason():
     machine.hold("the next chunk did not come in time")
     assert [(c.old, c.new) for c in machine.changes] == [(DISARMED, READY), (READY, RUNNING), (RUNNING, HOLD)]
     assert machine.changes[-1].reason == machine.reason and machine.changes[-1].time == 1.0
+
+
+def test_the_status_line_fits_a_terminal_and_says_what_matters():
+    driven = Status(
+        "RUNNING", "armed", 0.0, 100.1, (0.01, 0.0114, 0.03), {"joints": 0.004, "object": 0.0123},
+        (0.048, 0.124, 0.2), 12345, {"jump": 3}, 2,
+    )  # fmt: skip
+    line = status_line(driven)
+    assert line == "RUNNING  100 Hz p99 11 ms, object 12 ms, chunk 124 ms, late 2, changed 3"
+    assert status_line(replace(driven, doubtful=("object",))).startswith("RUNNING  doubtful: object, 100 Hz")
+    held = replace(driven, state="HOLD", reason="readings unlike the demonstrations: " + "object " * 20)
+    assert len(status_line(held)) == 79 and status_line(held).startswith("HOLD     readings unlike")
