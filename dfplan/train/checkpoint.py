@@ -28,6 +28,8 @@ from dfplan.train.config import TrainConfig, from_dict, to_dict
 
 FORMAT = 1
 EVIDENCE = "evidence.safetensors"
+_SCALE, _HEADER = "scale of ", 20_000
+"""Before the name of a matrix in 8 bits: what its rows are to be multiplied by. Bytes kept for what is not weights."""
 T = TypeVar("T")
 
 
@@ -243,7 +245,11 @@ def _build(
     config = read_settings(folder, meta)
     denoiser, normalizer = config.model.build(config.spec, config.horizon), Normalizer.identity(config.spec)
     for prefix, module in (("denoiser.", denoiser), ("normalizer.", normalizer)):
-        state = {k[len(prefix) :]: v.float() for k, v in tensors.items() if k.startswith(prefix)}
+        state = {
+            k[len(prefix) :]: v.float() * tensors.get(_SCALE + k, 1.0)
+            for k, v in tensors.items()
+            if k.startswith(prefix)
+        }
         try:
             module.load_state_dict(state)
         except RuntimeError as error:
@@ -273,10 +279,19 @@ def load(folder: Path | str, device: str = "cpu") -> Checkpoint:
     return found
 
 
-def export(source: Path | str, target: Path | str) -> None:
-    """Copy what use needs, weights in half precision: the form in which models are shipped."""
+def export(source: Path | str, target: Path | str, most: float = 8e6) -> None:
+    """Copy what use needs, weights in half precision: the form in which models are shipped.
+
+    Where that is more than `most` bytes, the largest matrices are rounded to 8 bits, with a scale for each row.
+    """
     meta, tensors, evidence = whole(source, _read)
     _build(Path(source), meta, tensors, evidence)
     half = {k: v.half() if k.startswith("denoiser.") else v for k, v in tensors.items()}
+    for key in sorted(half, key=lambda k: -half[k].numel()):
+        if sum(v.nbytes for v in half.values()) <= most - _HEADER or half[key].ndim != 2:
+            break
+        rows = tensors[key].float()
+        scale = rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+        half[key], half[_SCALE + key] = (rows / scale).round().to(torch.int8), scale
     also = {EVIDENCE: evidence} if evidence else {}
     write_folder(Path(target), {"model.safetensors": half, **also}, {"config.json": meta})

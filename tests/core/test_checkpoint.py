@@ -283,3 +283,22 @@ def test_write_leaves_what_is_no_checkpoint_alone(tmp_path):
     with pytest.raises(ValueError, match="is no checkpoint; it is left alone"):
         checkpoint.write_folder(tmp_path, {}, {"config.json": 1})
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_export_rounds_the_largest_matrices_where_the_file_would_be_too_large(trained, tmp_path):
+    folder, _ = trained
+    checkpoint.export(folder, tmp_path / "half")
+    size = (tmp_path / "half" / "model.safetensors").stat().st_size
+    whole, half = checkpoint.load(folder), checkpoint.load(tmp_path / "half")
+    checkpoint.export(folder, tmp_path / "small", most=20_000 + 0.8 * size)
+    small, stored = checkpoint.load(tmp_path / "small"), load_file(tmp_path / "small" / "model.safetensors")
+    rounded = [k for k, v in stored.items() if v.dtype == torch.int8]
+    matrices = [k for k, v in stored.items() if v.ndim == 2 and k not in rounded and "scale" not in k]
+    assert rounded and min(stored[k].numel() for k in rounded) >= max(stored[k].numel() for k in matrices)
+    assert sum(v.nbytes for v in stored.values()) <= 0.8 * size
+    for name, value in whole.denoiser.state_dict().items():
+        mine = small.denoiser.state_dict()[name]
+        if f"denoiser.{name}" in rounded:
+            assert ((mine - value).abs() <= value.abs().amax(1, keepdim=True) / 253).all()
+        else:
+            assert torch.equal(mine, half.denoiser.state_dict()[name])
