@@ -77,7 +77,7 @@ def main() -> None:
     print("| way | " + " | ".join(METHODS) + " |\n" + "|---" * (len(METHODS) + 1) + "|")
     for way in WAYS:
         row = [over_seeds(kept.rows, f"rewards, {way}|{own_schedule(m)}", m, "score") for m in METHODS]
-        print(f"| {way} | " + " | ".join(f"{100 * a:.1f} ± {100 * b:.1f}" for a, b, _ in row) + " |")
+        print(f"| {way} | " + " | ".join(f"{a:.1f} ± {b:.1f}" for a, b, _ in row) + " |")
 
 
 if __name__ == "__main__":
