@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dfplan.deploy.robot.limits import Box, JointLimits, Safety, Setpoint, Target
     from dfplan.deploy.robot.mapping import Mapping, arms, dump_mapping, load_mapping
     from dfplan.deploy.robot.observe import Assembler
-    from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Status, Transport
+    from dfplan.deploy.robot.transport import Handlers, JointTrajectory, Reading, Shared, Status, Transport
     from dfplan.deploy.robot.virtual import DryRun, ModelArm
     from dfplan.deploy.run import Report, build, deploy, status_line
 
@@ -54,7 +54,7 @@ _WHERE = {
     "recording.sampler": ("Sampler",),
     "remote.server": ("PolicyServer",),
     "robot.virtual": ("DryRun", "ModelArm"),
-    "robot.transport": ("Handlers", "JointTrajectory", "Reading", "Status", "Transport"),
+    "robot.transport": ("Handlers", "JointTrajectory", "Reading", "Shared", "Status", "Transport"),
     "remote.wire": ("read_token",),
 }
 __getattr__, __dir__ = attach(__name__, _WHERE)
@@ -63,7 +63,7 @@ __all__ = [
     "Assembler", "Bag", "Body", "Box", "Clock", "CommittedPolicy", "DryRun", "FakeClock", "Handlers",
     "History", "JointLimits", "JointTrajectory", "KeptRun", "Loop", "Machine", "Mapping", "ModelArm", "Monitor", "Motion",
     "PolicyServer", "Reading", "RealClock", "Remote", "Report", "RunLog", "Safety", "SafetyFilter", "Sampler",
-    "ServerLimits", "Setpoint", "Status", "Target", "Transport",
+    "ServerLimits", "Setpoint", "Shared", "Status", "Target", "Transport",
     "arms", "body", "build", "calibrate", "deploy", "dump_mapping", "home", "load_mapping", "move",
     "read_token", "record", "record_bags", "replay", "status_line", "to_trajectory",
 ]  # fmt: skip
