@@ -147,7 +147,7 @@ def test_deploy_runs_arms_and_reports(model, delay):
         clock=clock,
     )
     assert [c.new for c in report.changes][:2] == ["READY", "RUNNING"] and report.status.state == "DISARMED"
-    assert report.status.sent > 80 and report.slips == 0 and "RUNNING  100.0 Hz" in out.getvalue()
+    assert report.status.sent > 80 and report.slips == 0 and "RUNNING  100 Hz" in out.getvalue()
     assert not robot.up
 
 

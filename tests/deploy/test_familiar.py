@@ -65,7 +65,7 @@ def test_degrees_are_named_for_what_they_are(old):
     assert "degrees for radians?" in seen.unlike(observation)
 
 
-@pytest.mark.parametrize("one, two", [(0, 1), (1, 3), (3, 5), (0, 5)])
+@pytest.mark.parametrize("one, two", [(1, 3), (3, 5), (0, 5)])
 def test_an_exchange_of_two_joints_is_named(one, two):
     seen, observation, index = joints(False)
     observation[[index[one], index[two]]] = observation[[index[two], index[one]]]

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-_BEYOND = 0.25
+_BEYOND = 0.5
 """of the range seen in training: a reading may lie so far beyond it,"""
-_ROOM = {"rad": 0.1, "m": 0.05, "deg": 6.0}
-"""and so much more, by unit: a column may never have moved."""
-_OTHER = 0.1
-_SPREAD, _LOOSE = 8.0, 5.0
+_ROOM = {"rad": 0.3, "m": 0.5, "deg": 20.0}
+"""and so much more, by unit: few demonstrations show few places."""
+_OTHER = 2.0
+_SPREAD, _LOOSE = 8.0, 1.5
 """Standard deviations, and times that room, where a checkpoint has no ranges (before 0.2): some columns have long tails."""
 _SLIPS = (
     ("rad", np.pi / 180, "degrees for radians"),

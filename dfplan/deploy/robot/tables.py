@@ -14,7 +14,7 @@ UNITS = {"rad": 1.0, "deg": np.pi / 180, "m": 1.0, "mm": 1e-3, "cm": 1e-2, "1": 
 """Unit -> factor to rad, m or 1."""
 POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 """Numbers of a source of kind pose: m, then a quaternion."""
-_TOPIC = re.compile(r"[~/]?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*|~/[A-Za-z_][A-Za-z0-9_/]*")
+_TOPIC = re.compile(r"(~/|/)?[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*")
 _STALE = 10.0  # s: an arm that goes on for longer without what it needs is not watched
 
 
