@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 import uuid
 from collections import deque
@@ -14,7 +13,6 @@ from dfplan.deploy.robot.tables import Command
 from dfplan.deploy.ros import messages as ros
 from dfplan.deploy.ros.bus import Bus, Publish
 
-_LOG = logging.getLogger(__name__)
 _SAY, _GONE = 0.5, 3.0
 """s between two signs of life of a controller, and after the last one until it is taken for gone."""
 _FOREIGN = 1.0  # s for which a command that is not ours counts
@@ -79,7 +77,7 @@ class Masters:
 
     def _command(self, command: Command) -> Callable[[Any, float], None]:
         def heard(message: Any, _: float) -> None:
-            if _mark(command, message) not in self._ours:
+            if _mark(command, message) not in tuple(self._ours):
                 self._foreign[f"commands on '{command.topic}'"] = self._now()
 
         return heard
@@ -128,10 +126,10 @@ class Masters:
             self._connection, self._since = connection, now
         if now - self._said >= _SAY:
             self.say()
-        for node, heard, _ in self._controllers.values():
+        for node, heard, _ in list(self._controllers.values()):  # which the bus's own thread changes
             if now - heard < _GONE:
                 return f"another controller of dfplan, node '{node}', is at this arm; end one of the two"
-        for what, heard in self._foreign.items():
+        for what, heard in list(self._foreign.items()):
             if now - heard < _FOREIGN:
                 return f"{what} came from somebody else; one arm has one master"
         if now - self._looked >= _LOOK:
