@@ -32,7 +32,7 @@ class Familiar:
 
     Attributes:
         names: of the columns that are judged.
-        low, high: beyond these a reading is unlike all demonstrations.
+        low, high: (C,) in the units of the demonstrations; beyond these a reading is unlike all of them.
     """
 
     def __init__(self, model: Checkpoint) -> None:
