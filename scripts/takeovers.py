@@ -2,7 +2,7 @@
 
 python scripts/takeovers.py swap swap takeovers.hdf5 --plain 300 --episodes 300
 dfplan train --begin swap --data takeovers.hdf5 --out runs/swap --lr 0.001 --steps 3500
-python scripts/takeovers.py swap runs/swap more.hdf5 --onto takeovers.hdf5 --seed 2
+python scripts/takeovers.py swap runs/swap more.hdf5 --onto takeovers.hdf5 others.hdf5 --seed 2
 """
 
 import argparse
@@ -31,16 +31,19 @@ if __name__ == "__main__":
     parser.add_argument(
         "--plain", type=int, default=300, help="demonstrations by the expert alone, of seed 0"
     )
-    parser.add_argument("--onto", help="file of demonstrations that come first instead: a further round")
+    parser.add_argument(
+        "--onto", nargs="+", help="files of demonstrations that come first instead: a further round"
+    )
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations in turns")
     parser.add_argument("--seed", type=int, default=1, help="of these")
     parser.add_argument("--steps", type=int, default=2, help="network calls of its decisions")
     args = parser.parse_args()
     model = Imitation.load(args.policy).model
     student = Imitation(model, asked(ImitationConfig, model, "policy", steps=args.steps))
-    first = load(args.onto) if args.onto else shown(args.task, args.plain, 0)
-    second = shown(args.task, args.episodes, args.seed, student)
-    arrays = {key: np.concatenate([p.arrays[key] for p in (first, second)]) for key in second.arrays}
-    ends = np.concatenate([first.ends, first.ends[-1] + second.ends])
-    write_robomimic(Episodes(arrays, ends, first.dt, args.task, dict(second.info)), args.out, rescale=True)
+    parts = [load(path) for path in args.onto or ()] or [shown(args.task, args.plain, 0)]
+    parts.append(shown(args.task, args.episodes, args.seed, student))
+    arrays = {key: np.concatenate([part.arrays[key] for part in parts]) for key in parts[-1].arrays}
+    before = np.cumsum([0, *(part.ends[-1] for part in parts)])
+    ends = np.concatenate([done + part.ends for done, part in zip(before[:-1], parts, strict=True)])
+    write_robomimic(Episodes(arrays, ends, parts[-1].dt, args.task, dict(parts[-1].info)), args.out, rescale=True)
     print(args.out)

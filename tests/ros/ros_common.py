@@ -7,6 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,9 +175,11 @@ def looping(
     worker: str = "thread",
     node: str = "dfplan",
     settle: float = 0.2,
+    max_age: float = 0.1,
 ):
     """The loop of a task, in this process."""
     mapping = mapping_of(task, settle=settle)
+    mapping = replace(mapping, sources=tuple(replace(s, max_age=max_age) for s in mapping.sources))
     return running(make_loop(mapping, transport_of(kind, port, mapping, node), rehearse(task, seed), worker))
 
 

@@ -43,7 +43,8 @@ class _Mischief:
     """What goes wrong in a demonstration, so that it shows how to recover; drawn anew for each.
 
     The tool drifts off by a few cm for short spells; a closed gripper slips open once; an open one closes for a moment;
-    the object or target is moved, up to twice; what is held is lost, or does not stay where it was put, up to twice.
+    the object or target is moved, up to twice in each part of a task; what is held is lost, or does not stay where it was
+    put, up to twice.
     """
 
     def __init__(self, rng: np.random.Generator, parts: int) -> None:
@@ -58,7 +59,8 @@ class _Mischief:
         starts = rng.integers(0, 40 * parts, int(rng.random() < 0.5))
         self._fumbles = [(int(start), int(start + rng.integers(4, 11))) for start in starts]
         last = 40 + 130 * (parts - 1)
-        self._moves = set(rng.integers(3, last, rng.choice(3, p=[0.4, 0.35, 0.25])).tolist())
+        moves = rng.choice(3, parts, p=[0.4, 0.35, 0.25]).sum()
+        self._moves = set(rng.integers(3, last, moves).tolist())
         self._slip_until, self._losses = 0, 2
 
     def meddle(self, env: ArmEnv, command: Array, step: int) -> Array:
