@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dfplan.deploy.loop.loop import Loop
     from dfplan.deploy.loop.machine import Machine
     from dfplan.deploy.loop.monitor import Monitor, calibrate
+    from dfplan.deploy.motion.chunk_check import ChunkCheck, Verdict
     from dfplan.deploy.motion.chunks import Motion, move, to_trajectory
     from dfplan.deploy.motion.safety import SafetyFilter
     from dfplan.deploy.recording.bag import Bag, record_bags
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "recording.bag": ("Bag", "record_bags"),
+    "motion.chunk_check": ("ChunkCheck", "Verdict"),
     "motion.chunks": ("Motion", "move", "to_trajectory"),
     "remote.client": ("Remote",),
     "loop.committed": ("CommittedPolicy", "History"),
@@ -60,10 +62,10 @@ _WHERE = {
 __getattr__, __dir__ = attach(__name__, _WHERE)
 
 __all__ = [
-    "Assembler", "Bag", "Body", "Box", "Clock", "CommittedPolicy", "DryRun", "FakeClock", "Handlers",
+    "Assembler", "Bag", "Body", "Box", "ChunkCheck", "Clock", "CommittedPolicy", "DryRun", "FakeClock", "Handlers",
     "History", "JointLimits", "JointTrajectory", "KeptRun", "Loop", "Machine", "Mapping", "ModelArm", "Monitor", "Motion",
     "PolicyServer", "Reading", "RealClock", "Remote", "Report", "RunLog", "Safety", "SafetyFilter", "Sampler",
-    "ServerLimits", "Setpoint", "Shared", "Status", "Target", "Transport",
+    "ServerLimits", "Setpoint", "Shared", "Status", "Target", "Transport", "Verdict",
     "arms", "body", "build", "calibrate", "deploy", "dump_mapping", "home", "load_mapping", "move",
     "read_token", "record", "record_bags", "replay", "status_line", "to_trajectory",
 ]  # fmt: skip
