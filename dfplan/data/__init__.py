@@ -6,7 +6,8 @@ from dfplan.data.formats.d4rl import read_d4rl
 from dfplan.data.formats.lerobot.read import read_lerobot
 from dfplan.data.formats.lerobot.write import write_lerobot
 from dfplan.data.formats.minari import read_minari
-from dfplan.data.formats.npz import read_npy, read_npz, write_npz
+from dfplan.data.formats.npy import read_npy
+from dfplan.data.formats.npz import read_npz, write_npz
 from dfplan.data.formats.registry import Format
 from dfplan.data.formats.robomimic.read import read_robomimic
 from dfplan.data.formats.robomimic.write import write_robomimic

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -33,6 +34,12 @@ def require_path(path: str | PathLike[str]) -> Path:
     if not found.exists():
         raise FileNotFoundError(f"{found}: no such file or folder; check the path")
     return found
+
+
+def numbered(files: Iterable[Path]) -> list[Path]:
+    """In the order of the numbers in their names."""
+    parts = {file: re.split(r"(\d+)", file.stem) for file in files}
+    return sorted(parts, key=lambda file: [int(p) if p.isdigit() else p for p in parts[file]])
 
 
 _ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError)

@@ -252,6 +252,45 @@ def test_npy_of_episodes_and_of_one(tmp_path):
         load(tmp_path / "a.npy", dt=0.1)
 
 
+def test_npy_folder(tmp_path):
+    """Files of episodes are tasks, files of one episode are not; both in the order of their numbers."""
+    rows, folder = np.arange(24.0).reshape(3, 4, 2), tmp_path / "letters"
+    folder.mkdir()
+    np.save(folder / "b.npy", rows)
+    np.save(folder / "a.npy", rows[:2, :3] + 100)
+    got = load(folder, dt=0.1)
+    assert got.ends.tolist() == [3, 6, 10, 14, 18] and got.arrays["observations"][0].tolist() == [100, 101]
+    assert load(folder, dt=0.1, task="b").ends.tolist() == [4, 8, 12]
+    for i in (10, 9):
+        np.save(tmp_path / f"letters/take{i}.npy", np.full((i, 2), i))
+    for name in "ab":
+        (folder / f"{name}.npy").unlink()
+    got = load(folder, dt=0.1)
+    assert got.ends.tolist() == [9, 19] and [e["name"] for e in got.info["episodes"]] == ["take9", "take10"]
+    assert not any("task" in note for note in got.info["notes"])
+    np.save(folder / "c.npy", rows[..., :1])
+    with pytest.raises(ValueError, match=r"take9.npy: has 2 columns, c.npy has 1"):
+        load(folder, dt=0.1)
+
+
+def test_npz_unpacked(tmp_path):
+    """A folder of an archive's arrays is read as the archive."""
+    rows = np.arange(12.0).reshape(6, 2)
+    for name, array in {
+        "observations": rows,
+        "actions": rows[:, :1],
+        "episode_ends": [2, 6],
+        "dt": 0.1,
+    }.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    got = load(tmp_path)
+    assert got.dt == 0.1 and got.ends.tolist() == [2, 6]
+    np.testing.assert_array_equal(got.arrays["actions"], rows[:, :1])
+    (tmp_path / "episode_ends.npy").unlink()
+    with pytest.raises(ValueError, match="no 'episode_ends'"):
+        load(tmp_path)
+
+
 def test_reading_needs_no_optional_package(tmp_path):
     write_npz(sample(), tmp_path / "a.npz")
     code = (

@@ -90,6 +90,12 @@ def test_franka_letters(find, letter):
         load(path)
 
 
+def test_franka_letters_as_one_set(find):
+    got = load(find("franka-helloworld"), dt=0.01, action="next")
+    assert len(got) == 56 and got.arrays["actions"].shape[1] == 2
+    assert len(load(find("franka-helloworld"), dt=0.01, task="w")) == 8
+
+
 def test_pickle_is_refused(find):
     with pytest.raises(ValueError, match="a Python pickle, which can run code and is never loaded"):
         load(find("adroit-door-human/door-v0_demos.pickle"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from dfplan.data.assemble import Arrays, Raw, assemble, is_image
 from dfplan.data.episodes import Episodes
-from dfplan.data.files import require_path
+from dfplan.data.files import numbered, require_path
 from dfplan.data.formats.hdf5 import Node, hdf5_names, open_hdf5
 from dfplan.data.sources import time_step
 from dfplan.tools.errors import one_of
@@ -84,11 +83,7 @@ def _files(path: Path) -> list[Path]:
     """The files of a folder, by number, or the file itself."""
     if path.is_file():
         return [path]
-    found = [file for ending in ("hdf5", "h5") for file in path.glob(f"*.{ending}")]
-    return sorted(
-        found,
-        key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.stem)],
-    )
+    return numbered(file for ending in ("hdf5", "h5") for file in path.glob(f"*.{ending}"))
 
 
 def _episode(root: Node, action: str, left_out: dict[str, None]) -> Arrays:

@@ -1,4 +1,4 @@
-"""numpy files: archives with episodes by name, and single arrays of positions. Nothing is unpickled."""
+"""Archives of numpy, or a folder of what is in one: arrays by name. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dfplan.data.assemble import Arrays, Raw, assemble, carry, numeric, require_carried, require_ends
 from dfplan.data.episodes import Episodes
-from dfplan.data.files import ZIP_DAMAGE, begins, new_file, open_zip, read_json, require_path, zip_names
+from dfplan.data.files import ZIP_DAMAGE, new_file, open_zip, read_json, require_path, zip_names
 from dfplan.data.formats.d4rl import segment_ends
 from dfplan.data.rows import map_rows
 from dfplan.data.sources import time_step
@@ -31,13 +31,8 @@ _HEADERS: dict[Any, Any] = {
 
 
 def is_npz(path: Path) -> bool:
-    """True for a zip with arrays; the `.zarray` of a zarr store is none."""
-    return any(name.endswith(".npy") for name in zip_names(path))
-
-
-def is_npy(path: Path) -> bool:
-    """True for a file with a single array."""
-    return begins(path, b"\x93NUMPY")
+    """True for a zip with arrays; the `.zarray` of a zarr store is none. Also for such a zip that was unpacked."""
+    return any(name.endswith(".npy") for name in zip_names(path)) or (path / "observations.npy").is_file()
 
 
 def read_npz(
@@ -49,14 +44,14 @@ def read_npz(
     name: str | None = None,
     allow_nan: bool = False,
 ) -> Episodes:
-    """Read episodes from a `.npz` archive; large arrays that are not compressed are mapped, not read.
+    """Read episodes from a `.npz` archive, or a folder of its `.npy`; large arrays that are not compressed are mapped, not read.
 
     Arrays: `observations` (N, C) and `episode_ends` (E,), exclusive, or as in OGBench's files flags `terminals` or `timeouts`
     (N,) at the last row of each episode; optionally `actions` (N, A), any other
     array (N, ...) under its own name, `dt` (seconds) and `names` (C,), the observation's columns.
 
     Args:
-        path: the file.
+        path: the file, or the folder.
         obs: arrays whose columns make the observation, in this order. Default: `observations`.
         action: array of the action. Default: `actions`, where there is one.
         dt: seconds between env steps. Default: the file's `dt`, else the task's, known by the file's name.
@@ -134,40 +129,10 @@ def write_npz(episodes: Episodes, path: str | PathLike[str], *, compress: bool =
     return tuple(notes)
 
 
-def read_npy(
-    path: str | PathLike[str], *, dt: float | None = None, name: str | None = None, allow_nan: bool = False
-) -> Episodes:
-    """Read one array of floats as observations: (E, T, C) is E episodes, (T, C) is one; there are no actions.
-
-    Args:
-        path: the `.npy` file.
-        dt: seconds between env steps, which the file cannot say.
-        name: name for messages and checkpoints. Default: the file's stem.
-        allow_nan: keep NaN and infinity instead of refusing them.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds something else.
-    """
-    path = require_path(path)
-    with path.open("rb") as file:
-        array = _read_array(path, file, path.name, path.stat().st_size, 0)
-    if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or 0 in array.shape:
-        raise ValueError(
-            f"{path}: has shape {array.shape} and dtype {array.dtype}, expected numbers in (episodes, steps, columns) "
-            "or (steps, columns); save others as .npz with observations, actions and episode_ends"
-        )
-    length, columns = array.shape[-2:]
-    rows = array.reshape(-1, columns)
-    ends = np.arange(length, len(rows) + 1, length, dtype=np.int64)
-    notes = [f"{array.shape} is read as observations; there are no actions"]
-    info = {"format": "npy", "version": "1", "notes": notes}
-    raw = Raw(path, {"observations": rows}, ends, time_step(path.stem), path.stem, info, ["observations"], [])
-    return assemble(raw, dt=dt, name=name, allow_nan=allow_nan)
-
-
 def _read_archive(path: Path) -> Arrays:
-    """Every array of a `.npz` file."""
+    """Every array of a `.npz` file, or of a folder."""
+    if path.is_dir():
+        return {file.stem: read_array(file) for file in sorted(path.glob("*.npy"))}
     arrays: Arrays = {}
     with open_zip(path) as file:
         for entry in file.infolist():
@@ -192,6 +157,12 @@ def _start(path: Path, entry: zipfile.ZipInfo) -> int:
     with path.open("rb") as file:
         file.seek(entry.header_offset + 26)
         return entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+
+
+def read_array(path: Path) -> NDArray[np.generic]:
+    """The array of a `.npy` file; mapped where that is possible."""
+    with path.open("rb") as file:
+        return _read_array(path, file, path.name, path.stat().st_size, 0)
 
 
 def _read_array(path: Path, file: IO[bytes], key: str, size: int, start: int | None) -> NDArray[np.generic]:

@@ -17,7 +17,8 @@ from dfplan.data.formats.hdf5 import hdf5_names
 from dfplan.data.formats.lerobot.read import is_lerobot, read_lerobot
 from dfplan.data.formats.lerobot.write import write_lerobot
 from dfplan.data.formats.minari import is_minari, read_minari
-from dfplan.data.formats.npz import is_npy, is_npz, read_npy, read_npz, write_npz
+from dfplan.data.formats.npy import is_npy, read_npy
+from dfplan.data.formats.npz import is_npz, read_npz, write_npz
 from dfplan.data.formats.robomimic.read import is_robomimic, read_robomimic
 from dfplan.data.formats.robomimic.write import write_robomimic
 from dfplan.data.formats.zarr.read import is_zarr, read_zarr
@@ -61,7 +62,7 @@ _PICKLE = (
 )
 _TELL = (
     "expected D4RL, Minari, robomimic or ALOHA HDF5, a LeRobot folder (meta/info.json), a zarr replay buffer "
-    "(meta/episode_ends), .npz (observations, actions, episode_ends) or .npy"
+    "(meta/episode_ends), .npz (observations, actions, episode_ends) or .npy, a file or a folder of them"
 )
 
 
