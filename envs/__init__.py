@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .obstacles import Obstacles, Room
     from .pointmaze import PointMaze, generate_point_maze
     from .pusht import PushT
+    from .simulators.generate import collect_robosuite, generate_robosuite
+    from .simulators.suite import Robosuite
     from .starts import Starts
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "Obstacles",
     "PointMaze",
     "PushT",
+    "Robosuite",
     "Room",
     "ScriptedTeleoperator",
     "SimArm",
@@ -68,11 +71,13 @@ __all__ = [
     "arm_mapping",
     "collect",
     "collect_memory",
+    "collect_robosuite",
     "cost",
     "generate",
     "generate_arm",
     "generate_memory",
     "generate_point_maze",
+    "generate_robosuite",
     "get_maze",
     "make",
     "prepare",
@@ -93,6 +98,8 @@ _LAZY = {  # what needs MuJoCo, or an optional package
     "memory.generate": ("collect_memory", "generate_memory"),
     "pointmaze": ("PointMaze", "generate_point_maze"),
     "pusht": ("PushT",),
+    "simulators.generate": ("collect_robosuite", "generate_robosuite"),
+    "simulators.suite": ("Robosuite",),
     "starts": ("Starts",),
 }
 __getattr__, __dir__ = attach(__name__, _LAZY)
@@ -156,6 +163,7 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
             `Maze`; `pointmaze-giant-stitch` and the others of `POINT_MAZES`; `arm-reach`, `arm-pick`, `swap`; `tmaze`,
             `remember-color-3`, `-5`, `-9`, `take-it-back`; `pusht`;
             a task of D4RL's, such as `hopper-medium-v2` or `door-expert-v1`, or its robot alone (`dfplan.envs.d4rl`);
+            `robosuite:Lift`, `robosuite:Can` and any other of robosuite's (`dfplan.envs.Robosuite`);
             a Gymnasium id, also one that gymnasium-robotics, Meta-World, OGBench or another of `_PACKAGES` registers;
             `module:Id` in Gymnasium's own way; `module:Name` of a class.
         **kwargs: passed to `gymnasium.make`, or to the class: `goal`, `reward` (mazes), `disturb` (mazes, arm), `action` (arm),
@@ -163,7 +171,7 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
 
     Raises:
         ValueError: for an unknown name, with the nearest one, or a reward that the name contradicts.
-        ImportError: `pusht` without gym-pusht, with the line that installs it.
+        ImportError: `pusht` without gym-pusht, and the like, with the line that installs it.
     """
     if isinstance(name, str):
         if name in ARM_IDS or re.fullmatch(r"arm(-\w+)?", name):
@@ -176,6 +184,10 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
             from .pusht import PushT
 
             return PushT(**kwargs)
+        if name.startswith("robosuite:"):
+            from .simulators.suite import make_robosuite
+
+            return make_robosuite(name, **kwargs)
         if (env := make_d4rl(name, **kwargs)) is not None:
             return env
     try:

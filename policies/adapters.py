@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ def _join(observation: Mapping[str, Any], keys: Sequence[str], size: int) -> NDA
 class RobomimicPolicy:
     """What robomimic's rollouts call: `start_episode()`, then `policy(ob=...)` each step.
 
+    Where robomimic is imported it is one of its `RolloutPolicy`, which its `run_rollout` and `rollout_with_stats` insist on.
+
     Args:
         policy: the policy; its demonstrations came from a robomimic file.
         keys: observation keys in the order of the demonstrations' columns; None: the names of the model's tokens.
@@ -42,6 +45,11 @@ class RobomimicPolicy:
     def __init__(self, policy: Imitation, keys: Sequence[str] | None = None, seed: int = 0) -> None:
         self.policy, self.seed = policy, seed
         self.keys = [t.name for t in policy.spec.tokens[:-1]] if keys is None else list(keys)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # type: ignore[override]
+        """What `isinstance` sees; robomimic itself is never imported for it."""
+        return getattr(sys.modules.get("robomimic.algo"), "RolloutPolicy", RobomimicPolicy)
 
     def start_episode(self) -> None:
         """Forget the last episode."""

@@ -67,6 +67,8 @@ def data(
 
     dfplan data generate pointmaze-giant-stitch --seed 0 --out giant.hdf5
 
+    dfplan data generate robosuite:Lift --episodes 200 --seed 0 --out lift.hdf5
+
     dfplan data inspect demos.hdf5 --out demos.png (what it holds, what looks wrong, and a picture)
 
     dfplan data convert demos.hdf5 dataset --format lerobot --read mask=train obs=object,robot0_eef_pos
@@ -109,14 +111,17 @@ def data(
 def _generate(name: str, out: Path | None, made: Made) -> Path:
     from dfplan import envs
 
-    task, path = name.removesuffix("-v1").removesuffix("-v0"), out or Path(f"{name}.hdf5")
-    if task not in (*ARM_TASKS, *envs.MEMORY_IDS, *envs.POINT_MAZES):
+    task, path = name.removesuffix("-v1").removesuffix("-v0"), out or Path(f"{name.replace(':', '-')}.hdf5")
+    suite, _, theirs = name.rpartition(":")
+    if task not in (*ARM_TASKS, *envs.MEMORY_IDS, *envs.POINT_MAZES) and suite != "robosuite":
         if made.episodes is not None:
             raise ValueError(f"got episodes={made.episodes} for {name}, whose length is given in --steps")
         return envs.generate(name, path, made.steps, made.seed)
     if made.steps is not None:
         raise ValueError(f"got steps={made.steps} for {name}, whose length is given in --episodes")
     at_least(1, episodes=1 if made.episodes is None else made.episodes)
+    if suite:
+        return envs.generate_robosuite(theirs, path, made.episodes, made.seed)
     if task in envs.POINT_MAZES:
         return envs.generate_point_maze(task, path, made.episodes, made.seed)
     if task in envs.MEMORY_IDS:

@@ -1,5 +1,8 @@
 """robomimic's and LeRobot's calls give the policy's own actions."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +32,15 @@ def test_robomimic(model):  # noqa: F811
         RobomimicPolicy(Imitation(model), keys=["robot"])(ob={"robot": ROWS[0, :2]})
     with pytest.raises(ValueError, match="take none"):
         policy(ob={"robot": ROWS[0, :2], "lamp": ROWS[0, 2:]}, goal={"x": 1})
+
+
+def test_robomimic_takes_it_for_one_of_its_policies(model, monkeypatch):  # noqa: F811
+    """Its loops ask for that; they themselves run in tests/envs/test_simulators.py."""
+    monkeypatch.delitem(sys.modules, "robomimic.algo", raising=False)
+    policy, theirs = RobomimicPolicy(Imitation(model)), type("RolloutPolicy", (), {})
+    assert isinstance(policy, RobomimicPolicy) and not isinstance(policy, theirs)
+    monkeypatch.setitem(sys.modules, "robomimic.algo", SimpleNamespace(RolloutPolicy=theirs))
+    assert isinstance(policy, RobomimicPolicy) and isinstance(policy, theirs)
 
 
 def test_lerobot(model):  # noqa: F811

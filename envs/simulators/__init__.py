@@ -1,0 +1,1 @@
+"""Environments of other packages that are no Gymnasium environments, and scripted experts for them."""
