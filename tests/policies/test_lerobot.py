@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,13 +18,19 @@ pytest.importorskip("gym_pusht", reason="pip install 'dfplan[pusht]'")
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.envs.configs import AlohaEnv, PushtEnv
 from lerobot.policies.factory import make_policy, make_policy_config, make_pre_post_processors
+from lerobot.robots import Robot, RobotConfig
+from lerobot.scripts import lerobot_record
 from lerobot.utils.control_utils import predict_action
 from safetensors.torch import load_file, save_file
+from test_imitation import demos
 
+from dfplan.data import load
 from dfplan.decide import asked
 from dfplan.envs import PushT
 from dfplan.policies import Imitation, ImitationConfig
 from dfplan.policies.lerobot import SCENE, STATE, export
+from dfplan.train import Trainer
+from dfplan.train.imitate import imitation_config
 
 COLUMNS = {  # gym-pusht's keypoints run around each of the T's two bars
     STATE: ["agent_x", "agent_y"],
@@ -141,3 +149,77 @@ def test_numbers_that_the_model_does_not_see_are_passed_over(tmp_path):
     wide = torch.cat([agent[:, :1], torch.full((1, 1), np.nan), agent[:, 1:]], 1)
     got = policy.select_action({STATE: wide, SCENE: scene})
     assert torch.equal(got, plain.select_action({STATE: agent, SCENE: scene}))
+
+
+@RobotConfig.register_subclass("two_joints")
+@dataclass
+class TwoJointsConfig(RobotConfig):
+    """A robot that is where it was told to be, found by LeRobot as any other."""
+
+
+class TwoJoints(Robot):
+    config_class, name = TwoJointsConfig, "two_joints"
+    observation_features = dict.fromkeys(("x", "y", "lamp"), float)
+    action_features = dict.fromkeys(("x", "y"), float)
+    is_connected, is_calibrated = False, True
+    sent: ClassVar[list] = []
+    cameras: ClassVar[dict] = {}
+
+    def connect(self, calibrate=True):
+        self.is_connected, self.now = True, {"x": 0.0, "y": 0.0, "lamp": 1.0}
+
+    def get_observation(self):
+        return self.now
+
+    def send_action(self, action):
+        self.now = {**self.now, **action}
+        self.sent.append(list(action.values()))
+        return action
+
+    def disconnect(self):
+        self.is_connected = False
+
+    def calibrate(self):
+        """Nothing."""
+
+    configure = calibrate
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_lerobot_record_runs_it_on_a_robot(checked, tmp_path, monkeypatch):
+    """The real command in this process; the chunk check in the folder holds what is too fast for the robot."""
+    levels = {"independent": 0.3, "shared": 0.7, "history": 0.9, "memory": 3, "start_known": 0}
+    config = imitation_config(
+        demos(), span=2, horizon=5, steps=3, batch=8, warmup=1, levels=levels,
+        model={"kind": "perceptron", "width": 32, "layers": 1, "carrier": ""}, precision="fp32",
+    )  # fmt: skip
+    for _ in Trainer(config, demos(), tmp_path / "run").run():
+        pass
+    folder = export(tmp_path / "run", tmp_path / "policy")
+    if checked:
+        joint = {"unit": "m", "lower": -20, "upper": 20, "velocity": 10, "acceleration": 200, "jerk": 2e5}
+        robot = {"joints": [{"name": name, **joint} for name in "xy"]}
+        file = folder / "policy_postprocessor.json"
+        values = json.loads(file.read_text())
+        values["steps"].append(
+            {
+                "registry_name": "dfplan_chunk_check",
+                "config": {"robot": robot, "dt": 0.02, "safety": {"jump": 3}},
+            }
+        )
+        file.write_text(json.dumps(values))
+    arguments = [
+        f"--policy.path={folder}", "--policy.device=cpu", "--robot.type=two_joints", f"--robot.calibration_dir={tmp_path}",
+        "--dataset.repo_id=me/eval_two", f"--dataset.root={tmp_path / 'set'}", "--dataset.single_task=walk",
+        "--dataset.fps=50", "--dataset.episode_time_s=1", "--dataset.reset_time_s=0", "--dataset.num_episodes=2",
+        "--dataset.push_to_hub=false", "--play_sounds=false",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["lerobot-record", *arguments])
+    monkeypatch.setattr(TwoJoints, "sent", [])
+    lerobot_record.main()
+    recorded = load(tmp_path / "set")
+    np.testing.assert_allclose(recorded.arrays["actions"], TwoJoints.sent, rtol=1e-6)
+    assert len(recorded.ends) == 2 and recorded.arrays["observations"].shape[1] == 3
+    first, _ = np.split(np.array(TwoJoints.sent), recorded.ends[:1])
+    fastest = np.abs(np.diff(first, axis=0)).max() / 0.02
+    assert len(first) > 5 and (fastest <= 10.01) == checked
