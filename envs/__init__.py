@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     from .obstacles import Obstacles, Room
     from .pointmaze import PointMaze, generate_point_maze
     from .pusht import PushT
-    from .simulators.generate import collect_robosuite, generate_robosuite
+    from .simulators.generate import collect_simulated, generate_simulated
+    from .simulators.shown import simulated
     from .simulators.suite import Robosuite
+    from .simulators.world import MetaWorld
     from .starts import Starts
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "GridPaths",
     "Maze",
     "Maze2DEnv",
+    "MetaWorld",
     "Obstacles",
     "PointMaze",
     "PushT",
@@ -71,16 +74,17 @@ __all__ = [
     "arm_mapping",
     "collect",
     "collect_memory",
-    "collect_robosuite",
+    "collect_simulated",
     "cost",
     "generate",
     "generate_arm",
     "generate_memory",
     "generate_point_maze",
-    "generate_robosuite",
+    "generate_simulated",
     "get_maze",
     "make",
     "prepare",
+    "simulated",
     "task_info",
 ]
 
@@ -98,8 +102,10 @@ _LAZY = {  # what needs MuJoCo, or an optional package
     "memory.generate": ("collect_memory", "generate_memory"),
     "pointmaze": ("PointMaze", "generate_point_maze"),
     "pusht": ("PushT",),
-    "simulators.generate": ("collect_robosuite", "generate_robosuite"),
+    "simulators.generate": ("collect_simulated", "generate_simulated"),
+    "simulators.shown": ("simulated",),
     "simulators.suite": ("Robosuite",),
+    "simulators.world": ("MetaWorld",),
     "starts": ("Starts",),
 }
 __getattr__, __dir__ = attach(__name__, _LAZY)
@@ -163,7 +169,7 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
             `Maze`; `pointmaze-giant-stitch` and the others of `POINT_MAZES`; `arm-reach`, `arm-pick`, `swap`; `tmaze`,
             `remember-color-3`, `-5`, `-9`, `take-it-back`; `pusht`;
             a task of D4RL's, such as `hopper-medium-v2` or `door-expert-v1`, or its robot alone (`dfplan.envs.d4rl`);
-            `robosuite:Lift`, `robosuite:Can` and any other of robosuite's (`dfplan.envs.Robosuite`);
+            `robosuite:Lift`, `robosuite:Can`, `metaworld:reach-v3` and any other of theirs (`Robosuite`, `MetaWorld`);
             a Gymnasium id, also one that gymnasium-robotics, Meta-World, OGBench or another of `_PACKAGES` registers;
             `module:Id` in Gymnasium's own way; `module:Name` of a class.
         **kwargs: passed to `gymnasium.make`, or to the class: `goal`, `reward` (mazes), `disturb` (mazes, arm), `action` (arm),
@@ -188,6 +194,10 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
             from .simulators.suite import make_robosuite
 
             return make_robosuite(name, **kwargs)
+        if name.startswith("metaworld:"):
+            from .simulators.world import make_metaworld
+
+            return make_metaworld(name, **kwargs)
         if (env := make_d4rl(name, **kwargs)) is not None:
             return env
     try:

@@ -112,16 +112,15 @@ def _generate(name: str, out: Path | None, made: Made) -> Path:
     from dfplan import envs
 
     task, path = name.removesuffix("-v1").removesuffix("-v0"), out or Path(f"{name.replace(':', '-')}.hdf5")
-    suite, _, theirs = name.rpartition(":")
-    if task not in (*ARM_TASKS, *envs.MEMORY_IDS, *envs.POINT_MAZES) and suite != "robosuite":
+    if task not in (*ARM_TASKS, *envs.MEMORY_IDS, *envs.POINT_MAZES) and not envs.simulated(name):
         if made.episodes is not None:
             raise ValueError(f"got episodes={made.episodes} for {name}, whose length is given in --steps")
         return envs.generate(name, path, made.steps, made.seed)
     if made.steps is not None:
         raise ValueError(f"got steps={made.steps} for {name}, whose length is given in --episodes")
     at_least(1, episodes=1 if made.episodes is None else made.episodes)
-    if suite:
-        return envs.generate_robosuite(theirs, path, made.episodes, made.seed)
+    if envs.simulated(name):
+        return envs.generate_simulated(name, path, made.episodes, made.seed)
     if task in envs.POINT_MAZES:
         return envs.generate_point_maze(task, path, made.episodes, made.seed)
     if task in envs.MEMORY_IDS:

@@ -35,8 +35,8 @@ class Expert:
         self._noise = np.zeros(6)
         self.home = self.yaw
 
-    def act(self) -> Array:
-        """(7,) action in [-1, 1] for the state that the environment is in now."""
+    def act(self, seen: object = None) -> Array:
+        """(7,) action in [-1, 1] for the state that the environment is in now, which says more than what is `seen`."""
         place, turn, grip = self.decide()
         self._noise = 0.8 * self._noise + self.rng.normal(0, 1, 6) * ([0.03] * 3 + [0.01] * 3)
         step = self.gain * (place - self.hand)

@@ -72,16 +72,39 @@ def test_an_unknown_task_has_the_nearest_name(robosuite):
     with pytest.raises(ValueError, match="did you mean 'Lift'"):
         envs.make("robosuite:Lifd")
     with pytest.raises(ValueError, match="with an expert 'Door'"):
-        envs.collect_robosuite("Door", 1)
+        envs.collect_simulated("robosuite:Door", 1)
 
 
-@pytest.mark.parametrize("task", ["Lift", "Can"])
-def test_the_expert_does_it_and_the_same_seed_does_the_same(robosuite, task):
-    one, two = (envs.collect_robosuite(task, 1, seed=4) for _ in range(2))
+@pytest.mark.parametrize(
+    "package, task",
+    [
+        ("robosuite", "robosuite:Lift"),
+        ("robosuite", "robosuite:Can"),
+        ("metaworld", "metaworld:pick-place-v3"),
+        ("gymnasium_robotics", "FetchReach-v4"),
+        ("gymnasium_robotics", "FetchPickAndPlace-v4"),
+    ],
+)
+def test_the_expert_does_it_and_the_same_seed_does_the_same(package, task):
+    pytest.importorskip(package, reason=f"{package} is not installed: pip install 'dfplan[robots]'")
+    one, two = (envs.collect_simulated(task, 1, seed=4) for _ in range(2))
     for key, array in one.arrays.items():
         np.testing.assert_array_equal(array, two.arrays[key])
-    assert one.arrays["dones"][-5:].all() and not one.arrays["dones"][0]
+    assert one.arrays["dones"][-5:].all()
     assert np.abs(one.arrays["actions"]).max() <= 1
+
+
+def test_a_seed_gives_meta_worlds_task_in_a_new_environment_too():
+    pytest.importorskip("metaworld", reason="metaworld is not installed: pip install 'dfplan[robots]'")
+    seen = []
+    for seed in (3, 4, 3):
+        with envs.make("metaworld:reach-v3", max_episode_steps=1) as env:
+            seen.append(env.reset(seed=seed)[0])
+            assert env.step(env.action_space.sample())[3]
+    np.testing.assert_array_equal(seen[0], seen[2])
+    assert np.abs(seen[0] - seen[1]).max() > 0.01
+    with pytest.raises(ValueError, match="did you mean 'reach-v3'"):
+        envs.make("metaworld:reach-v2")
 
 
 def test_a_demonstration_can_be_played_again(robosuite, demos):
