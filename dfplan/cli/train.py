@@ -132,8 +132,21 @@ def _remark(run: TrainConfig, episodes: Episodes, device: str) -> None:
     if not run.task:
         for remark in inspect(episodes).remarks():
             print(f"data: {remark}")
+    if not run.goal_token:
+        print(_chosen(run, episodes))
+
+
+def _chosen(run: TrainConfig, episodes: Episodes) -> str:
+    """What a policy is going to learn from, and how, in one sentence a thing."""
+    span, memory = run.spec.stride, "memory: none beyond the window"
     if run.model.carrier:
-        print(f"memory: {run.model.carrier}, of up to {run.model.reach} steps of {run.spec.stride} env steps")
+        memory = f"memory: {run.model.carrier}, of up to {run.model.reach} steps of {span} env steps"
+    relative = sum(bool(c.reference) for c in run.spec.channels)
+    return (
+        f"learns from {len(episodes)} episodes, {episodes.steps} env steps of {episodes.dt:g} s; a token is {span} env steps "
+        f"(--span), a window {run.horizon} tokens of each kind (--horizon); {relative} columns are told relative to another "
+        f"(--relative)\n{memory} (--model.carrier)\n{run.steps} steps of {run.batch} windows (--steps, --batch)"
+    )
 
 
 def _shown(task: str, data: Data, returns: Returns) -> tuple[Episodes, Episodes | None]:

@@ -21,11 +21,10 @@ DEFAULTS: dict[str, Any] = {
         "independent": 0.1, "shared": 0.6, "pyramid": 0.3, "start_known": 0.0, "history": 0.95, "memory": 3, "doubt": 0.2,
         "committed": 0.3,
     },
-    "steps": 8000,
     "batch": 1024,
     "weight_decay": 0.05,
 }  # fmt: skip
-"""What an imitation run starts from; a configuration's own settings replace these."""
+"""What an imitation run starts from, beside span and steps that suit the data; a configuration's own settings replace these."""
 
 
 REMEMBERING: dict[str, Any] = {
@@ -46,7 +45,7 @@ class Layout:
     """How demonstrations become tokens, where a configuration has no spec.
 
     Attributes:
-        span: env steps in one token.
+        span: env steps in one token; None: as many as last about 0.16 s, of 4, 8, 16 and 32.
         tokens: token -> sensors in it, or the name of another array that was recorded, such as `rewards`; None: one
             token per sensor up to four sensors, else one for all; and one of `returns` where there is such an array.
         relative: column -> observation column, such as a joint's target and the joint, or the object's x and the
@@ -54,14 +53,24 @@ class Layout:
             say, if they do.
     """
 
-    span: int = 4
+    span: int | None = None
     tokens: Mapping[str, Any] | None = None
     relative: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a span of no steps."""
-        if self.span < 1:
+        if self.span is not None and self.span < 1:
             raise ValueError(f"got span={self.span}, expected env steps per token, 1 or more")
+
+
+def suitable_span(dt: float) -> int:
+    """Env steps of a token at a rate: a hand hardly turns back within 0.16 s."""
+    return 2 ** int(np.clip(round(np.log2(0.16 / dt)), 2, 5))
+
+
+def suitable_steps(env_steps: int, span: int, batch: int) -> int:
+    """Optimiser steps after which each token was the present of some 800 windows; 1,500 to 8,000."""
+    return int(np.clip(800 * env_steps / (span * batch), 1500, 8000))
 
 
 def imitation_spec(
@@ -202,8 +211,10 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
     for key in ("model", "levels"):
         if not isinstance(values.get(key, {}), dict):
             raise ValueError(f"got {key}={values[key]!r}, expected a table")
-    spec = imitation_spec(episodes, layout.span, layout.tokens, layout.relative)
+    span = layout.span or suitable_span(episodes.dt)
+    spec = imitation_spec(episodes, span, layout.tokens, layout.relative)
     merged = {**DEFAULTS, **values, "spec": to_dict(spec)}
+    merged.setdefault("steps", suitable_steps(episodes.steps, span, merged["batch"]))
     merged["levels"] = {**DEFAULTS["levels"], **values.get("levels", {})}
     if any(c.source == "returns" for c in spec.channels):  # asked for the best, unless told otherwise
         act = merged.get("act", {})
@@ -212,7 +223,7 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
     same = model.get("kind", DEFAULTS["model"]["kind"]) == DEFAULTS["model"]["kind"]
     merged["model"] = {**(DEFAULTS["model"] if same else {}), **model}
     if merged["model"].get("kind", "") == "perceptron":
-        longest = int((episodes.ends - episodes.starts).max()) // layout.span
+        longest = int((episodes.ends - episodes.starts).max()) // span
         _remembering(merged, values.get("levels", {}), longest)
     return merged
 

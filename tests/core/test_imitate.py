@@ -1,12 +1,14 @@
 """From demonstrations to tokens: sensors, names, relative actions, mistakes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from dfplan.data import Episodes
 from dfplan.train import Trainer
-from dfplan.train.imitate import imitation_config, imitation_spec
+from dfplan.train.imitate import imitation_config, imitation_spec, suitable_steps
 from dfplan.train.tokens import TokenWindows
 
 
@@ -54,6 +56,22 @@ def test_an_array_of_its_own_is_a_token_of_its_own_and_comes_with_the_action_bef
         imitation_spec(data, tokens={"all": ["arm", "rewards"]})
     with pytest.raises(ValueError, match="did you mean 'rewards'"):
         imitation_spec(data, tokens={"reward": ["reward"]})
+
+
+@pytest.mark.parametrize(("hz", "span"), [(5, 4), (10, 4), (20, 4), (30, 4), (50, 8), (100, 16), (1000, 32)])
+def test_span_suits_the_rate(hz, span):
+    """Unless it is told, a token lasts about 0.16 s at any rate, within 4 to 32 env steps."""
+    data = replace(demos(), dt=1 / hz)
+    assert imitation_config(data).spec.stride == span
+    assert imitation_config(data, span=2).spec.stride == 2
+
+
+def test_steps_suit_the_size():
+    """Few demonstrations are not trained on for hours, nor many too briefly; what is told counts."""
+    size = {n: suitable_steps(n, 4, 1024) for n in (40, 30_000, 10**7)}
+    assert size == {40: 1500, 30_000: 5859, 10**7: 8000}
+    assert suitable_steps(60_000, 16, 1024) == suitable_steps(15_000, 4, 1024)
+    assert imitation_config(demos()).steps == 1500 and imitation_config(demos(), steps=7).steps == 7
 
 
 def test_a_token_counts_the_same_however_wide():
