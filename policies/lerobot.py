@@ -3,7 +3,7 @@
 Needs the package `lerobot`, which finds this through `lerobot_policy_dfplan`: see docs/lerobot.md.
 """
 
-# mypy: disable-error-code="import-not-found, misc, untyped-decorator"
+# mypy: disable-error-code="import-not-found, import-untyped, misc, untyped-decorator"
 from __future__ import annotations
 
 import os
