@@ -36,7 +36,6 @@ class Policy(Protocol):
 
     def act(self, observation: Any) -> NDArray[np.floating[Any]]:
         """Observation (O,) -> action (A,); batched, (B, O) -> (B, A)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def run(
     film: Container[int] = (),
     done: Callable[[int], object] | None = None,
 ) -> list[Outcome]:
-    """An episode for each seed: all at once by a batched policy, one after the other by any other.
+    """An episode for each seed: all at once by a batched policy (or as many as its `beside` says), else one by one.
 
     Args:
         make: makes an environment; of its info `success` or `is_success`, `progress`, `first_reach`, `collided`,
@@ -155,14 +154,15 @@ def run(
         film: seeds of the episodes of which a frame is kept every second env step; only these are rendered.
         done: called with the number of episodes that ended, after each env step.
     """
-    together = max(1, len(seeds)) if getattr(policy, "batched", False) else 1
-    envs = [make() for _ in range(together)]
+    envs = [make()]
+    most = getattr(getattr(envs[0], "unwrapped", None), "beside", len(seeds))
     try:
+        envs += [make() for _ in range(min(most, len(seeds)) - 1 if getattr(policy, "batched", False) else 0)]
         out = []
-        for i in range(0, len(seeds), together):
+        for i in range(0, len(seeds), len(envs)):
             courses = [
                 _Course(env, int(s), None if options is None else options(int(s)), s in film)
-                for env, s in zip(envs, seeds[i : i + together], strict=True)
+                for env, s in zip(envs, seeds[i : i + len(envs)], strict=False)
             ]
             out += _play(courses, policy, done or (lambda ended: None))
         return out

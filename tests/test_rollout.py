@@ -249,6 +249,19 @@ def test_what_one_start_gets_does_not_depend_on_its_neighbours(seeds):
         np.testing.assert_array_equal(got.observations, alone.observations)
 
 
+def test_no_more_run_at_once_than_the_environment_says():
+    class Large(Walk):
+        unwrapped = type("Inner", (), {"beside": 2})
+        made = 0
+
+        def __init__(self):
+            Large.made += 1
+
+    seeds, ended = [3, 9, 4, 20, 8], []
+    assert run(Large, Drunk(), seeds, done=ended.append) == run(Walk, Drunk(), seeds)
+    assert Large.made == 2 and sum(ended) == 5
+
+
 def test_neighbours_do_not_matter_to_the_model_that_ships():
     def policy():
         return Imitation.load("arm-reach", limits=None)
