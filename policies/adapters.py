@@ -103,11 +103,13 @@ class LeRobotPolicy:
             self.seed += len(now)
         return now
 
+    @torch.inference_mode(False)  # in which LeRobot calls, and no cost has a gradient
     @torch.no_grad()
     def select_action(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Batch of observations -> the next action, (B, A)."""
         return torch.from_numpy(self.policy.act(self._begin(batch)))
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def predict_action_chunk(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Batch of observations -> the next actions, (B, H, A)."""

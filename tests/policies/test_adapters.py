@@ -56,3 +56,14 @@ def test_lerobot(model):  # noqa: F811
         policy.select_action({"observation.state": torch.tensor(ROWS[:3])})
     with pytest.raises(ValueError, match="expected a batch"):
         policy.select_action({"observation.state": torch.tensor(ROWS[0])})
+
+
+def test_lerobot_calls_in_inference_mode():
+    """There a policy with a cost of its own still needs gradients."""
+    own = Imitation.load("arm-reach")
+    rows = np.zeros((2, own.spec.observation_size))
+    own.reset([0, 1])
+    expected = own.act(rows)
+    with torch.inference_mode():
+        action = LeRobotPolicy(own).select_action({"observation.state": torch.from_numpy(rows)})
+    assert own.config.guidance and np.array_equal(action.numpy(), expected)
