@@ -99,8 +99,7 @@ def steps_between(episodes: Episodes) -> Iterator[str]:
     if len(moves) < 100:
         return
     middle, usual = np.quantile(moves, [0.9, 0.999], axis=0)
-    turn = (moves > 2 * math.pi - 0.7) & (moves < 2 * math.pi + 0.1) & (np.abs(rows).max(0) < 7)
-    span = np.ptp(rows, 0)
+    turn, span = _turns(rows, moves), np.ptp(rows, 0)
     angle = (0.9 * 2 * math.pi < span) & (span < 1.05 * 2 * math.pi)  # one turn, near enough to be an angle
     wraps = [f"{names[i]} ({turn[:, i].sum()} times)" for i in np.flatnonzero(turn.any(0) & angle)]
     if wraps:
@@ -110,6 +109,12 @@ def steps_between(episodes: Episodes) -> Iterator[str]:
     jumps = [f"{names[i]} in row {ends[far[:, i].argmax()]}" for i in np.flatnonzero(far.any(0))]
     if jumps:
         yield f"observations: {len(jumps)} columns jump inside an episode, over 10 times any usual step ({_some(jumps)})"
+
+
+def _turns(rows: Floats, moves: Floats) -> NDArray[np.bool_]:
+    """Which moves (M, C) are as large as a whole turn, in columns whose rows (N, C) may be angles."""
+    turn: NDArray[np.bool_] = (moves > 2 * math.pi - 0.7) & (moves < 2 * math.pi + 0.1)
+    return turn & (np.abs(rows).max(0) < 7)
 
 
 def quaternions(episodes: Episodes) -> Iterator[str]:
@@ -197,6 +202,37 @@ def action_kind(episodes: Episodes) -> Iterator[str]:
     kind, found = max(kinds.items(), key=lambda item: len(item[1]))
     if 2 * len(found) >= len(labels):
         yield f"actions look like {kind} the observation in {len(found)} of {len(labels)} columns ({_some(found)})"
+
+
+def targets(episodes: Episodes) -> dict[int, int]:
+    """Action column -> observation column that it is a target for: near what that is next, and not far from what it is now.
+
+    Angles that wrap are left out, as a difference over the seam means nothing; fewer than 50 env steps tell nothing.
+    """
+    (seen, _), (acts, _) = columns_of(episodes, "observations"), columns_of(episodes, "actions")
+    rows = inside_steps(episodes, len(seen))
+    rows &= np.isfinite(seen[1:]).all(1) & np.isfinite(seen[:-1]).all(1) & np.isfinite(acts[:-1]).all(1)
+    now, after, acts = seen[:-1][rows], seen[1:][rows], acts[:-1][rows]
+    if len(acts) < 50:
+        return {}
+    seam = _turns(seen, np.abs(after - now)).any(0)
+    off, kept = _apart(acts, after), _apart(acts, now)
+    near = (off < 0.5 * after.std(0)) & (kept < 0.5 * acts.std(0)[:, None]) & ~seam
+    found: dict[int, int] = {}
+    share = np.where(near, off / np.maximum(after.std(0), 1e-12), np.inf)
+    for flat in np.argsort(share, axis=None)[: int(near.sum())].tolist():
+        column, of = divmod(flat, share.shape[1])
+        if column not in found and of not in found.values():
+            found[column] = of
+    return found
+
+
+def _apart(a: Floats, b: Floats) -> Floats:
+    """(A, C) root of the mean squared difference of each pair of columns."""
+    middle = b.mean(0).mean()  # near both, so that little is lost to rounding
+    a, b = a - middle, b - middle
+    square = np.square(a).mean(0)[:, None] - 2 * a.T @ b / len(a) + np.square(b).mean(0)
+    return np.asarray(np.sqrt(np.maximum(square, 0)))
 
 
 def _correlation(a: Floats, b: Floats) -> Floats:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dfplan.data.episodes import Episodes
+from dfplan.data.inspect_checks import targets
 from dfplan.spec import Channel, Token, TrajectorySpec
 from dfplan.tools.errors import one_of
 from dfplan.train.config import TrainConfig, from_dict, to_dict
@@ -50,7 +51,7 @@ class Layout:
             token per sensor up to four sensors, else one for all; and one of `returns` where there is such an array.
         relative: column -> observation column, such as a joint's target and the joint, or the object's x and the
             hand's: the first is then learned relative to the second as measured now. None: as the demonstrations
-            say, if they do.
+            say, and where they do not, what looks like targets is, relative to what it moves (not in causal networks).
     """
 
     span: int | None = None
@@ -108,7 +109,7 @@ def imitation_spec(
         tokens |= {"returns": ("returns",)} if "returns" in episodes.arrays else {}
     names = _names(episodes, size)
     units = episodes.info.get("units") or {}
-    pairs = dict(episodes.info.get("relative") or {}) if relative is None else dict(relative)
+    pairs = _moved(episodes, names) if relative is None else dict(relative)
     for name in pairs:
         one_of("relative column", name, [*names["observations"], *names["actions"]])
     parts = [*_sensors(tokens, groups, names), ("action", "actions", range(size["actions"]))]
@@ -125,6 +126,13 @@ def imitation_spec(
     return TrajectorySpec(
         tuple(channels), tuple(made), episodes.dt, span, span, size["observations"], size["actions"]
     )
+
+
+def _moved(episodes: Episodes, names: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What is told relative to what: as the demonstrations say, else targets to what they are targets for."""
+    if stated := episodes.info.get("relative"):
+        return dict(stated)
+    return {names["actions"][a]: names["observations"][o] for a, o in targets(episodes).items()}
 
 
 def _sensors(
@@ -212,7 +220,11 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
         if not isinstance(values.get(key, {}), dict):
             raise ValueError(f"got {key}={values[key]!r}, expected a table")
     span = layout.span or suitable_span(episodes.dt)
-    spec = imitation_spec(episodes, span, layout.tokens, layout.relative)
+    network, relative = values.get("model", {}), layout.relative
+    if relative is None and (network.get("causal") or network.get("kind") == "recurrent"):
+        # A past that is told anew at every present could not be kept computed: only what the demonstrations say.
+        relative = episodes.info.get("relative") or {}
+    spec = imitation_spec(episodes, span, layout.tokens, relative)
     merged = {**DEFAULTS, **values, "spec": to_dict(spec)}
     merged.setdefault("steps", suitable_steps(episodes.steps, span, merged["batch"]))
     merged["levels"] = {**DEFAULTS["levels"], **values.get("levels", {})}

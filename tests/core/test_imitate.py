@@ -199,3 +199,18 @@ def test_the_past_shows_what_was_executed_and_the_future_what_should_have_been(t
     np.testing.assert_array_equal(parts["action"][0, 0], executed[2:4])
     np.testing.assert_array_equal(parts["action"][0, 1:3].reshape(-1, 2), data.arrays["actions"][4:8])
     np.testing.assert_array_equal(parts["action"][1, :3].reshape(-1, 2), executed[20:26])
+
+
+def test_targets_are_learned_relative_to_what_they_move():
+    """Where the demonstrations do not say; what they say, or is asked for, counts."""
+    x = np.random.default_rng(0).normal(size=(200, 3)).cumsum(0)
+    acts = np.vstack([x[1:, :2], x[-1:, :2]]) + 0.1
+
+    def told(info, **layout):
+        rows = {"observations": x, "actions": acts}
+        spec = imitation_config(Episodes(rows, np.array([200]), 0.1, "arm", info), **layout).spec
+        return {c.name: c.reference for c in spec.channels if c.reference}
+
+    assert told({}) == {"a0": "o0", "a1": "o1"}
+    assert told({"relative": {"a0": "o1"}}) == {"a0": "o1"}
+    assert told({}, relative={}) == {}

@@ -6,6 +6,7 @@ from samples import sample
 
 from dfplan.data import Episodes, inspect, inspect_figure, write_npz, write_robomimic
 from dfplan.data.inspect import Report
+from dfplan.data.inspect_checks import targets
 
 
 def walk(steps=400, columns=3, seed=0, episodes=4):
@@ -169,3 +170,16 @@ def test_figure(tmp_path, actions):
     assert isinstance(inspect(episodes), Report)
     with pytest.raises(ValueError, match="episode 4, expected 0 to 3"):
         inspect_figure(episodes, 4)
+
+
+def test_targets_are_found_beside_what_they_move():
+    """Whatever the order of the columns; not a force, not an angle over its seam, and each observation once."""
+    rng = np.random.default_rng(0)
+    seen = rng.normal(size=(2000, 4)).cumsum(0)
+    seen[:, 3] = np.mod(seen[:, 3] + np.pi, 2 * np.pi) - np.pi
+    after = np.vstack([seen[1:], seen[-1:]])
+    acts = np.column_stack([after[:, 2] + 0.3, rng.normal(size=2000), after[:, 3], after[:, 0], after[:, 0]])
+    found = targets(Episodes({"observations": seen, "actions": acts}, np.array([700, 2000]), 0.1, "arm"))
+    assert found == {0: 2, 3: 0} or found == {0: 2, 4: 0}
+    few = {"observations": seen[:40], "actions": acts[:40]}
+    assert targets(Episodes(few, np.array([40]), 0.1, "arm")) == {}
