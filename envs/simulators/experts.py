@@ -81,9 +81,10 @@ class Expert:
         return np.array(suite.sim.data.body_xpos[at]), np.array(suite.sim.data.body_xmat[at]).reshape(3, 3)
 
     def approach(self, thing: Array, turn: Array) -> tuple[Array, float]:
-        """Where the hand should be to grasp what is at `thing` (3,): above it, and down where it is above; the gripper."""
+        """Where the hand should be to grasp what is at `thing` (3,), above it or, open and right above, down; the gripper."""
         aside = float(np.hypot(*(self.hand - thing)[:2])) + 0.05 * abs(float(turn[2]))
-        above = float(np.clip(4 * (aside - 0.01), 0, self.hover))
+        open_enough = self.opening > 0.06 or bool(np.abs(self.hand - thing).max() < 0.02)
+        above = float(np.clip(4 * (aside - 0.01), 0, self.hover)) if open_enough else self.hover
         there = above == 0 and abs(self.hand[2] - thing[2]) < 0.012
         return thing + [0, 0, above], CLOSE if there else OPEN
 

@@ -38,6 +38,6 @@ class Fetch:
         if np.abs(ahead).max() < 0.015 and opening < 0.06:
             return goal - row[3:6], -1.0
         aside = float(np.hypot(*ahead[:2]))
-        above = float(np.clip(4 * (aside - 0.008), 0, self.hover))
+        above = float(np.clip(4 * (aside - 0.008), 0, self.hover)) if opening > 0.06 else self.hover
         there = above == 0 and abs(ahead[2]) < 0.012
         return ahead + [0, 0, above], -1.0 if there else 1.0

@@ -23,23 +23,30 @@ HOLD = 5
 
 
 class _Bumps:
-    """Spells of a few env steps in which something else is done than the expert says; in half of the demonstrations none."""
+    """Spells of a few env steps in which something else is done than the expert says; in a third of the demonstrations none.
 
-    def __init__(self, rng: np.random.Generator, usual: int, size: int) -> None:
-        self.spells: list[tuple[int, int, Row]] = []
-        for begin in rng.integers(3, usual, rng.integers(0, 4) if rng.random() < 0.5 else 0):
-            push = np.zeros(size)
-            push[:3] = rng.uniform(-0.8, 0.8, 3)
-            self.spells.append((int(begin), int(begin + rng.integers(2, 6)), push))
+    The hand is moved aside, or the gripper does the opposite, so that grasps are missed and things slip.
+    """
+
+    def __init__(self, rng: np.random.Generator, usual: int) -> None:
+        self.spells: list[tuple[int, int, Row, bool]] = []
+        for begin in rng.integers(3, usual, rng.integers(1, 4) if rng.random() < 2 / 3 else 0):
+            fumbles = bool(rng.random() < 0.4)
+            push = rng.uniform(-1, 1, 3) * (0.2 if fumbles else 0.8)
+            self.spells.append((int(begin), int(begin + rng.integers(2, 8)), push, fumbles))
 
     def meddle(self, action: Row, step: int) -> Row:
-        """What is executed (A,) instead of `action` (A,) in env step `step`: the hand is moved aside."""
-        pushes = [push for begin, end, push in self.spells if begin <= step < end]
-        return np.clip(action + sum(pushes), -1, 1).astype(np.float32)
+        """What is executed (A,) instead of `action` (A,) in env step `step`."""
+        out = action.copy()
+        for begin, end, push, fumbles in self.spells:
+            if begin <= step < end:
+                out[:3] += push
+                out[-1] = -action[-1] if fumbles else out[-1]
+        return np.clip(out, -1, 1).astype(np.float32)
 
 
 def demonstrate(task: Shown, seed: int) -> dict[str, Any] | None:
-    """One demonstration, in half of the cases with bumps to recover from.
+    """One demonstration, in two thirds of the cases with bumps to recover from.
 
     Returns:
         `observations` (n, O), `actions` (n, A) of the expert, `executed` (n, A), `rewards` (n,), `dones` (n,), and of
@@ -47,8 +54,7 @@ def demonstrate(task: Shown, seed: int) -> dict[str, Any] | None:
     """
     rng, env = np.random.default_rng(seed), task.env
     seen, info = env.reset(seed=int(rng.integers(2**31)))
-    driver = task.expert(env, rng)
-    bumps = _Bumps(rng, task.usual, env.action_space.shape[0])
+    driver, bumps = task.expert(env, rng), _Bumps(rng, task.usual)
     sim = env.suite.sim if isinstance(env, Robosuite) else None
     model = {} if sim is None else {"model": sim.model.get_xml()}
     rows: list[tuple[Any, ...]] = []
