@@ -22,6 +22,7 @@ _REST = (0.02, 3.0)
 _RISE = (0.001, 1.0)
 """s from rest to their full acceleration."""
 _RATE = 10_000.0  # Hz: no sensor of an arm is read as often
+_ENDS = {"range_m100_100": (-100.0, 100.0), "range_0_100": (0.0, 100.0)}
 _SPAN = 0.02  # rad, or a tenth in m: a joint that moves less is not driven by a policy
 
 
@@ -45,6 +46,14 @@ def understood(mapping: Mapping) -> list[str]:
             f"  {name}: {limits.low[i]:.4g} to {limits.high[i]:.4g} {unit}{turn}, {limits.velocity[i]:.3g} {unit}/s, "
             f"{limits.acceleration[i]:.3g} {unit}/s^2" + (", grips" if grips[i] else "")
         )
+        if name in robot.numbers:
+            scale, offset = robot.numbers[name]
+            ends = _ENDS.get(mapping.robot.joints[i].norm_mode) or _own(robot, i)
+            low, high = (offset + scale * x for x in ends)
+            lines.append(
+                f"    the policy's {ends[0]:.4g} to {ends[1]:.4g} is {low:.4g} to {high:.4g} {unit}"
+                + (f"; home is {(robot.home[i] - offset) / scale:.4g}" if robot.home is not None else "")
+            )
     if robot.pose is not None and robot.home is not None:
         x, y, z = robot.forward(robot.home)
         lines.append(f"at home the tool is at x {x:.3f}, y {y:.3f}, z {z:.3f} m")
@@ -79,6 +88,13 @@ def doubts(mapping: Mapping, model: Checkpoint | None = None) -> list[str]:
         tokens_of(mapping, model.config.spec)
         out += _trained(mapping, robot, model)
     return out
+
+
+def _own(robot: Body, i: int) -> tuple[float, float]:
+    """A joint's limits in the policy's numbers, the lower number first."""
+    scale, offset = (row[0] for row in robot.affine([robot.limits.names[i]]))
+    low, high = sorted(((robot.limits.lower[i] - offset) / scale, (robot.limits.upper[i] - offset) / scale))
+    return float(low), float(high)
 
 
 def _grips(robot: Body) -> NDArray[np.bool_]:
@@ -166,11 +182,11 @@ def _trained(mapping: Mapping, robot: Body, model: Checkpoint) -> list[str]:
                 continue
             mean, scale = (float(v[seen[column]]) for v in (model.normalizer.mean, model.normalizer.scale))
             i = limits.names.index(name)
-            span = limits.upper[i] - limits.lower[i]
-            middle = (limits.lower[i] + limits.upper[i]) / 2
+            lower, upper = _own(robot, i)
+            span, middle = upper - lower, (lower + upper) / 2
             if abs(mean - middle) > 0.6 * span or scale > 0.6 * span:  # 0.5 and 0.5 are the most that can be
                 out.append(
-                    f"joint '{name}' was at {mean:.3g} +- {scale:.2g} in training, and may go from {limits.lower[i]:.3g} to "
-                    f"{limits.upper[i]:.3g} here; are units and order those of the demonstrations?"
+                    f"joint '{name}' was at {mean:.3g} +- {scale:.2g} in training, and may go from {lower:.3g} to "
+                    f"{upper:.3g} here; are units and order those of the demonstrations?"
                 )
     return out

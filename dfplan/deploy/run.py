@@ -57,6 +57,7 @@ class Report:
         changes: of state, all of them.
         slips: ticks that were missed altogether.
         dropped: commands that the transport did not take.
+        missing: why it was not READY, in the end, where it never was.
     """
 
     begun: float
@@ -64,6 +65,7 @@ class Report:
     changes: tuple[Change, ...]
     slips: int
     dropped: int
+    missing: str = ""
 
 
 def load_policy(
@@ -183,11 +185,11 @@ def run(
     """Run a loop that is not yet connected; see `deploy`."""
     out = sys.stderr if out is None and sys.stderr.isatty() else out
     loop.connect()
-    begun, asked, shown = loop.clock.now(), False, -np.inf
+    begun, asked, shown, missing = loop.clock.now(), False, -np.inf, ""
 
     def over() -> bool:
-        nonlocal asked, shown
-        now = loop.clock.now()
+        nonlocal asked, shown, missing
+        now, missing = loop.clock.now(), loop.machine.reason
         if arm and not asked and loop.machine.state == READY:
             asked = loop.arm()[0]
         if out is not None and now >= shown + _SHOW:
@@ -203,13 +205,17 @@ def run(
         loop.run(lambda: True)
     if out is not None:
         out.write("\n")
-    return Report(begun, loop.status(), tuple(loop.machine.changes), loop.stats.slips, loop.stats.dropped)
+    changes = tuple(loop.machine.changes)
+    counts = loop.stats.slips, loop.stats.dropped
+    return Report(begun, loop.status(), changes, *counts, "" if changes else missing)
 
 
 def summary(report: Report) -> list[str]:
     """How a run went, in lines for a person."""
     s = report.status
     lines = [f"{c.time - report.begun:7.2f} s  {c.old} -> {c.new}: {c.reason}" for c in report.changes]
+    if not lines:
+        lines.append(f"never READY: {report.missing}")
     lines.append(
         f"sent {s.sent} commands, {report.dropped} more not taken; {s.overruns} chunks late, {report.slips} ticks missed"
     )

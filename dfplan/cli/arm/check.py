@@ -30,7 +30,7 @@ def check(
         robot: mapping file, see docs/deploy.md, or the name of an arm.
         policy: shipped model, run folder or checkpoint folder.
         sure: succeed in spite of doubts.
-        copy: folder to copy the mapping and its URDF into; files that are there stay.
+        copy: folder to copy the mapping, its URDF and its calibration into; files that are there stay.
     """
     import shutil
 
@@ -50,7 +50,7 @@ def check(
     if found and not sure:
         raise SystemExit(1)
     if copy is not None:
-        for file in (mapping_file(robot), Path(mapping.robot.urdf)):
+        for file in (mapping_file(robot), Path(mapping.robot.urdf), Path(mapping.robot.calibration)):
             if file.is_file():
                 refuse_existing(copy / file.name)
                 copy.mkdir(parents=True, exist_ok=True)

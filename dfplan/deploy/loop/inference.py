@@ -92,6 +92,7 @@ class PolicyDecide:
         self._run = -1
         names = [j.name for j in mapping.robot.joints]
         self._columns = [names.index(n) for n in mapping.policy.action_joints or names]
+        self._scale, self._offset = body.affine(mapping.policy.action_joints or names)
 
     def __call__(self, request: Request) -> Answer:
         """Decide; what goes wrong is in the answer."""
@@ -114,11 +115,12 @@ class PolicyDecide:
         """Actions (M, A) -> joint targets (M, J), from the targets before them; joints without an action stay."""
         out = np.repeat(np.asarray(start, np.float64)[None], len(actions), 0)
         if self.mapping.policy.action == "joints":
-            out[:, self._columns] = actions
+            out[:, self._columns] = actions * self._scale + self._offset
             return out
         after = self._columns if self.mapping.policy.action_joints else []
         moved = [i for i in range(len(start)) if i not in after]
-        out[:, after] = actions[:, 9:]
+        if after:
+            out[:, after] = actions[:, 9:] * self._scale + self._offset
         q = np.array(start, np.float64)
         for row, action in zip(out, actions, strict=True):
             found, met = self.body.inverse(q, action[:3], rotations.matrix(action[3:9]))

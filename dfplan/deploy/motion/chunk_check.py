@@ -70,6 +70,7 @@ class ChunkCheck:
         settings: Safety | None = None,
         forward: Forward | None = None,
         unit: ArrayLike = 1.0,
+        offset: ArrayLike = 0.0,
     ) -> None:
         """Build a check.
 
@@ -79,12 +80,14 @@ class ChunkCheck:
             settings: `jump` and `workspace` are used; None: the defaults.
             forward: joints (..., J) -> position of the tool (..., 3), m; needed where there is a workspace.
             unit: (J,) factor from the chunk's units to rad or m.
+            offset: (J,) rad or m where the chunk's number is 0.
 
         Raises:
             ValueError: a workspace without `forward`, or numbers out of range.
         """
         self.limits, self.dt, self.settings = limits, dt, settings or Safety()
-        self._forward, self._unit = forward, np.broadcast_to(np.asarray(unit, np.float64), limits.lower.shape)
+        self._forward, shape = forward, limits.lower.shape
+        self._unit, self._offset = (np.broadcast_to(np.asarray(x, np.float64), shape) for x in (unit, offset))
         if not 0 < dt < 10:
             raise ValueError(f"got dt={dt}, expected s between two targets, such as 0.05")
         if self.settings.workspace is not None and forward is None:
@@ -94,9 +97,11 @@ class ChunkCheck:
 
     @classmethod
     def of(cls, robot: Robot, dt: float, settings: Safety | None = None) -> ChunkCheck:
-        """For the robot of a mapping, in its units."""
+        """For the robot of a mapping, in the policy's numbers where it says what they are, else in the robot's units."""
         found = body(robot)
-        return cls(found.limits, dt, settings, found.forward if found.pose else None, found.unit)
+        forward, (scale, offset) = found.forward if found.pose else None, found.affine(found.limits.names)
+        unit = np.where([joint.scaled for joint in robot.joints], scale, found.unit)
+        return cls(found.limits, dt, settings, forward, unit, offset)
 
     def judge(
         self, chunk: ArrayLike, before: ArrayLike | None = None, measured: ArrayLike | None = None
@@ -114,7 +119,9 @@ class ChunkCheck:
         if not np.isfinite(rows).all():
             step, joint = np.argwhere(~np.isfinite(rows))[0]
             return self._verdict("not finite", step, joint, rows[step, joint], np.nan)
-        here = None if measured is None else self.limits.check(np.asarray(measured) * self._unit, "measured")
+        here = None
+        if measured is not None:
+            here = self.limits.check(np.asarray(measured) * self._unit + self._offset, "measured")
         past = np.zeros((0, size)) if before is None else self._rows(before, "before", size)[-3:]
         if not len(past) and here is not None:
             past = np.tile(here, (3, 1))
@@ -129,7 +136,7 @@ class ChunkCheck:
                 f"got {what} of shape {rows.shape}, expected (steps, {size}): a column for each joint of "
                 f"{list(self.limits.names)}"
             )
-        return rows * self._unit
+        return rows * self._unit + self._offset
 
     def _wrong(self, rows: Array, past: Array, here: Array | None) -> Iterator[Verdict]:
         """The first of each kind."""
@@ -159,5 +166,7 @@ class ChunkCheck:
             yield self._verdict(what, row + begin, joint, abs(values[row, joint]), most[joint])
 
     def _verdict(self, what: str, step: int, joint: int, value: float, limit: float) -> Verdict:
-        unit = self._unit[joint]
-        return Verdict(what, int(step), self.limits.names[joint], float(value / unit), float(limit / unit))
+        place = what == "position"  # the others are differences
+        zero, unit = (self._offset[joint], self._unit[joint]) if place else (0.0, abs(self._unit[joint]))
+        value, limit = float((value - zero) / unit), float((limit - zero) / unit)
+        return Verdict(what, int(step), self.limits.names[joint], value, limit)

@@ -37,12 +37,15 @@ def observation_info(mapping: RobotMapping) -> tuple[list[str], list[str], dict[
     units: list[str] = []
     groups: dict[str, list[int]] = {}
     last = key = ""
+    scaled = {joint.name for joint in mapping.robot.joints if joint.scaled}
     for sensor in mapping.policy.observation:
         begin = len(names)
         names += sensor.called
-        unit = _SI[sensor.unit] + ("/s" if sensor.field == "velocity" else "")
+        own = sensor.source == mapping.robot.state and sensor.field != "effort"
+        per = "/s" if sensor.field == "velocity" else ""
+        plain = [("1" if own and n in scaled else _SI[sensor.unit]) + per for n in sensor.names]
         turn = ["1"] * 6
-        units += {"none": [unit] * sensor.size, "rot6d": turn, "tool": ["m"] * 3 + turn}[sensor.convert]
+        units += {"none": plain, "rot6d": turn, "tool": ["m"] * 3 + turn}[sensor.convert]
         if sensor.name == last:
             groups[key][1] = len(names)
             continue
@@ -66,7 +69,10 @@ def action_info(mapping: RobotMapping) -> tuple[list[str], list[str], dict[str, 
             for joint, column in zip(sensor.names, sensor.called, strict=True):
                 if joint in joints and UNITS[joints[joint].unit] == UNITS[sensor.unit]:
                     seen.setdefault(joint, column)
-    parts = [(seen.get(n, n), _SI[joints[n].unit], n) for n in policy.action_joints or tuple(joints)]
+    parts = [
+        (seen.get(n, n), "1" if joints[n].scaled else _SI[joints[n].unit], n)
+        for n in policy.action_joints or tuple(joints)
+    ]
     if policy.action == "tool":
         after = parts if policy.action_joints else []
         pose = tool or tuple(f"tool_{axis}" for axis in _TOOL)

@@ -88,10 +88,11 @@ class RunLog:
                 f"{folder} is there already, and a run is not overwritten; name another folder"
             )
         folder.mkdir(parents=True)
-        robot = mapping.robot
-        if robot.urdf:
-            shutil.copy(robot.urdf, folder / "robot.urdf")
-            mapping = replace(mapping, robot=replace(robot, urdf="robot.urdf"))
+        names = {"urdf": "robot.urdf", "calibration": "calibration.json"}
+        kept: dict[str, Any] = {key: name for key, name in names.items() if getattr(mapping.robot, key)}
+        for key, name in kept.items():
+            shutil.copy(getattr(mapping.robot, key), folder / name)
+        mapping = replace(mapping, robot=replace(mapping.robot, **kept))
         (folder / "mapping.yaml").write_text(dump_mapping(mapping), encoding="utf-8")
         about = {"asked": to_dict(asked or Asked()), "pace": {key: getattr(driver, key) for key in _PACE}}
         (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

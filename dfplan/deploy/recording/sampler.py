@@ -26,7 +26,7 @@ class Rows:
     """An episode of n env steps.
 
     Attributes:
-        observations: (n, O) as the policy will see them: rad, m, 1.
+        observations: (n, O) as the policy will see them, see `Observed`.
         actions: (n, A) where each joint was told to be one step later, or was, see `Sampler`.
         doubtful: (n, S) whether a sensor that the robot can do without showed something old.
         begun: s on the robot's clock.
@@ -193,7 +193,8 @@ class Sampler:
     def _action(self, targets: Array) -> Array:
         """Joint targets (J,) as an action (A,)."""
         policy, limits = self.mapping.policy, self.body.limits
-        if policy.action == "joints":
-            return targets[limits.columns(policy.action_joints or limits.names)]
-        rest = targets[limits.columns(policy.action_joints)]
-        return np.concatenate([self.body.tool(targets), rest])
+        tool = policy.action == "tool"
+        names = policy.action_joints or (() if tool else limits.names)
+        scale, offset = self.body.affine(names)
+        rest: Array = (targets[limits.columns(names)] - offset) / scale
+        return np.concatenate([self.body.tool(targets), rest]) if tool else rest

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,14 @@ from dfplan.deploy.robot.rotations import rot6d
 from dfplan.deploy.robot.tables import UNITS, Joint, Robot
 from dfplan.deploy.robot.urdf import Chain, read_urdf
 from dfplan.tools.errors import one_of
+from dfplan.tools.serialize import from_dict, read_values
 
 Array = NDArray[np.float64]
 K = TypeVar("K")
 _KEYS = ("lower", "upper", "velocity", "acceleration", "jerk")
 _MARGIN = 0.02
 _WIDER = 0.01  # share that a limit may be wider than the robot's own, for rounding
+_COUNTS = 4096  # of a turn, of the encoders of SO-100 and SO-101; LeRobot's degrees take 4095 for a turn
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Body:
         pose: of the tool, or None where neither URDF nor model is given.
         look: pose and Jacobian of the tool, or None as `pose`.
         rest: (J,) posture that joints are drawn to where there is freedom, or None.
+        numbers: joint -> scale and offset from the policy's numbers to rad or m, where they are not rad or m themselves.
     """
 
     limits: JointLimits
@@ -43,6 +47,12 @@ class Body:
     pose: Pose | None
     look: Look | None = None
     rest: Array | None = None
+    numbers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def affine(self, names: Iterable[str]) -> tuple[Array, Array]:
+        """Scale and offset (N,) from the policy's numbers of joints to rad or m; 1 and 0 of any other name."""
+        rows = np.array([self.numbers.get(name, (1.0, 0.0)) for name in names]).reshape(-1, 2)
+        return rows[:, 0], rows[:, 1]
 
     def forward(self, q: Array) -> Array:
         """Joints (..., J) -> position of the tool (..., 3), m."""
@@ -85,6 +95,7 @@ def body(robot: Robot) -> Body:
             chain = Chain(joints, robot.base, robot.tip, names)
             pose, look = chain.pose, chain.look
     unit = np.array([UNITS[j.unit] for j in robot.joints])
+    numbers = _numbers(robot, given)
     limits = _limits(robot.joints, given, unit)
     home = limits.check(np.array(robot.home) * unit, "home") if robot.home else None
     rest = np.append(panda.HOME, limits.upper[7:]) if robot.model else home
@@ -92,7 +103,65 @@ def body(robot: Robot) -> Body:
         moving = np.abs(look((limits.lower + limits.upper) / 2)[2]).max(0) > 0
         for name in np.array(limits.names)[moving & limits.grips]:
             raise ValueError(f"joint '{name}' moves the tool, so it grips nothing; leave out its `grips`")
-    return Body(limits, unit, home, pose, look, rest)
+    return Body(limits, unit, home, pose, look, rest, numbers)
+
+
+@dataclass(frozen=True)
+class _Motor:
+    """A row of LeRobot's calibration file: the ends of a motor's range, in counts; drive_mode 1 turns against the joint."""
+
+    id: int
+    drive_mode: int
+    homing_offset: int
+    range_min: int
+    range_max: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.range_max - self.range_min <= _COUNTS or self.drive_mode not in (0, 1):
+            raise ValueError(
+                f"got range_min={self.range_min}, range_max={self.range_max}, drive_mode={self.drive_mode}; expected a range "
+                f"from 1 to {_COUNTS} wide, drive_mode 0 or 1; calibrate the arm again: lerobot-calibrate"
+            )
+
+
+def _numbers(robot: Robot, given: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
+    """Joint -> scale and offset of the policy's numbers; `given` gets the ends of calibrated ranges, where these are narrower."""
+    motors, out = _motors(robot.calibration) if robot.calibration else {}, {}
+    for joint in robot.joints:
+        own, scale, offset = given.get(joint.name, {}), 1.0, 0.0
+        percent = joint.norm_mode == "range_0_100"
+        if joint.norm_mode:
+            name = one_of(f"motor in {robot.calibration}", joint.name, motors)
+            motor = from_dict(_Motor, motors[name], f"{robot.calibration}: {name}")
+            half = (motor.range_max - motor.range_min) * np.pi / _COUNTS
+            scale = half / (50 if percent else 100)
+            if joint.norm_mode == "degrees":  # drive_mode changes LeRobot's other numbers, not these
+                scale = (1 - 2 * motor.drive_mode) * np.deg2rad((_COUNTS - 1) / _COUNTS)
+        if percent:
+            lower = own.get("lower", np.nan)
+            offset = lower if np.isfinite(lower) else (joint.lower or 0.0) * UNITS[joint.unit]
+        scale = scale if joint.scale is None else joint.scale
+        offset = offset if joint.offset is None else joint.offset
+        if joint.scaled:
+            out[joint.name] = scale, offset
+        if joint.norm_mode:
+            middle = offset + scale * (50 if percent else 0)
+            low, high = (
+                np.fmax(own.get("lower", -np.inf), middle - half),
+                np.fmin(own.get("upper", np.inf), middle + half),
+            )
+            given[joint.name] = own | {"lower": float(low), "upper": float(high)}
+    return out
+
+
+def _motors(file: str) -> dict[str, Any]:
+    """Motor -> its row of LeRobot's calibration file."""
+    if not Path(file).is_file():
+        raise ValueError(
+            f"got calibration {file}, which is no file; copy LeRobot's of the arm that was recorded, from "
+            "~/.cache/huggingface/lerobot/calibration/robots"
+        )
+    return read_values(file)
 
 
 def _limits(joints: tuple[Joint, ...], given: dict[str, dict[str, float]], unit: Array) -> JointLimits:
@@ -127,8 +196,8 @@ def _narrower(joint: Joint, key: str, value: float, given: Mapping[str, float]) 
     beyond = own - value if key == "lower" else value - own
     if said and beyond > _WIDER * (high - low if position else own):
         raise ValueError(
-            f"joint '{joint.name}': got {key}={value:g} (rad or m, and s), and {own:g} in the robot's own description, which a "
-            "mapping may narrow only; correct the one that is wrong, and `unit`"
+            f"joint '{joint.name}': got {key}={value:g} (rad or m, and s), and {own:g} in the robot's own description or "
+            "calibration, which a mapping may narrow only; correct the one that is wrong, and `unit`"
         )
 
 

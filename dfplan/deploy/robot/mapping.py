@@ -116,8 +116,9 @@ def load_mapping(path: str | os.PathLike[str]) -> Mapping:
     path = mapping_file(path)
     values = parse(path.read_text(encoding="utf-8"), str(path))
     robot = values.get("robot")
-    if isinstance(robot, dict) and isinstance(robot.get("urdf"), str) and robot["urdf"]:
-        robot["urdf"] = str(path.parent / robot["urdf"])
+    for key in ("urdf", "calibration"):
+        if isinstance(robot, dict) and isinstance(robot.get(key), str) and robot[key]:
+            robot[key] = str(path.parent / robot[key])
     return from_dict(Mapping, values, str(path))
 
 

@@ -37,7 +37,7 @@ class Observed:
     """What the policy would see now.
 
     Attributes:
-        values: (O,) in rad, m and 1; NaN where there is no reading.
+        values: (O,) in rad, m and 1, or the policy's own numbers of joints; NaN where there is no reading.
         doubtful: sensors that are stale, missing or not finite.
         ages: source -> s.
     """
@@ -186,7 +186,10 @@ class Assembler:
         rows = self._velocity(r, names) if sensor.field == "velocity" else _pick(r, sensor.field, names)
         rows = rows * UNITS[sensor.unit]
         if sensor.convert == "none":
-            return rows
+            if r.source != self.mapping.robot.state or sensor.field == "effort":
+                return rows
+            scale, offset = self.body.affine(names)
+            return np.asarray(rows / scale if sensor.field == "velocity" else (rows - offset) / scale)
         if not np.isfinite(rows).all():
             return np.full(sensor.size, np.nan)
         if sensor.convert == "rot6d":

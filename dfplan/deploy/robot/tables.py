@@ -14,6 +14,8 @@ UNITS = {"rad": 1.0, "deg": np.pi / 180, "m": 1.0, "mm": 1e-3, "cm": 1e-2, "1": 
 """Unit -> factor to rad, m or 1."""
 POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 """Numbers of a source of kind pose: m, then a quaternion."""
+NORM_MODES = ("range_m100_100", "range_0_100", "degrees")
+"""LeRobot's names of the numbers that it has for a motor."""
 _TOPIC = re.compile(r"(~/|/)?[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*")
 _STALE = 10.0  # s: an arm that goes on for longer without what it needs is not watched
 
@@ -32,6 +34,10 @@ class Joint:
         jerk: per s^3.
         margin: kept from both ends; None: 0.02 rad, or 0 of a sliding joint.
         grips: what it holds may stop it, as a gripper; it is then not compared with where it was told to be.
+        norm_mode: what LeRobot's numbers of it are, `range_m100_100`, `range_0_100` or `degrees`, where the policy learned from
+            these: `scale` and `offset`, where left out, are then those of `robot.calibration`.
+        scale: rad or m of 1 in the policy's numbers; left out, these are rad or m.
+        offset: rad or m of 0 in the policy's numbers.
     """
 
     name: str
@@ -43,9 +49,29 @@ class Joint:
     jerk: float | None = None
     margin: float | None = None
     grips: bool = False
+    norm_mode: str = ""
+    scale: float | None = None
+    offset: float | None = None
 
     def __post_init__(self) -> None:
         one_of(f"unit of joint '{self.name}'", self.unit, ("rad", "deg", "m", "mm"))
+        if self.norm_mode:
+            one_of(f"norm_mode of joint '{self.name}'", self.norm_mode, NORM_MODES)
+            if self.unit in ("m", "mm"):
+                raise ValueError(
+                    f"joint '{self.name}': got norm_mode with unit {self.unit}, expected it of a joint that turns; give "
+                    "scale and offset instead"
+                )
+        if self.scale == 0 or not np.isfinite([self.scale or 1.0, self.offset or 0.0]).all():
+            raise ValueError(
+                f"joint '{self.name}': got scale={self.scale}, offset={self.offset}, expected finite numbers, scale not 0: "
+                "rad or m of one of the policy's numbers, and where that is 0"
+            )
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the policy's numbers are others than rad or m."""
+        return bool(self.norm_mode) or self.scale is not None or self.offset is not None
 
 
 @dataclass(frozen=True)
@@ -170,6 +196,7 @@ class Robot:
         name: of the robot.
         state: source of the measured joints.
         urdf: file of limits and kinematics, relative to the mapping's folder.
+        calibration: LeRobot's file for the arm that was recorded, relative to the mapping's folder; see `Joint.norm_mode`.
         base: link in which tool poses and the workspace are.
         tip: link of the tool.
         model: `panda`: the built-in arm instead of a URDF.
@@ -184,6 +211,7 @@ class Robot:
     tip: str = ""
     model: str = ""
     home: tuple[float, ...] = ()
+    calibration: str = ""
 
     def __post_init__(self) -> None:
         names = [joint.name for joint in self.joints]
@@ -195,6 +223,11 @@ class Robot:
             raise ValueError("got both urdf and model; keep one")
         if self.home and len(self.home) != len(names):
             raise ValueError(f"got {len(self.home)} numbers as home, expected one for each of {names}")
+        if bool(self.calibration) != any(joint.norm_mode for joint in self.joints):
+            raise ValueError(
+                f"got calibration='{self.calibration}' and norm_mode {[j.norm_mode for j in self.joints]}, expected both or "
+                f"neither; norm_mode of a joint is one of {', '.join(NORM_MODES)}"
+            )
 
 
 @dataclass(frozen=True)
