@@ -1,6 +1,6 @@
 """Scripted experts for robosuite's Lift and Can, in a manner drawn for each episode.
 
-What they do follows from the state alone, apart from a little slow noise, so that it can be learned from one observation.
+What they do follows from the state alone, so that it can be learned from one observation.
 """
 
 from __future__ import annotations
@@ -28,21 +28,19 @@ class Expert:
     """
 
     def __init__(self, env: Robosuite, rng: np.random.Generator) -> None:
-        self.env, self.rng = env, rng
+        self.env = env
         self.pace = rng.uniform(0.7, 1.0)
         self.gain = rng.uniform(18, 26)
         self.hover = rng.uniform(0.05, 0.09)
-        self._noise = np.zeros(6)
         self.home = self.yaw
 
     def act(self, seen: object = None) -> Array:
         """(7,) action in [-1, 1] for the state that the environment is in now, which says more than what is `seen`."""
         place, turn, grip = self.decide()
-        self._noise = 0.8 * self._noise + self.rng.normal(0, 1, 6) * ([0.03] * 3 + [0.01] * 3)
         step = self.gain * (place - self.hand)
         step *= min(1.0, self.pace / max(1e-9, float(np.abs(step).max())))
         spin = np.clip(4 * turn, -0.5, 0.5)
-        return np.clip(np.append(np.concatenate([step, spin]) + self._noise, grip), -1, 1)
+        return np.clip(np.concatenate([step, spin, [grip]]), -1, 1)
 
     def decide(self) -> tuple[Array, Array, float]:
         """Where the hand should be (3,), how it should be turned from now on (3,) (axis times rad), and the gripper."""

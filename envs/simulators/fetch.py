@@ -17,11 +17,10 @@ class Fetch:
 
     Args:
         env: `FetchReach-v4` or `FetchPickAndPlace-v4`.
-        rng: of pace and noise.
+        rng: of its manner.
     """
 
     def __init__(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
-        self.rng, self._noise = rng, np.zeros(3)
         self.gain = rng.uniform(8, 12)
         self.hover = rng.uniform(0.04, 0.06)
 
@@ -29,8 +28,7 @@ class Fetch:
         """Dictionary observation -> action (4,) in [-1, 1]: a step of the hand, and the gripper's (below 0 closes)."""
         row, goal = seen["observation"], seen["desired_goal"]
         step, grip = (goal - row[:3], 0.0) if len(row) == 10 else self._carry(row, goal)
-        self._noise = 0.8 * self._noise + self.rng.normal(0, 0.03, 3)
-        return np.clip(np.append(self.gain * step + self._noise, grip), -1, 1)
+        return np.clip(np.append(self.gain * step, grip), -1, 1)
 
     def _carry(self, row: Row, goal: Row) -> tuple[Row, float]:
         """Step (3,) of the hand, m, and the gripper's, from an observation (25,) with a block."""

@@ -22,13 +22,15 @@ HOLD = 5
 """Env steps that a demonstration goes on after success."""
 
 
-class _Bumps:
-    """Spells of a few env steps in which something else is done than the expert says; in a third of the demonstrations none.
+class _Mischief:
+    """What is executed instead of what the expert says, so that the way back is shown from where a policy may come to be.
 
-    The hand is moved aside, or the gripper does the opposite, so that grasps are missed and things slip.
+    Slow noise, of a strength drawn for each demonstration; and in two thirds of them spells of a few env steps in which the
+    hand is moved aside, or the gripper does the opposite, so that grasps are missed and things slip.
     """
 
     def __init__(self, rng: np.random.Generator, usual: int) -> None:
+        self.rng, self.strength, self.noise = rng, rng.uniform(0, 0.2), np.zeros(3)
         self.spells: list[tuple[int, int, Row, bool]] = []
         for begin in rng.integers(3, usual, rng.integers(1, 4) if rng.random() < 2 / 3 else 0):
             fumbles = bool(rng.random() < 0.4)
@@ -36,8 +38,10 @@ class _Bumps:
             self.spells.append((int(begin), int(begin + rng.integers(2, 8)), push, fumbles))
 
     def meddle(self, action: Row, step: int) -> Row:
-        """What is executed (A,) instead of `action` (A,) in env step `step`."""
+        """The action (A,) to execute instead of `action` (A,) in env step `step`; its first three move the hand."""
         out = action.copy()
+        self.noise = 0.8 * self.noise + self.rng.normal(0, self.strength, 3)
+        out[:3] += self.noise
         for begin, end, push, fumbles in self.spells:
             if begin <= step < end:
                 out[:3] += push
@@ -46,7 +50,7 @@ class _Bumps:
 
 
 def demonstrate(task: Shown, seed: int) -> dict[str, Any] | None:
-    """One demonstration, in two thirds of the cases with bumps to recover from.
+    """One demonstration, disturbed so that it has something to recover from.
 
     Returns:
         `observations` (n, O), `actions` (n, A) of the expert, `executed` (n, A), `rewards` (n,), `dones` (n,), and of
@@ -54,7 +58,7 @@ def demonstrate(task: Shown, seed: int) -> dict[str, Any] | None:
     """
     rng, env = np.random.default_rng(seed), task.env
     seen, info = env.reset(seed=int(rng.integers(2**31)))
-    driver, bumps = task.expert(env, rng), _Bumps(rng, task.usual)
+    driver, mischief = task.expert(env, rng), _Mischief(rng, task.usual)
     sim = env.suite.sim if isinstance(env, Robosuite) else None
     model = {} if sim is None else {"model": sim.model.get_xml()}
     rows: list[tuple[Any, ...]] = []
@@ -62,7 +66,7 @@ def demonstrate(task: Shown, seed: int) -> dict[str, Any] | None:
     while len(rows) < task.steps and (task.whole or lasted <= HOLD):
         state = () if sim is None else (sim.get_state().flatten(),)
         action = np.asarray(driver.act(seen), np.float32)
-        executed = bumps.meddle(action, len(rows))
+        executed = mischief.meddle(action, len(rows))
         row = np.concatenate([seen[key] for key in task.keys]) if task.keys else seen
         seen, reward, _, _, info = env.step(executed)
         done = bool(info.get("success", info.get("is_success")))

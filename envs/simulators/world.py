@@ -71,22 +71,19 @@ def make_metaworld(name: str, max_episode_steps: int = STEPS, **kwargs: Any) -> 
 
 
 class Scripted:
-    """The policy that Meta-World ships for a task, with a little slow noise.
+    """The policy that Meta-World ships for a task.
 
     Args:
         env: of that task.
-        rng: of the noise.
+        rng: not used.
     """
 
     def __init__(self, env: MetaWorld, rng: np.random.Generator) -> None:
         policies: Any = optional_import("metaworld.policies", "robots")
         self.policy = policies.ENV_POLICY_MAP[env.task]()
-        self.rng, self._noise = rng, np.zeros(3)
 
     def act(self, seen: Row) -> Row:
         """Observation (39,) -> action (4,) in [-1, 1]."""
-        self._noise = 0.8 * self._noise + self.rng.normal(0, 0.06, 3)
         with warnings.catch_warnings():  # it says so whenever an action leaves [-1, 1]
             warnings.simplefilter("ignore")
-            action = np.clip(self.policy.get_action(seen), -1, 1)
-        return np.clip(action + np.append(self._noise, 0), -1, 1)
+            return np.clip(self.policy.get_action(seen), -1, 1)
