@@ -23,6 +23,7 @@ _RISE = (0.001, 1.0)
 """s from rest to their full acceleration."""
 _RATE = 10_000.0  # Hz: no sensor of an arm is read as often
 _ENDS = {"range_m100_100": (-100.0, 100.0), "range_0_100": (0.0, 100.0)}
+_ROUNDED = 0.5  # of LeRobot's 100: more than float32 does
 _SPAN = 0.02  # rad, or a tenth in m: a joint that moves less is not driven by a policy
 
 
@@ -171,8 +172,10 @@ def _readings(mapping: Mapping) -> list[str]:
 
 
 def _trained(mapping: Mapping, robot: Body, model: Checkpoint) -> list[str]:
-    """Joints whose mean or standard deviation in training does not fit into their limits here."""
+    """Joints whose mean or standard deviation in training does not fit into their limits here, or their ends to LeRobot's."""
     spec, limits, out = model.config.spec, robot.limits, []
+    ranges = model.calibration.get("observations")
+    modes = {joint.name: joint.norm_mode for joint in mapping.robot.joints}
     seen = {c: (g, i) for g, token in enumerate(spec.tokens[:-1]) for i, c in enumerate(token.channels)}
     for sensor in mapping.policy.observation:
         if sensor.source != mapping.robot.state or sensor.field != "position" or sensor.convert != "none":
@@ -183,6 +186,13 @@ def _trained(mapping: Mapping, robot: Body, model: Checkpoint) -> list[str]:
             mean, scale = (float(v[seen[column]]) for v in (model.normalizer.mean, model.normalizer.scale))
             i = limits.names.index(name)
             lower, upper = _own(robot, i)
+            if ranges and (ends := _ENDS.get(modes[name])):
+                low, high = (float(ranges[key][spec.channel(column).index]) for key in ("low", "high"))
+                if low < ends[0] - _ROUNDED or high > ends[1] + _ROUNDED:
+                    out.append(
+                        f"joint '{name}' was at {low:.4g} to {high:.4g} in training, but {modes[name]} ends at {ends[0]:g} and "
+                        f"{ends[1]:g}; was it recorded in degrees?"
+                    )
             span, middle = upper - lower, (lower + upper) / 2
             if abs(mean - middle) > 0.6 * span or scale > 0.6 * span:  # 0.5 and 0.5 are the most that can be
                 out.append(

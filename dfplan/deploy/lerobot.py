@@ -35,7 +35,7 @@ class ChunkCheckStep(ProcessorStep):
 
     Attributes:
         robot: name of an arm that ships, a mapping file, or a mapping's table `robot`; its joints are the action's
-            numbers, in order, in their units.
+            numbers, in order, in their units, or as their `norm_mode` has them.
         dt: between two actions, s; None: the mapping's.
         safety: table `safety` of a mapping, of which `jump` and `workspace` are used; empty: the mapping's.
         steps: actions of a chunk that are executed before the next chunk; 0: all.

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,16 +17,20 @@ from hypothesis import strategies as st
 from test_cli import dfplan, elsewhere  # noqa: F401  fixtures
 
 from dfplan.data import load
-from dfplan.deploy import ChunkCheck, FakeClock, ModelArm, body, load_mapping
+from dfplan.deploy import ChunkCheck, FakeClock, Loop, ModelArm, body, load_mapping
 from dfplan.deploy.check import doubts, understood
-from dfplan.deploy.loop.inference import PolicyDecide
+from dfplan.deploy.loop.driver import Driver
+from dfplan.deploy.loop.inference import Answer, PolicyDecide
+from dfplan.deploy.loop.workers import DelayedWorker
 from dfplan.deploy.recording.recording import action_info, observation_info
 from dfplan.deploy.recording.sampler import Sampler
-from dfplan.deploy.replaying import KeptRun, decide_of
-from dfplan.deploy.replaying import replay as played
+from dfplan.deploy.replaying import KeptRun, decide_of, replay
 from dfplan.deploy.robot.mapping import mapping_file
 from dfplan.deploy.robot.observe import Assembler
 from dfplan.deploy.robot.tables import Joint, Robot
+from dfplan.deploy.run import run
+from dfplan.models import find
+from dfplan.train import checkpoint
 
 pa = pytest.importorskip("pyarrow", reason="pip install 'dfplan[lerobot]'")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -115,17 +120,20 @@ def test_numbers_are_lerobots_there_and_back(tmp_path_factory, low, width, share
 def test_the_closed_forms_are_those_of_the_installed_lerobot(low, width, number, mode, drive):
     pytest.importorskip("lerobot", reason="pip install lerobot: an environment of its own is best")
     from lerobot.motors import Motor, MotorCalibration, MotorNormMode
-    from lerobot.motors.feetech import FeetechMotorsBus
+    from lerobot.motors.feetech import FeetechMotorsBus as Bus
 
-    try:
-        motor = {"j": Motor(1, "sts3215", MotorNormMode(mode))}
-        rows = {"j": MotorCalibration(1, int(drive), 0, low, low + width)}
-        bus = FeetechMotorsBus("none", motor, rows)
-    except ImportError as error:
-        pytest.skip(f"pip install 'lerobot[feetech]': {error}")
-    wanted = bus._unnormalize({1: number})[1]
-    assert wanted == int(counts(number, low, low + width, mode, drive))
-    assert bus._normalize({1: wanted})[1] == pytest.approx(normalised(wanted, low, low + width, mode, drive))
+    bus = SimpleNamespace(  # one without the driver of its serial port
+        motors={"j": Motor(1, "sts3215", MotorNormMode(mode))}, _id_to_name=lambda _: "j", _id_to_model=lambda _: "sts3215",
+        calibration={"j": MotorCalibration(1, int(drive), 0, low, low + width)},
+        apply_drive_mode=Bus.apply_drive_mode, model_resolution_table=Bus.model_resolution_table,
+    )  # fmt: skip
+    wanted = Bus._unnormalize(bus, {1: number})[1]
+    assert (
+        abs(wanted - counts(number, low, low + width, mode, drive)) < 1 + 1e-9
+    )  # a fraction of a count is dropped
+    assert Bus._normalize(bus, {1: wanted})[1] == pytest.approx(
+        normalised(wanted, low, low + width, mode, drive)
+    )
 
 
 def test_every_place_takes_the_policys_numbers(tmp_path):
@@ -149,6 +157,12 @@ def test_every_place_takes_the_policys_numbers(tmp_path):
     np.testing.assert_allclose(decide.joints(numbers[None], robot.home)[0], posture)
     np.testing.assert_allclose(Sampler(mapping, arm)._action(posture), numbers)  # and recorded in them
     assert observation_info(mapping)[1] == ["1"] * 6 == action_info(mapping)[1]
+    jaw = replace(mapping, policy=replace(mapping.policy, action="tool", action_joints=("gripper",)))
+    held = Sampler(jaw, arm)._action(posture)  # a pose of the tool is in m, the jaw beside it is not
+    np.testing.assert_allclose(held, [*robot.tool(posture), numbers[5]])
+    target = PolicyDecide(Nothing(), jaw, robot).joints(held[None], robot.home)[0]
+    np.testing.assert_allclose(robot.tool(target), robot.tool(posture), atol=2e-3)
+    assert target[5] == pytest.approx(posture[5])
     velocity = np.full(6, 0.5)
     reading = replace(arm.read()[0], values={"velocity": velocity * scale})
     sensor = mapping.policy.observation[0]
@@ -304,6 +318,49 @@ def recorded(root, episodes=12, length=120, fps=30):
     return root
 
 
+class Demonstration(PolicyDecide):
+    """Decides what was recorded, in its own numbers."""
+
+    stride, steps, ahead, chunk = 4, 1, 24, 8
+
+    def __init__(self, mapping, robot, actions):
+        super().__init__(self, mapping, robot)
+        self.actions = np.concatenate([actions, np.repeat(actions[-1:], 200, 0)])
+
+    def __call__(self, request):
+        first = request.step + len(request.committed)
+        rows = self.actions[first : request.step + self.ahead]
+        return Answer(first, rows, self.joints(rows, request.joints), 0.0, run=request.run)
+
+
+@pytest.mark.parametrize("rate, send", [(50, 50), (100, 50), (240, 60)])
+def test_30_hz_on_a_loop_of_any_rate(tmp_path, rate, send):
+    mapping = load_mapping(written(tmp_path / "mine"))
+    mapping = replace(mapping, loop=replace(mapping.loop, rate=rate, send=send))
+    actions = load(recorded(tmp_path / "dataset")).arrays["actions"][:120].astype(np.float64)
+    robot, clock, rows = body(mapping.robot), FakeClock(), []
+    scale, offset = robot.affine(JOINTS)
+    arm = ModelArm(mapping, clock, actions[0] * scale + offset)
+    decide = Demonstration(mapping, robot, actions)
+    worker = DelayedWorker(decide, clock, 0.05)
+    loop = Loop(mapping, robot, arm, worker, Driver(worker, decide, mapping.policy.dt, {}, 6), clock)
+
+    def look(_):
+        rows.append([clock.now(), *(arm.read()[0].values["position"] - offset) / scale])
+
+    loop.after = look
+    report = run(loop, True, 6.0)
+    assert not report.status.refusals and not report.status.overruns and not arm.rejected
+    times, seen = np.array(rows)[:, 0], np.array(rows)[:, 1:]
+
+    def off(begun):
+        """How far the arm is from the recording at its own speed, from `begun` on."""
+        wanted = [np.interp(times - begun, np.arange(1, 121) / 30, column) for column in actions.T]
+        return np.abs(seen - np.stack(wanted, 1)).max()
+
+    assert min(map(off, np.arange(1.0, 1.4, 0.005))) < 0.7  # of 100
+
+
 def test_from_the_recording_to_the_arm_by_the_pages_commands(dfplan, tmp_path):  # noqa: F811
     recorded(tmp_path / "dataset")
     (block,) = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
@@ -322,19 +379,27 @@ def test_from_the_recording_to_the_arm_by_the_pages_commands(dfplan, tmp_path): 
     written(tmp_path / "mine")
     done = dfplan(*check)
     assert not done.code and "no doubts" in done.out and "the policy's -100 to 100 is" in done.out, done.err
-    done = dfplan(*[w if w != "10" else "4" for w in deploy], "--record", "run", "--worker", "thread")
+    done = dfplan(*[w if w != "10" else "3" for w in deploy], "--record", "run", "--worker", "thread")
     assert not done.code, done.err
     assert "READY -> RUNNING" in done.out and "RUNNING -> FAULT" not in done.out
-    run = KeptRun.load("run")
-    assert run.mapping.policy.dt == 0.0333 and run.mapping.loop.rate == 100
+    kept = KeptRun.load("run")
+    assert kept.mapping.policy.dt == 0.0333 and kept.mapping.loop.rate == 100
     # What it decided is near the arm in rad, and near the demonstrations in their own numbers.
-    joints, actions = run.column("chunk/joints"), run.column("chunk/action")
-    scale, offset = body(run.mapping.robot).affine(JOINTS)
+    joints, actions = kept.column("chunk/joints"), kept.column("chunk/action")
+    scale, offset = body(kept.mapping.robot).affine(JOINTS)
     np.testing.assert_allclose(joints, actions * scale + offset, atol=1e-9)
     low, high = episodes.arrays["actions"].min(0), episodes.arrays["actions"].max(0)
     assert (actions >= low - 1e-3).all() and (actions <= high + 1e-3).all()
-    same = played(run, decide_of(run))
-    assert same.decisions > 5 and same.answers == 0 and same.told == 0 and same.states == 0
+    same = replay(kept, decide_of(kept))
+    assert same.decisions and same.answers == 0 and same.told == 0 and same.states == 0
+    # What LeRobot never writes in that mode was degrees.
+    model, mapping = checkpoint.load(find("runs/so101")), load_mapping("mine/lerobot.yaml")
+    assert doubts(mapping, model) == []
+    model.calibration["observations"]["high"][4] = 130.0
+    (said,) = doubts(mapping, model)
+    assert (
+        "'wrist_roll' was at" in said and "130 in training, but range_m100_100 ends at -100 and 100" in said
+    )
     # The same model where nothing says what its numbers are: doubted, and never armed.
     text = (tmp_path / "mine/lerobot.yaml").read_text()
     plain = re.sub(r"norm_mode: \w+, |  calibration:.*\n", "", text)
