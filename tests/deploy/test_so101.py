@@ -358,7 +358,7 @@ def test_30_hz_on_a_loop_of_any_rate(tmp_path, rate, send):
         wanted = [np.interp(times - begun, np.arange(1, 121) / 30, column) for column in actions.T]
         return np.abs(seen - np.stack(wanted, 1)).max()
 
-    assert min(map(off, np.arange(1.0, 1.4, 0.005))) < 0.7  # of 100
+    assert min(map(off, np.arange(1.0, 1.4, 0.005))) < 0.3  # of 100
 
 
 def test_from_the_recording_to_the_arm_by_the_pages_commands(dfplan, tmp_path):  # noqa: F811
