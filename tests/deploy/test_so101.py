@@ -391,7 +391,10 @@ def test_from_the_recording_to_the_arm_by_the_pages_commands(dfplan, tmp_path): 
     low, high = episodes.arrays["actions"].min(0), episodes.arrays["actions"].max(0)
     assert (actions >= low - 1e-3).all() and (actions <= high + 1e-3).all()
     same = replay(kept, decide_of(kept))
-    assert same.decisions and same.answers == 0 and same.told == 0 and same.states == 0
+    assert same.decisions and same.answers == 0 and same.told == 0
+    assert (
+        same.states <= 1
+    )  # in real time READY may come within microseconds of a tick, and so at the next one
     # What LeRobot never writes in that mode was degrees.
     model, mapping = checkpoint.load(find("runs/so101")), load_mapping("mine/lerobot.yaml")
     assert doubts(mapping, model) == []
