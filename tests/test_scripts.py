@@ -1,5 +1,6 @@
 """The scripts behind the published numbers still run: small, and without a claim about the numbers themselves."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -82,3 +83,26 @@ def test_success_over_training_seeds_is_put_together():
     }
     rows |= {f"tmaze|{name}|length 10|none": {"success": 0.0, "episodes": 10}}
     assert f"| {name} | 75.0 [53, 89] |" in memory.table(rows, ["tmaze"]).splitlines()
+
+
+def test_a_mean_of_weights_lies_between_them_and_needs_the_same_scales(tmp_path):
+    import mix
+    import torch
+
+    from dfplan.models import find
+    from dfplan.train import checkpoint
+
+    model = find("arm-reach")
+    tensors = checkpoint.read_tensors(model / "model.safetensors")
+    texts = {"config.json": json.loads((model / "config.json").read_text())}
+    moved = {k: v + 0.5 if k.startswith("denoiser.") else v for k, v in tensors.items()}
+    checkpoint.write_folder(tmp_path / "moved", {"model.safetensors": moved}, texts)
+    found, folder = mix.mixed([(model, 0.75), (tmp_path / "moved", 0.25)])
+    for key, value in tensors.items():
+        off = 0.125 if key.startswith("denoiser.") else 0.0
+        torch.testing.assert_close(found[key].float(), value.float() + off, atol=2e-3, rtol=1e-3)
+    assert folder == model
+    with pytest.raises(ValueError, match="shares that make 1"):
+        mix.mixed([(model, 0.5), (model, 0.6)])
+    with pytest.raises(ValueError, match="the same network"):
+        mix.mixed([(model, 0.5), (find("swap"), 0.5)])
