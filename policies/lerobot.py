@@ -13,16 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lerobot.configs.policies import PreTrainedConfig
-from lerobot.configs.types import FeatureType, PolicyFeature
-from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.processor import (
-    AddBatchDimensionProcessorStep,
-    DeviceProcessorStep,
-    PolicyProcessorPipeline,
-    RenameObservationsProcessorStep,
-)
-from lerobot.processor.converters import policy_action_to_transition, transition_to_policy_action
 from torch import Tensor
 
 from dfplan.act import ImitationConfig
@@ -35,6 +25,22 @@ from dfplan.train import checkpoint
 
 from .adapters import LeRobotPolicy
 from .imitation import Imitation
+
+try:
+    from lerobot.configs.policies import PreTrainedConfig
+    from lerobot.configs.types import FeatureType, PolicyFeature
+    from lerobot.policies.pretrained import PreTrainedPolicy
+    from lerobot.processor import (
+        AddBatchDimensionProcessorStep,
+        DeviceProcessorStep,
+        PolicyProcessorPipeline,
+        RenameObservationsProcessorStep,
+    )
+    from lerobot.processor.converters import policy_action_to_transition, transition_to_policy_action
+except ImportError as error:
+    raise ImportError(
+        "lerobot is not installed; run: pip install 'lerobot>=0.4.4,<0.5' (docs/lerobot.md)"
+    ) from error
 
 ACTION, STATE, SCENE = "action", "observation.state", "observation.environment_state"
 _ORDERED = "columns"
@@ -105,9 +111,8 @@ class DfplanPolicy(PreTrainedPolicy):
 
     @classmethod
     def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
-        return super()._load_as_safetensor(
-            model, model_file, map_location, True
-        )  # else other weights are a warning
+        # Strict whatever is asked: else missing weights are but a warning.
+        return super()._load_as_safetensor(model, model_file, map_location, True)
 
     def _running(self) -> LeRobotPolicy:
         """Begun at its first use: by then the weights are there, on their device."""
@@ -238,7 +243,6 @@ def export(
     policy.normalizer.load_state_dict(model.normalizer.state_dict())
     for part in (policy, *make_dfplan_pre_post_processors(config)):
         part.save_pretrained(folder)
-    (folder / "model.safetensors").chmod(
-        0o644
-    )  # safetensors makes it private, and a shared machine has other users
+    # safetensors makes it private, and a shared machine has other users
+    (folder / "model.safetensors").chmod(0o644)
     return folder

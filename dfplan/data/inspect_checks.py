@@ -229,9 +229,9 @@ def targets(episodes: Episodes) -> dict[int, int]:
 
 def _apart(a: Floats, b: Floats) -> Floats:
     """(A, C) root of the mean squared difference of each pair of columns."""
-    middle = b.mean(0).mean()  # near both, so that little is lost to rounding
-    a, b = a - middle, b - middle
-    square = np.square(a).mean(0)[:, None] - 2 * a.T @ b / len(a) + np.square(b).mean(0)
+    means = a.mean(0)[:, None] - b.mean(0)  # told apart, so that columns far from 0 lose nothing to rounding
+    a, b = a - a.mean(0), b - b.mean(0)
+    square = np.square(a).mean(0)[:, None] - 2 * a.T @ b / len(a) + np.square(b).mean(0) + np.square(means)
     return np.asarray(np.sqrt(np.maximum(square, 0)))
 
 

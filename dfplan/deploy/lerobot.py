@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from lerobot.processor import ProcessorStep, ProcessorStepRegistry, TransitionKey
 from numpy.typing import NDArray
 
 from dfplan.deploy.motion.chunk_check import ChunkCheck, Verdict
@@ -20,6 +19,13 @@ from dfplan.deploy.robot.limits import Safety
 from dfplan.deploy.robot.mapping import load_mapping
 from dfplan.deploy.robot.tables import Robot
 from dfplan.tools.serialize import from_dict
+
+try:
+    from lerobot.processor import ProcessorStep, ProcessorStepRegistry, TransitionKey
+except ImportError as error:
+    raise ImportError(
+        "lerobot is not installed; run: pip install 'lerobot>=0.4.4,<0.5' (docs/lerobot.md)"
+    ) from error
 
 Array = NDArray[np.float64]
 

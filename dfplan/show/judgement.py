@@ -31,6 +31,7 @@ def judgement_figure(found: Judgement, title: str = "") -> Figure:
     axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=20 * (len(labels) > 7))
     axes.set_ylabel("mean error / spread")
     axes.set_title(title or "Error of what would be executed", color=INK, loc="left", fontweight="bold")
+    axes.margins(y=0.25)  # room for the legend above the bars
     axes.legend(frameon=False, fontsize=8.5, ncols=3)
     along = figure.add_subplot(grid[1, 0])
     along.plot((np.arange(PARTS) + 0.5) / PARTS, found.where, "o-", color=VERMILLION)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from dfplan.data import Episodes, write_robomimic
 from dfplan.data.files import refuse_existing
+from dfplan.tools.attempts import successes
 from dfplan.tools.errors import one_of
 from dfplan.tools.progress import progress as progress_bar
 
@@ -71,21 +73,10 @@ def collect_memory(
     Raises:
         ValueError: for an unknown task, episodes below 1, or arguments that the environment refuses.
     """
-    if episodes < 1:
-        raise ValueError(f"got episodes={episodes}, expected 1 or more")
     row = TASKS[one_of("memory task", task, TASKS)]
     kwargs = {**row.args, **(args or row.demos)}
     env: PlanarEnv = gym.make(row.id, **kwargs).unwrapped  # type: ignore[assignment]
-    kept: list[dict[str, Array]] = []
-    attempt = 0
-    while len(kept) < episodes:
-        child = np.random.SeedSequence([seed, attempt]).generate_state(1, np.uint64)[0]
-        attempt += 1
-        demo = demonstrate(env, int(child))
-        if demo is not None:
-            kept.append(demo)
-            if progress is not None:
-                progress(len(kept))
+    kept = successes(partial(demonstrate, env), episodes, seed, progress)
     arrays = {key: np.concatenate([demo[key] for demo in kept]).astype(np.float32) for key in kept[0]}
     ends = np.cumsum([len(demo["rewards"]) for demo in kept])
     made = {"env_name": row.id, "type": 2, "env_kwargs": kwargs}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from dfplan.data import Episodes, write_robomimic
 from dfplan.data.files import refuse_existing
+from dfplan.tools.attempts import successes
 from dfplan.tools.progress import progress as progress_bar
 
 from .shown import Shown, shown
@@ -98,18 +100,8 @@ def collect_simulated(
         ImportError: without the package, with the line that installs it.
         ValueError: for an unknown task or episodes below 1.
     """
-    if episodes < 1:
-        raise ValueError(f"got episodes={episodes}, expected 1 or more")
-    task, attempt = shown(name), 0
-    kept: list[dict[str, Any]] = []
-    while len(kept) < episodes:
-        child = np.random.SeedSequence([seed, attempt]).generate_state(1, np.uint64)[0]
-        attempt += 1
-        demo = demonstrate(task, int(child))
-        if demo is not None:
-            kept.append(demo)
-            if progress is not None:
-                progress(len(kept))
+    task = shown(name)
+    kept = successes(partial(demonstrate, task), episodes, seed, progress)
     task.env.close()
     arrays = {key: np.concatenate([demo[key] for demo in kept]) for key in kept[0] if key != "model"}
     info = dict(task.info)

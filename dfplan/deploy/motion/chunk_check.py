@@ -40,16 +40,13 @@ class Verdict:
         return not self.reason
 
     def __str__(self) -> str:
-        if self or self.reason == "not finite":
-            return (
-                "passes"
-                if self
-                else f"step {self.step}, {self.joint}: got {self.value}, expected a finite number"
-            )
-        return (
-            f"step {self.step}, {self.joint}: got {self.reason} {self.value:.4g}, expected {self.limit:.4g} "
-            f"{'or more' if self.value < self.limit else 'at most'}"
-        )
+        if self:
+            return "passes"
+        where = f"step {self.step}, {self.joint}"
+        if self.reason == "not finite":
+            return f"{where}: got {self.value}, expected a finite number"
+        bound = "or more" if self.value < self.limit else "at most"
+        return f"{where}: got {self.reason} {self.value:.4g}, expected {self.limit:.4g} {bound}"
 
 
 PASSES = Verdict()

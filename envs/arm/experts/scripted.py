@@ -15,6 +15,7 @@ from dfplan.data import Episodes, write_robomimic
 from dfplan.data.files import refuse_existing
 from dfplan.deploy.robot import inverse, panda, rotations
 from dfplan.deploy.robot.panda import HOME
+from dfplan.tools.attempts import successes
 from dfplan.tools.errors import one_of
 from dfplan.tools.progress import progress as progress_bar
 
@@ -225,20 +226,12 @@ def collect(
         ValueError: for an unknown task or episodes below 1.
     """
     task = _task(task)
-    if episodes < 1:
-        raise ValueError(f"got episodes={episodes}, expected 1 or more")
-    env, attempt = _make(task), 0
+    env = _make(task)
     steps = gym.spec(TASKS[task]).max_episode_steps
     assert steps is not None
-    kept: list[dict[str, Array]] = []
-    while len(kept) < episodes:
-        child = np.random.SeedSequence([seed, attempt]).generate_state(1, np.uint64)[0]
-        attempt += 1
-        demo = demonstrate(env, int(child), steps, _PARTS.get(task, 1), student)
-        if demo is not None:
-            kept.append(demo)
-            if progress is not None:
-                progress(len(kept))
+    kept = successes(
+        lambda child: demonstrate(env, child, steps, _PARTS.get(task, 1), student), episodes, seed, progress
+    )
     arrays = {key: np.concatenate([demo[key] for demo in kept]).astype(np.float32) for key in kept[0]}
     if action == "ee":
         for key in ("actions", "executed"):
