@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pickle
 import sys
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -123,6 +124,22 @@ def test_own_environment_by_module_and_a_strangers_policy(dfplan, tmp_path, monk
     assert values["success"] == 0
     refused = dfplan("eval", "--env", "mine:Dial", "--checkpoint", "run", "--keys", "a/y")
     assert refused.code == 2 and "expected 3 numbers" in refused.err and "'a/z': 2" in refused.err
+
+
+def test_demonstrations_alone_act_on_dictionary_observations(dfplan, tmp_path, monkeypatch):  # noqa: F811
+    """As a model does: by the entries that the demonstrations' columns are called, or those of --keys."""
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    rows = np.column_stack([np.ones((8, 2)), np.tile(np.arange(4.0), 2)])
+    demos = Episodes({"observations": rows, "actions": np.ones((8, 1))}, np.array([4, 8]), 0.1, "dial")
+    write_npz(demos, tmp_path / "dial.npz")
+    words = ["--env", "mine:Dial", "--data", tmp_path / "dial.npz", "--policy", "nearest"]
+    assert measured(dfplan, *words, "--keys", "a/z", "b")["success"] == 1
+    assert "--keys" in dfplan("eval", *words).err
+    write_npz(replace(demos, info={"groups": {"a/z": [0, 2], "b": [2, 3]}}), tmp_path / "named.npz")
+    words[3] = tmp_path / "named.npz"
+    assert measured(dfplan, *words)["success"] == 1
 
 
 OWN = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from dfplan.decide import asked
 from dfplan.planner import PlannerConfig
 
 if TYPE_CHECKING:
+    from dfplan.data import Episodes as Demonstrations
     from dfplan.rollout import Job
     from dfplan.spec import TrajectorySpec
     from dfplan.train.checkpoint import Checkpoint
@@ -135,7 +137,8 @@ def _job(
     size = model.config.spec.action_size if model else shown.arrays["actions"].shape[1] if shown else 0
     if task in ARM_TASKS and size == 10:
         args["action"] = "ee"  # 8 actions are joint targets, 10 the hand's pose
-    make = partial(_environment, task, args, None if model is None else model.config.spec, place.keys)
+    rows = shown if who.actor != "graph" else None  # which asks for places, not rows
+    make = partial(_environment, task, args, _seen(model, rows), place.keys)
     make = partial(_obstructed, make, place.obstacles, place.across) if place.obstacles else make
     policy = partial(_shown, who.actor, shown) if shown else _policy(task, maze, folder, model, who, compute)
     job = Job(task, make, policy, compute.threads, film, starts)
@@ -151,17 +154,28 @@ def _job(
     return folder.name, job, replace(job, policy=partial(_search, folder), film=()) if searched else None
 
 
-def _environment(task: str, args: dict[str, Any], spec: TrajectorySpec | None, keys: Sequence[str]) -> Any:
-    """The environment as a model of that spec sees it; None: as it is."""
+def _seen(model: Checkpoint | None, shown: Demonstrations | None) -> tuple[int, int, dict[str, int]] | None:
+    """Sizes of observation and action, and where in a row each sensor begins, for a model or demonstrations; None: neither."""
+    if model is not None:
+        spec = model.config.spec
+        first = {t.name: spec.channel(t.channels[0]) for t in spec.tokens}
+        begins = {name: c.index for name, c in first.items() if c.source == "observations"}
+        return spec.observation_size, spec.action_size, begins
+    if shown is None:
+        return None
+    size, actions = (math.prod(shown.arrays[key].shape[1:]) for key in ("observations", "actions"))
+    return size, actions, {name: int(start) for name, (start, _) in shown.info.get("groups", {}).items()}
+
+
+def _environment(
+    task: str, args: dict[str, Any], seen: tuple[int, int, dict[str, int]] | None, keys: Sequence[str]
+) -> Any:
+    """The environment as who acts has `seen` it; None: as it is."""
     from dfplan import envs
     from dfplan.tools.spaces import flat
 
     env = envs.make(task, **args)
-    if spec is None:
-        return env
-    first = {t.name: spec.channel(t.channels[0]) for t in spec.tokens}
-    columns = {name: c.index for name, c in first.items() if c.source == "observations"}
-    return flat(env, spec.observation_size, spec.action_size, columns, keys)
+    return env if seen is None else flat(env, *seen, keys)
 
 
 def _policy(
