@@ -52,7 +52,21 @@ class Data:
         return replace(self, data=str(Path(str(self.data)).resolve()) if here else self.data)
 
 
-OWN_DATA = Data()
+@dataclass(frozen=True)
+class Also:
+    """Where a run goes besides its folder.
+
+    Attributes:
+        export: write the finished model there in half precision, as models are shipped.
+        wandb: Weights & Biases project (PROJECT or TEAM/PROJECT) that gets what TensorBoard gets; --resume goes on with the
+            same W&B run.
+    """
+
+    export: Path | None = None
+    wandb: str = ""
+
+
+OWN_DATA, FOLDER_ALONE = Data(), Also()
 
 
 @app.command(name="train")
@@ -62,7 +76,7 @@ def train(
     out: Path,
     data: Annotated[Data, FLAT] = OWN_DATA,
     resume: bool = False,
-    export: Path | None = None,
+    also: Annotated[Also, FLAT] = FOLDER_ALONE,
     compute: Annotated[Compute, FLAT] = CPU,
     layout: Annotated[Any, LAYOUT],
     settings: Annotated[Any, SETTINGS],
@@ -86,7 +100,7 @@ def train(
         out: run folder: checkpoint/, tensorboard/, metrics.jsonl, run.json.
         data: what is trained on.
         resume: go on with the run in `out`.
-        export: write the finished model there in half precision, as models are shipped.
+        also: where it goes besides.
         compute: where the network runs.
         layout: how demonstrations become tokens, where the configuration has no spec.
         settings: of the run, in place of the configuration's; `--set steps=100 model.width=64` is the same as
@@ -94,10 +108,11 @@ def train(
     """
     from dfplan.models import find
     from dfplan.train import checkpoint
-    from dfplan.train.metrics import train_logged
+    from dfplan.train.metrics import train_logged, watched
     from dfplan.train.trainer import Trainer
 
     compute.use()
+    to = watched(out, also.wandb, resume)
     if resume:
         config, data, run = _resumed(out, config, data, given(layout), given(settings))
         episodes, held = _shown(run.task, data, run.returns)
@@ -113,9 +128,9 @@ def train(
     trainer = Trainer(run, episodes, out / "checkpoint", compute.device, resume, held, begin)
     out.mkdir(parents=True, exist_ok=True)
     (out / "run.json").write_text(json.dumps({"config": config, **to_dict(data.whole())}, indent=1) + "\n")
-    train_logged(trainer, out)
-    if export is not None:
-        checkpoint.export(out / "checkpoint", export)
+    train_logged(trainer, out, to)
+    if also.export is not None:
+        checkpoint.export(out / "checkpoint", also.export)
     then = f"eval {run.task} --checkpoint {out}" if run.task else f"judge {out}"
     print(f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan {then}")
 
@@ -123,9 +138,9 @@ def train(
 def _remark(run: TrainConfig, episodes: Episodes, device: str) -> None:
     """Say what is worth knowing before a long training."""
     from dfplan.data import inspect
-    from dfplan.tools.hardware import bf16_cost
+    from dfplan.tools.hardware import SLOW, bf16_cost
 
-    if run.precision == "bf16" and (cost := bf16_cost(device)) > 4:
+    if run.precision == "bf16" and (cost := bf16_cost(device)) > SLOW:
         print(
             f"bf16 is {cost:.0f} times slower than fp32 on this processor: --precision fp32 saves most of the time"
         )
