@@ -9,6 +9,9 @@ from pathlib import Path
 
 import torch
 
+SLOW = 4.0
+"""Cost of bf16 from which on fp32 trains faster."""
+
 
 def hardware() -> str:
     """Processor, threads and, where there is one, GPU."""
