@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from dfplan.data import Episodes, load, write_robomimic
-from dfplan.decide import asked
 from dfplan.envs.arm.experts.scripted import collect
-from dfplan.policies import Imitation, ImitationConfig
+from dfplan.policies import Imitation
 from dfplan.tools.progress import progress
 
 
@@ -36,14 +35,14 @@ if __name__ == "__main__":
     )
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations in turns")
     parser.add_argument("--seed", type=int, default=1, help="of these")
-    parser.add_argument("--steps", type=int, default=2, help="network calls of its decisions")
     args = parser.parse_args()
-    model = Imitation.load(args.policy).model
-    student = Imitation(model, asked(ImitationConfig, model, "policy", steps=args.steps))
+    student = Imitation.load(args.policy)
     parts = [load(path) for path in args.onto or ()] or [shown(args.task, args.plain, 0)]
     parts.append(shown(args.task, args.episodes, args.seed, student))
     arrays = {key: np.concatenate([part.arrays[key] for part in parts]) for key in parts[-1].arrays}
     before = np.cumsum([0, *(part.ends[-1] for part in parts)])
     ends = np.concatenate([done + part.ends for done, part in zip(before[:-1], parts, strict=True)])
-    write_robomimic(Episodes(arrays, ends, parts[-1].dt, args.task, dict(parts[-1].info)), args.out, rescale=True)
+    write_robomimic(
+        Episodes(arrays, ends, parts[-1].dt, args.task, dict(parts[-1].info)), args.out, rescale=True
+    )
     print(args.out)

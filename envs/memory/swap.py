@@ -29,6 +29,7 @@ MIDDLE = np.array([0.50, 0.0, 0.24])
 _AROUND = 0.02
 _REST = (8, 17)
 """Control steps that the hand rests there, drawn between: after them nothing tells where it came from."""
+_HOVER = 15  # control steps near there after which it counts as resting: a student that drives may never be still
 _JITTER, _YAW = 0.01, np.deg2rad(15.0)
 _LOW, _HIGH = np.array([0.38, -0.195]), np.array([0.67, 0.195])
 _APART = 0.11  # room for the open fingers between two cubes, m
@@ -255,8 +256,7 @@ def _different(slots: Array, given: Any) -> NDArray[np.intp]:
 class SwapExpert(ArmExpert):
     """Does one move after the other, each in a manner of its own, and takes the hand back to the middle between them.
 
-    There the hand says nothing about what has been done: neither where it is nor how it moves. Nor does a cube: it is put
-    down as far from the centre, and as much turned, as at a start.
+    There the hand says nothing about what has been done, nor does a cube: it is put down as off centre and turned as at a start.
     """
 
     env: SwapEnv
@@ -272,7 +272,7 @@ class SwapExpert(ArmExpert):
         self._middles = MIDDLE + self.rng.uniform(-_AROUND, _AROUND, (4, 3))
         self._postures = [panda.solve(HOME, middle, DOWN, HOME)[0] for middle in self._middles]
         self._rests = self.rng.integers(*_REST, 4)
-        self._done, self._resting, self._been = env.moves, 0, False
+        self._done, self._resting, self._there = env.moves, 0, 0
 
     def _task(self) -> tuple[Array, Array, Array]:
         index, slot = self.env.job() or (0, 0)
@@ -284,13 +284,13 @@ class SwapExpert(ArmExpert):
     def act(self) -> Array:
         """(8,) joint targets (rad) and gripper opening (m) for the state the environment is in now."""
         if self.env.moves != self._done:
-            self._done, self._resting, self._been = self.env.moves, int(self._rests[self.env.moves]), False
+            self._done, self._resting, self._there = self.env.moves, int(self._rests[self.env.moves]), 0
         position, _ = self.env.tcp()
         far = float(np.linalg.norm(way := self._middles[self._done] - position))
-        self._been |= far < 0.02
-        self._resting *= not (self._been and far > 0.06)  # whoever drives has rested, and gone on
-        if self._resting and far < 0.01 and np.abs(self.env.physics.qd).max() < 0.1:
-            self._resting -= 1
+        self._there += self._there > 0 or far < 0.02 or float(np.linalg.norm(MIDDLE - position)) < 2 * _AROUND
+        self._resting *= not (self._there and far > 0.06)  # whoever drives has rested, and gone on
+        still = far < 0.01 and np.abs(self.env.physics.qd).max() < 0.1
+        self._resting -= self._resting > 0 and (still or self._there > _HOVER)
         if not self._resting and self.env.job() is not None:
             return self._moves[min(self._done, 2)].act()
         if far < 0.02:  # the joints too come to rest as if from anywhere

@@ -255,16 +255,20 @@ class Sleeper:
     """A student that stays wherever it is; says what it was told."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.reset()
 
     def reset(self, seed: int | None = None) -> None:
-        self.told = []
+        self.told: list[Any] = []
+        self.seen: list[Any] = []
+        self.doubted: list[tuple[str, ...]] = []
 
-    def observe(self, observation: Any, *, executed: Any = None) -> None:
+    def observe(self, observation: Any, doubtful: Any = (), executed: Any = None) -> None:
         self.told.append(executed)
+        self.seen.append(observation)
+        self.doubted.append(tuple(doubtful))
 
-    def act(self, observation: Any, *, executed: Any = None) -> Any:
-        self.observe(observation, executed=executed)
+    def act(self, observation: Any, doubtful: Any = (), executed: Any = None) -> Any:
+        self.observe(observation, doubtful, executed)
         return np.append(observation[15:24], observation[14])
 
 
@@ -273,10 +277,21 @@ def test_a_student_takes_turns_and_the_expert_says_what_it_would_do() -> None:
     data = collect("arm-pick", 1, seed=5, action="ee", student=student)
     executed, actions = data.arrays["executed"], data.arrays["actions"]
     told = np.array(student.told[1:])  # in the last attempt, the one that is kept
-    np.testing.assert_allclose(executed[:-1], told, atol=1e-4)
+    np.testing.assert_allclose(executed[:-1], told, atol=5e-4)  # as near as joints come to a pose
     seen = data.arrays["observations"]
     slept = np.abs(executed - np.column_stack([seen[:, 15:24], seen[:, 14]])).max(1) < 1e-3
     assert 40 <= slept.sum() < len(slept) - 20  # both have driven, and the expert got there
     assert np.abs(actions - executed)[slept].max() > 0.02  # what it would have done meanwhile
     alone = collect("arm-pick", 1, seed=5, action="ee")
     assert len(alone.arrays["actions"]) < len(actions)
+
+
+def test_a_student_whose_sensor_fails_is_told_so_and_what_was_there_is_recorded() -> None:
+    student, failed = Sleeper(), 0
+    for seed in range(4):
+        data = collect("arm-pick", 1, seed=seed, action="ee", student=student)
+        doubted = np.array([d == ("object",) for d in student.doubted])
+        wrong = np.abs(np.array(student.seen) - data.arrays["observations"]).max(1) > 1e-6
+        assert not wrong[~doubted].any()
+        failed += int(wrong.any())
+    assert 1 <= failed < 4

@@ -10,6 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import dfplan.envs as envs
+from dfplan.deploy.robot import panda
 from dfplan.envs.arm import collect, expert
 from dfplan.envs.arm.mirror import reflect
 from dfplan.envs.arm.robot.connection import ArmSettings
@@ -277,3 +278,18 @@ def test_the_simulated_arm_behind_ros_counts_the_moves() -> None:
     for tick in range(40):
         node.step(0.005 * tick)
     assert node.env.moves == 1 and 0.3 < float(str(node.report()["progress"])) < 0.7
+
+
+def test_the_expert_goes_on_though_a_student_never_comes_to_rest() -> None:
+    env = SwapEnv(action="ee", terminate_on_success=False)
+    env.reset(seed=0)
+    driver, rests = env.make_expert(0), np.append(env.truth()[15:24], 0.08)
+    cube, slot = env.job()
+    env.physics.data.qpos[9 + 7 * cube : 16 + 7 * cube] = [*SLOTS[slot], 0.02, 1.0, 0.0, 0.0, 0.0]
+    down = []
+    for step in range(60):
+        command = driver.act()
+        down.append(env.tcp()[0][2] - panda.forward(command[:7])[0][2])
+        env.step(rests + 0.012 * np.sin(step) * np.eye(10)[1])  # about the middle, never still
+    assert env.moves == 1
+    assert max(down[5:15]) < 0.008 < np.median(down[40:])  # first it rests, then it goes for the next cube

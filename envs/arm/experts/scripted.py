@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -38,6 +38,10 @@ _HOLD = 10
 
 _DRIFTS = 6
 """Spells in each part of a task in which the tool drifts off; many, as to keep clear and to arrive are learned from ways back."""
+
+
+_FAILING = 0.4
+"""Share of the episodes driven in turns in which a sensor of the student fails."""
 
 
 class _Mischief:
@@ -95,10 +99,12 @@ class Student(Protocol):
     def reset(self, seed: int | None = None) -> None:
         """Begin an episode."""
 
-    def act(self, observation: Any, *, executed: Array | None = None) -> NDArray[np.float32]:
-        """Observation (O,), and what was executed since the last one (10,) -> pose and gripper opening (10,)."""
+    def act(
+        self, observation: Any, doubtful: Sequence[str] = (), executed: Array | None = None
+    ) -> NDArray[np.float32]:
+        """Observation (O,), sensors not to be trusted, what was executed since (10,) -> pose and gripper opening (10,)."""
 
-    def observe(self, observation: Any, *, executed: Array | None = None) -> None:
+    def observe(self, observation: Any, doubtful: Sequence[str] = (), executed: Array | None = None) -> None:
         """As `act`, while the expert drives."""
 
 
@@ -106,7 +112,7 @@ class _Turns:
     """The student drives for spells of 2 to 8 s, the expert for 1 to 3 s between them.
 
     The expert says all along what it would do, so the student's own mistakes are shown with the way out of them (DAgger,
-    arXiv 1011.0686).
+    arXiv 1011.0686). In some episodes the student's sensor fails for a while; what is recorded is what there was to see.
     """
 
     def __init__(self, student: Student, rng: np.random.Generator) -> None:
@@ -115,16 +121,16 @@ class _Turns:
         self._last: Array | None = None
         student.reset(int(rng.integers(2**31)))
 
-    def drive(self, observation: Any, q: Array, command: Array, step: int) -> Array:
+    def drive(self, observation: Any, doubtful: Sequence[str], q: Array, command: Array, step: int) -> Array:
         """The command (8,) to execute in control step `step`, from joint angles `q` (7,): the student's, or `command`."""
         if step >= self._until:
             self._drives = not self._drives
             self._until = step + int(self._rng.integers(*((40, 161) if self._drives else (20, 61))))
         if not self._drives:
-            self._student.observe(observation, executed=self._last)
+            self._student.observe(observation, doubtful, self._last)
             self._last = _pose(command)
             return command
-        self._last = np.asarray(self._student.act(observation, executed=self._last), np.float64)
+        self._last = np.asarray(self._student.act(observation, doubtful, self._last), np.float64)
         joints, _ = panda.solve(q, self._last[:3], rotations.matrix(self._last[3:9]), HOME)
         return np.append(joints, self._last[9])
 
@@ -176,20 +182,21 @@ def demonstrate(
     """
     rng = np.random.default_rng(seed)
     options = {"disturb": "push"} if rng.random() < 0.2 else {}
-    observation, _ = env.reset(seed=int(rng.integers(2**31)), options=options)
+    if student is not None and rng.random() < _FAILING:
+        options = {"disturb": str(rng.choice(["freeze", "blank"]))}
+    observation, info = env.reset(seed=int(rng.integers(2**31)), options=options)
     driver = env.make_expert(int(rng.integers(2**31)))
     mischief = _Mischief(rng, parts)
     turns = None if student is None else _Turns(student, rng)
     rows: list[tuple[Any, Array, Array, float]] = []
     lasted = 0
     for step in range(steps):
-        command = driver.act()
+        truth, command = env.truth(), driver.act()
         executed = mischief.meddle(env, command, step)
         if turns is not None:
-            executed = turns.drive(observation, env.physics.q, executed, step)
-        following, reward, _, _, info = env.step(executed)
-        rows.append((observation, command, executed, reward))
-        observation = following
+            executed = turns.drive(observation, info["doubtful"], env.physics.q, executed, step)
+        observation, reward, _, _, info = env.step(executed)
+        rows.append((truth, command, executed, reward))
         lasted = lasted + 1 if info["success"] else 0
         if lasted >= _HOLD:
             keys = ("observations", "actions", "executed", "rewards")
