@@ -22,7 +22,7 @@ from dfplan.tools.lazy import attach
 from dfplan.tools.named import named
 
 from .d4rl import make_d4rl
-from .mazes import MAZES, Maze, get_maze, resolve
+from .mazes import FILE, MAZES, Maze, get_maze, read_maze, resolve
 from .memory import TASKS
 from .pointmaze import POINT_MAZES, make_point_maze, prepare_point_maze
 
@@ -84,6 +84,7 @@ __all__ = [
     "get_maze",
     "make",
     "prepare",
+    "read_maze",
     "simulated",
     "task_info",
 ]
@@ -165,9 +166,9 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
     """An environment with its time limit: one of ours by name, or any that Gymnasium or a module of yours has.
 
     Args:
-        name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze, a
-            `Maze`; `pointmaze-giant-stitch` and the others of `POINT_MAZES`; `arm-reach`, `arm-pick`, `swap`; `tmaze`,
-            `remember-color-3`, `-5`, `-9`, `take-it-back`; `pusht`;
+        name: `maze2d-large-v1`, `maze2d-large-dense-v1`, `maze2d-eval-large-v1`, `large`, a text maze or a .txt
+            file of one, a `Maze`; `pointmaze-giant-stitch` and the others of `POINT_MAZES`; `arm-reach`, `arm-pick`,
+            `swap`; `tmaze`, `remember-color-3`, `-5`, `-9`, `take-it-back`; `pusht`;
             a task of D4RL's, such as `hopper-medium-v2` or `door-expert-v1`, or its robot alone (`dfplan.envs.d4rl`);
             `robosuite:Lift`, `robosuite:Can`, `metaworld:reach-v3` and any other of theirs (`Robosuite`, `MetaWorld`);
             a Gymnasium id, also one that gymnasium-robotics, Meta-World, OGBench or another of `_PACKAGES` registers;
@@ -203,7 +204,7 @@ def make(name: str | Maze, **kwargs: Any) -> gym.Env[Any, Any]:
     try:
         maze, _ = resolve(name)
     except ValueError:
-        if not isinstance(name, str) or not (":" in name or _registered(name)):
+        if not isinstance(name, str) or name.endswith(FILE) or not (":" in name or _registered(name)):
             raise
         return _foreign(name, kwargs)
     kwargs.setdefault("max_episode_steps", maze.episode_steps)

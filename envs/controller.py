@@ -48,6 +48,39 @@ class GridPaths:
             self._distances[goal] = found
         return self._distances[goal]
 
+    def longest(self, most: int) -> tuple[Cell, Cell]:
+        """The two free cells that are furthest apart.
+
+        Args:
+            most: moves between them that are allowed.
+
+        Raises:
+            ValueError: there is one free cell, not all are connected, or they are further apart.
+        """
+        maze, cells = self.maze, self.maze.free_cells
+        near = self.distances(cells[0])
+        if len(cells) < 2:
+            raise ValueError(f"maze '{maze.name}': got 1 free cell, expected 2 or more; open a wall")
+        if away := [cell for cell in cells if cell not in near]:
+            raise ValueError(
+                f"maze '{maze.name}': got {len(away)} of {len(cells)} free cells out of reach of {cells[0]}, such as {away[0]} "
+                "(row, column from 0), expected none; open a wall between them, or close them"
+            )
+        starts = cells if max(near.values()) <= most else cells[:1]  # else it is long enough already
+        moves, start = max((max(self.distances(cell).values()), cell) for cell in starts)
+        goal = self.farthest(start)
+        if moves > most:
+            raise ValueError(
+                f"maze '{maze.name}': got a way of {moves} cells from {start} to {goal}, expected {most} at most; open a "
+                "shorter one, or take a part of the maze"
+            )
+        return start, goal
+
+    def farthest(self, cell: Cell) -> Cell:
+        """The free cell that is furthest from another, of those with a way there."""
+        distances = self.distances(cell)
+        return max(distances, key=lambda other: distances[other])
+
     def path(self, x: float, y: float, goal: Cell) -> list[Cell]:
         """Cells after the one at (x, y) up to the goal, by D4RL's tie order; [goal] if already there.
 

@@ -2,19 +2,25 @@
 
 Rows, goals, step limits and reference returns are those of D4RL's `pointmaze/__init__.py` and `maze_model.py`
 (version v1 ids). A text maze has one row per line (or rows joined by a backslash, D4RL's own separator) of
-`#` for wall, `O` for free and at most one `G` for the goal cell. x is the row index, y the column index (m).
+`#` for wall, `O` or `.` for free, at most one `G` for the goal cell and one `S` for a start. x is the row index, y the
+column index (m).
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import Literal
 
 Cell = tuple[int, int]
 Reward = Literal["sparse", "dense"]
+FILE = ".txt"
+"""Ending of a text maze's file."""
 # A ball at qpos (r, c) sits this far, in m, beyond the centre of cell (r, c) along both axes.
 OFFSET = 0.2
 
@@ -122,7 +128,15 @@ class Maze:
         return (episode_return - refs[0]) / (refs[1] - refs[0])
 
 
+def _check_tiles(name: str, rows: Sequence[str], tiles: str) -> None:
+    for index, row in enumerate(rows):
+        if strange := sorted(set(row) - set(tiles)):
+            expected = ", ".join(f"'{tile}'" for tile in tiles)
+            raise ValueError(f"maze '{name}': got {strange} in row {index} '{row}', expected {expected}")
+
+
 def _check_rows(name: str, rows: tuple[str, ...]) -> None:
+    _check_tiles(name, rows, "#OG")
     width = len(rows[0])
     for index, row in enumerate(rows):
         if len(row) != width:
@@ -130,8 +144,6 @@ def _check_rows(name: str, rows: tuple[str, ...]) -> None:
                 f"maze '{name}': row {index} '{row}' has {len(row)} cells, row 0 has {width}; "
                 "all rows need the same length"
             )
-        if strange := sorted(set(row) - set("#OG")):
-            raise ValueError(f"maze '{name}': got {strange} in row {index} '{row}', expected '#', 'O', 'G'")
     ends = [rows[0], rows[-1], "".join(r[:1] for r in rows), "".join(r[-1:] for r in rows)]
     if any(set(side) != {"#"} for side in ends):
         raise ValueError(f"maze '{name}': the border is open; first and last rows and columns need '#' only")
@@ -203,7 +215,7 @@ def parse_name(name: str) -> tuple[Maze, Reward | None]:
         near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.0)[0]
         raise ValueError(
             f"got maze name '{name}', expected one of {', '.join(MAZES)}, a D4RL name such as "
-            f"'maze2d-large-v1', or the maze itself as text of '#', 'O', 'G'; did you mean '{near}'?"
+            f"'maze2d-large-v1', a .txt file, or the maze itself as text of '#', 'O', 'G'; did you mean '{near}'?"
         )
     before, size, after, reward, version = match.groups()
     if version not in (None, "1"):
@@ -230,12 +242,12 @@ def get_maze(maze: str | Maze) -> Maze:
 
 
 def resolve(maze: str | Maze) -> tuple[Maze, Reward | None]:
-    """Layout and reward kind behind a name (see `parse_name`), a text maze, or a `Maze` itself.
+    """Layout and reward kind behind a name (see `parse_name`), a file, a text maze, or a `Maze` itself.
 
     Args:
-        maze: a text with `#` in it is read as the maze: rows one per line or joined by a backslash; blank
-            lines and spaces around rows are dropped. It has 800 episode steps and no reference returns,
-            unless it is one of the known layouts.
+        maze: what ends in `.txt` is the file of a text maze, see `read_maze`; a text with `#` in it is read as the maze:
+            rows one per line or joined by a backslash; blank lines and spaces around rows are dropped. It has 800
+            episode steps and no reference returns, unless it is one of the known layouts.
 
     Raises:
         ValueError: for an unknown name or a text that is not a maze.
@@ -246,9 +258,41 @@ def resolve(maze: str | Maze) -> tuple[Maze, Reward | None]:
         raise ValueError(
             f"got maze of type {type(maze).__name__}, expected a name such as 'large', a text maze, a Maze"
         )
+    if maze.endswith(FILE):
+        return read_maze(maze)[0], None
     if "#" not in maze and "\n" not in maze:
         return parse_name(maze)
-    rows = [row.strip() for row in maze.replace("\\", "\n").split("\n")]
-    text = "\n".join(row for row in rows if row)
+    return _written("text", maze)[0], None
+
+
+def read_maze(path: str | PathLike[str]) -> tuple[Maze, Cell | None]:
+    """The maze of a text file, and the cell of its `S`, or None.
+
+    Raises:
+        ValueError: there is no such file, or what is in it is not a maze.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"got maze file '{path}', which is no file; give a text file of rows of '#' and '.'")
+    try:
+        return _written(file.name, file.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"got maze file '{path}', which is no text ({error}); give rows of '#' and '.'"
+        ) from error
+
+
+def _written(name: str, maze: str) -> tuple[Maze, Cell | None]:
+    """A text maze and its start; the known layout where it is one."""
+    rows = [row for line in maze.replace("\\", "\n").split("\n") if (row := line.strip())]
+    if not rows:
+        raise ValueError(f"maze '{name}': got no rows, expected some of '#' and '.', such as '#####'")
+    _check_tiles(name, rows, "#.OGS")
+    starts = [(r, c) for r, row in enumerate(rows) for c, tile in enumerate(row) if tile == "S"]
+    if len(starts) > 1:
+        raise ValueError(
+            f"maze '{name}': got {len(starts)} starts 'S', expected at most one; write '.' there"
+        )
+    text = "\n".join(rows).replace(".", "O").replace("S", "O")
     known = next((layout for layout in MAZES.values() if layout.text == text), None)
-    return known or Maze("text", text), None
+    return known or Maze(name, text), starts[0] if starts else None
