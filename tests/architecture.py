@@ -21,7 +21,7 @@ LAYERS = (  # from the bottom up; what stands in one row does not know each othe
     "plan",
     "planner",
     "models",
-    "act rollout",
+    "act rollout hub",
     "show",
     "deploy.robot",
     "deploy.motion",

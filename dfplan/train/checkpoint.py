@@ -286,8 +286,9 @@ def export(source: Path | str, target: Path | str, most: float = 8e6) -> None:
     """
     meta, tensors, evidence = whole(source, _read)
     _build(Path(source), meta, tensors, evidence)
-    half = {k: v.half() if k.startswith("denoiser.") else v for k, v in tensors.items()}
-    for key in sorted(half, key=lambda k: -half[k].numel()):
+    weights = {k for k, v in tensors.items() if k.startswith("denoiser.") and v.is_floating_point()}
+    half = {k: v.half() if k in weights else v for k, v in tensors.items()}  # what is in 8 bits stays
+    for key in sorted(weights, key=lambda k: -half[k].numel()):
         if sum(v.nbytes for v in half.values()) <= most - _HEADER or half[key].ndim != 2:
             break
         rows = tensors[key].float()

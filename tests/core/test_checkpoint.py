@@ -302,3 +302,6 @@ def test_export_rounds_the_largest_matrices_where_the_file_would_be_too_large(tr
             assert ((mine - value).abs() <= value.abs().amax(1, keepdim=True) / 253).all()
         else:
             assert torch.equal(mine, half.denoiser.state_dict()[name])
+    checkpoint.export(tmp_path / "small", tmp_path / "again", most=20_000 + 0.8 * size)
+    again = load_file(tmp_path / "again" / "model.safetensors")
+    assert again.keys() == stored.keys() and all(torch.equal(again[k], stored[k]) for k in stored)

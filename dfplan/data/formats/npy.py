@@ -70,8 +70,8 @@ def read_npy(
 
 
 def _files(path: Path) -> list[Path]:
-    """The file, or those of a folder; none where it holds others as well."""
+    """The file, or those of a folder; none where it holds others as well, but a word about them (.md)."""
     if not path.is_dir():
         return [path]
-    inside = [file for file in path.iterdir() if not file.name.startswith(".")]
+    inside = [file for file in path.iterdir() if not file.name.startswith(".") and file.suffix != ".md"]
     return numbered(inside) if all(file.suffix == ".npy" for file in inside) else []
