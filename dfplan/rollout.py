@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dfplan.tools.film import Frame, take
 from dfplan.tools.hardware import hardware
 from dfplan.tools.progress import progress
 from dfplan.tools.references import normalized
@@ -59,7 +60,7 @@ class Outcome:
         observations: (H+1, O).
         goal: of the environment's info, or None.
         part: which of the environment's tasks it was, where its info has several (`task`), or None.
-        frames: pictures (h, w, 3) uint8, where they were asked for.
+        frames: of every second env step and the end, where they were asked for.
     """
 
     seed: int
@@ -76,7 +77,7 @@ class Outcome:
     seconds: tuple[float, ...] = field(repr=False, compare=False)
     observations: Array = field(repr=False, compare=False)
     goal: Any = field(repr=False, compare=False)
-    frames: list[NDArray[np.uint8]] = field(repr=False, compare=False)
+    frames: list[Frame] = field(repr=False, compare=False)
     part: Any = None
 
 
@@ -89,12 +90,12 @@ class _Course:
         self.seen, self.total, self.over = [observation], 0.0, False
         self.first: int | None = None
         self.best, self.part = self.info.get("progress"), self.info.get("task")
-        self.frames: list[NDArray[np.uint8]] = []
+        self.frames: list[Frame] = []
 
     def step(self, action: NDArray[np.floating[Any]]) -> None:
         """One env step, and a picture of every second."""
         if self.film and len(self.seen) % 2:
-            self.frames.append(_picture(self.env))
+            self._take()
         observation, reward, terminated, truncated, self.info = self.env.step(action)
         self.total += float(reward)
         if self.best is not None:
@@ -103,18 +104,26 @@ class _Course:
             self.first = len(self.seen)
         self.seen.append(observation)
         self.over = bool(terminated or truncated)
+        if self.film and self.over:
+            self._take()
+
+    def _take(self) -> None:
+        self.frames.append(take(self.env, len(self.seen) - 1, *self.reached(), self.best))
 
     def success(self) -> bool | None:
         """What the environment says now."""
         said = self.info.get("success", self.info.get("is_success"))
         return None if said is None else bool(said)
 
+    def reached(self) -> tuple[int | None, bool | None]:
+        """Env step of the first success, and whether there was one; None where it is not told."""
+        if "first_reach" in self.info:
+            return self.info["first_reach"], self.success()
+        return self.first, None if self.success() is None else self.first is not None
+
     def outcome(self, calls: float, clipped: float | None, seconds: tuple[float, ...]) -> Outcome:
         """The record."""
-        info, ever, now = self.info, self.first is not None, self.success()
-        first, success = self.first, None if now is None else ever
-        if "first_reach" in info:
-            first, success = info["first_reach"], now
+        info, (first, success), now = self.info, self.reached(), self.success()
         score = info.get("normalized_score")
         return Outcome(
             self.seed, self.total, success, now, None if self.best is None else float(self.best), first,
@@ -122,17 +131,6 @@ class _Course:
             info.get("collided"), calls, clipped, seconds, np.asarray(self.seen), info.get("goal"),
             self.frames, self.part,
         )  # fmt: skip
-
-
-def _picture(env: Any) -> NDArray[np.uint8]:
-    try:
-        return np.asarray(env.render(), np.uint8)
-    except (ValueError, OSError):
-        raise
-    except Exception as error:  # each simulator has its own for a missing display
-        raise OSError(
-            f"cannot film ({error}); leave films out, or set MUJOCO_GL=egl or osmesa where MuJoCo draws"
-        ) from error
 
 
 def run(
@@ -151,7 +149,7 @@ def run(
         policy: see `Policy`.
         seeds: one per episode; the same seed gives the same episode, whatever runs beside it.
         options: seed -> options of the environment's reset.
-        film: seeds of the episodes of which a frame is kept every second env step; only these are rendered.
+        film: seeds of the episodes of which a frame is kept every second env step and at the end; only these are rendered.
         done: called with the number of episodes that ended, after each env step.
     """
     envs = [make()]

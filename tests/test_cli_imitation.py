@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from test_cli import dfplan, elsewhere  # noqa: F401  fixtures
 
 from dfplan.data import Episodes, load, write_npz
+from dfplan.tools.film import Frame
 from dfplan.train.imitate import imitation_spec, suits
 
 TINY = [
@@ -148,7 +149,7 @@ def test_only_the_first_six_episodes_are_filmed_whoever_runs_them(dfplan, tmp_pa
     def played(job, seeds, workers):
         def outcome(seed):
             picture = np.full((4, 4, 3), seed, np.uint8)
-            frames = [picture] if seed in job.film else []
+            frames = [Frame(picture, 0)] if seed in job.film else []
             return SimpleNamespace(seed=seed, frames=frames)
 
         return {"success": 1.0}, [outcome(s) for s in seeds]

@@ -168,7 +168,11 @@ def test_each_episode_runs_to_its_own_end():
     assert [o.first_reach for o in got] == [2, 4, None]
     assert [o.total for o in got] == [2.0, 2.0, 0.0]
     assert [round(o.progress, 2) for o in got] == [1.0, 1.0, 0.45]
-    assert [len(o.frames) for o in got] == [2, 0, 5]
+    assert [[f.step for f in o.frames] for o in got] == [[0, 2, 3], [], [0, 2, 4, 6, 8, 9]]
+    assert all(f.picture[0, 0, 0] == f.step and f.time is None for o in got for f in o.frames)
+    assert [(f.reached, f.success, f.progress) for f in got[0].frames] == [
+        (None, False, 0.0), (2, True, 1.0), (2, True, 1.0),
+    ]  # fmt: skip
     values = summary("counter", got)
     assert values["success"] == pytest.approx(2 / 3) and values["episodes"] == 3
     assert values["first_reach_mean"] == 3 and values["plan_ms_p50"] == pytest.approx(50)

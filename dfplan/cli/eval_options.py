@@ -59,7 +59,8 @@ class Episodes:
         episodes: how many; at least 300 to tell maze scores 5 points apart.
         seed: episode i has seed + i.
         workers: processes that share the episodes.
-        video: folder for animations of the first six episodes.
+        video: folder for films of the first six episodes, with env step, time and success on each picture.
+        video_format: of these films: gif, or mp4 (needs pip install 'dfplan[video]').
         json: write the numbers there as well.
     """
 
@@ -67,12 +68,15 @@ class Episodes:
     seed: int = 0
     workers: int = 1
     video: Path | None = None
+    video_format: Literal["gif", "mp4"] = "gif"
     json: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         at_least(1, episodes=self.episodes, workers=self.workers)
         at_least(0, seed=self.seed)
+        if self.video_format != "gif" and self.video is None:
+            raise ValueError(f"got --video-format {self.video_format} without --video; add --video FOLDER")
 
     @property
     def seeds(self) -> range:

@@ -44,7 +44,7 @@ def evaluate(
 
     dfplan eval maze2d-large --episodes 300 --seed 0 --json large.json
 
-    dfplan eval swap --episodes 100 --seed 1000 --disturb move --video videos
+    dfplan eval swap --episodes 100 --seed 1000 --disturb move --video videos --video-format mp4
 
     dfplan eval pusht --checkpoint runs/pusht --last 5 --episodes 50 --seed 100000 --policy.chunk 8
 
@@ -62,7 +62,9 @@ def evaluate(
         compute: where the network runs; threads are those of each worker.
     """
     from dfplan import rollout
+    from dfplan.show.video import writer
 
+    writer(which.video_format)  # refuses what is not installed
     name = task or place.env
     if name is None and who.checkpoint and who.data:  # no environment, but recordings
         judge(
@@ -264,11 +266,12 @@ def _other(name: str, env: Any) -> Any:
 def _row(label: str, job: Job, which: Episodes, obstructed: bool) -> dict[str, Any]:
     """The numbers of one checkpoint, its episodes filmed where that was asked for."""
     from dfplan.rollout import evaluate
-    from dfplan.show.video import write_gif
+    from dfplan.show.video import captioned, writer
 
     numbers, outcomes = evaluate(job, which.seeds, which.workers)
     for outcome in outcomes[: len(job.film)]:
-        print(write_gif(outcome.frames, Path(which.video or ".") / f"{label}-{outcome.seed}.gif", 10))
+        path = Path(which.video or ".") / f"{label}-{outcome.seed}.{which.video_format}"
+        print(writer(which.video_format)(captioned(outcome.frames), path, 10))
     if obstructed:
         free = [bool(o.success and not o.collided) for o in outcomes]
         numbers |= {
