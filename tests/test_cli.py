@@ -228,7 +228,7 @@ def test_the_second_training_in_a_folder_is_refused(dfplan, run):
 
 
 MODULES = [
-    *(cli.data, cli.eval_options, cli.evaluate, cli.judge, cli.lists, cli.plan, cli.train),
+    *(cli.data, cli.eval_options, cli.evaluate, cli.hub, cli.judge, cli.lists, cli.maze, cli.plan, cli.train),
     *(cli.check, cli.deploy, cli.home, cli.monitor, cli.record, cli.replay, cli.serve),
 ]
 
@@ -242,7 +242,17 @@ def test_a_command_has_at_most_eight_arguments_of_its_own_and_a_device_where_it_
         arguments = signature(command).parameters
         assert len(arguments) <= 8, command
         assert all(f"\n        {name}: " in command.__doc__ for name in arguments), command
-        loads = command.__name__ in ("deploy", "evaluate", "judge", "monitor", "plan", "replay", "serve", "train")
+        loads = command.__name__ in (
+            "deploy",
+            "evaluate",
+            "judge",
+            "maze",
+            "monitor",
+            "plan",
+            "replay",
+            "serve",
+            "train",
+        )
         assert ("compute" in arguments) == loads, command
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import dfplan
-from dfplan.cli import data, evaluate, hub, judge, lists, plan, train  # noqa: F401  each adds its commands
+from dfplan.cli import data, evaluate, hub, judge, lists, maze, plan, train  # noqa: F401  each adds its commands
 from dfplan.cli.arm import check, deploy, home, monitor, record, replay, serve  # noqa: F401
 from dfplan.cli.common import app
 from dfplan.cli.settings import spelled_out
@@ -16,7 +16,7 @@ from dfplan.tools.errors import one_of
 from dfplan.train.config import TrainConfig
 from dfplan.train.imitate import Layout
 
-COMMANDS = "check data deploy eval home hub judge list monitor plan plot record replay serve train".split()
+COMMANDS = "check data deploy eval home hub judge list maze monitor plan plot record replay serve train".split()
 _ABOUT = "Plan, imitate and control with one Diffusion Forcing model. `dfplan --version` says which dfplan this is."
 
 
