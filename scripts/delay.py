@@ -149,7 +149,7 @@ def picture(rows: list[dict[str, Any]], path: Path, chunk: int = 16) -> None:
         axes.set(
             title=task, xlabel="delay, env steps", ylim=(0, 103), xlim=(-1, max(DELAYS) + 1), xticks=DELAYS
         )
-        axes.set_ylabel("success, %" if not i else "")
+        axes.set_ylabel("success, %")
         plain(axes)
         if not i:
             axes.legend(frameon=False, fontsize=8, loc="center left")

@@ -26,7 +26,7 @@ from dfplan.envs.mazes import OFFSET, Maze, get_maze
 from dfplan.plan.evidence import Evidence
 from dfplan.plan.rolling import roll
 from dfplan.planner import Planner, PlannerConfig
-from dfplan.show.base import BLUE, GREEN, ORANGE, new_figure, plain, save
+from dfplan.show.base import BLUE, GREEN, ORANGE, headed, new_figure, plain, save
 from dfplan.tools.serialize import from_dict, read_values
 from dfplan.train import checkpoint
 from dfplan.train.config import TrainConfig
@@ -300,10 +300,14 @@ def picture(rows: Mapping[str, Any], path: Path) -> None:
         ]
         right.errorbar(np.arange(len(worlds)) + 0.1 * i, *np.array(found).T, fmt="o", color=colour)
     left.set(
-        xlabel="token by which the goal is to be reached", ylabel="plans that are good", ylim=(-0.03, 1.03)
+        xlabel="token by which the goal is to be reached",
+        ylabel="share of plans that are good",
+        ylim=(-0.03, 1.03),
     )
     right.set(xlabel="what happens", ylabel="env steps at the goal")
     right.set_xticks(range(len(worlds)), worlds)
+    headed(left, "Plans of a given length")
+    headed(right, "Driven in worlds that change")
     left.legend(fontsize=7, frameon=False)
     for axes in (left, right):
         plain(axes)

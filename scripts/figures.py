@@ -8,7 +8,7 @@ import torch
 
 import dfplan
 from dfplan import schedules
-from dfplan.envs import get_maze, make
+from dfplan.envs import Room, get_maze, make
 from dfplan.policies import receding
 from dfplan.show import plot
 from dfplan.show.demo import demo
@@ -29,7 +29,8 @@ def main() -> None:
         horizon = planner.model.config.horizon
         rows[name] = (schedules.make(name, horizon, planner.config.steps, 1.0), planner.plan(start, seed=0))
     policy = receding(dfplan.load("maze2d-large"))
-    demo("maze2d-large", make("maze2d-large"), policy, start[:2], None, 0, out)
+    env = make("maze2d-large")
+    demo("maze2d-large", env, Room.of(env), policy, start[:2], None, 0, out)
     plot.save(plot.schedule_plans_figure(rows, walls, planner.goal), out / "schedule-plans.png")
 
 

@@ -33,6 +33,12 @@ class Question:
 
 
 QUESTION = Question()
+LABELS = {
+    "loss": "mean of a batch",
+    "grad_norm": "before it is clipped",
+    "lr": "learning rate, per step",
+}
+"""What is drawn of a training run -> what its values are."""
 
 
 @app.command(name="plan")
@@ -120,7 +126,7 @@ def plot(
         rows = read_metrics(run / "metrics.jsonl")
         steps = sorted(rows)
         figure = pictures.curves_figure(
-            steps, {k: [rows[s][k] for s in steps] for k in ("loss", "grad_norm", "lr")}
+            steps, {k: [rows[s][k] for s in steps] for k in LABELS}, labels=LABELS
         )
         target = out or run / "curves.png"
     else:

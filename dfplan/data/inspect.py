@@ -196,7 +196,7 @@ def inspect_figure(source: Report | Episodes, episode: int = 0) -> Figure:
     Raises:
         ValueError: there are no data, or no such episode.
     """
-    from dfplan.show.base import BLUE, INK, ORANGE, new_figure, plain
+    from dfplan.show.base import BLUE, ORANGE, headed, new_figure, plain
 
     if isinstance(source, Episodes):
         episodes, timed = source, True
@@ -211,11 +211,12 @@ def inspect_figure(source: Report | Episodes, episode: int = 0) -> Figure:
     panels = figure.subplots(1 + len(keys), 2, squeeze=False)
     lengths = episodes.ends - episodes.starts
     panels[0, 0].hist(lengths, bins=min(_BINS, len(np.unique(lengths))), color=BLUE)
-    panels[0, 0].set(title="Episode length", xlabel="env steps", ylabel="episodes")
+    panels[0, 0].set(xlabel="length, env steps", ylabel="number of episodes")
+    headed(panels[0, 0], "Episode length")
     total = np.sort(lengths)[::-1].cumsum() / lengths.sum()
     panels[0, 1].plot(np.arange(1, len(total) + 1), 100 * total, color=BLUE)
-    panels[0, 1].set(title="Share of the longest episodes", xlabel="episodes", ylabel="% of all env steps")
-    panels[0, 1].set_ylim(0, 102)
+    panels[0, 1].set(xlabel="number of longest episodes", ylabel="share of all env steps, %", ylim=(0, 102))
+    headed(panels[0, 1], "Share of the longest episodes")
     begin, end = int(episodes.starts[episode]), int(episodes.ends[episode])
     time = np.arange(end - begin) * (episodes.dt if timed else 1)
     for row, key in enumerate(keys, 1):
@@ -225,13 +226,25 @@ def inspect_figure(source: Report | Episodes, episode: int = 0) -> Figure:
         at = np.arange(len(names))
         panels[row, 0].vlines(at, low, high, color=ORANGE, lw=1)
         panels[row, 0].vlines(at, first, last, color=BLUE, lw=4)
-        panels[row, 0].set(title=f"{key}: all, and 98 % of rows (thick)", xlabel="column")
+        headed(panels[row, 0], f"{key}: all, and 98 % of rows (thick)")
+        panels[row, 0].set(xlabel="column", ylabel=_values(episodes, key))
         if len(names) <= 8:
             panels[row, 0].set_xticks(at, names, rotation=20, ha="right")
         drawn = np.asarray(episodes.arrays[key][begin:end]).reshape(end - begin, -1)
-        panels[row, 1].plot(time, drawn, lw=1)
-        panels[row, 1].set(title=f"{key}: episode {episode}", xlabel="time (s)" if timed else "env step")
+        lines = panels[row, 1].plot(time, drawn, lw=1)
+        headed(panels[row, 1], f"{key}: episode {episode}")
+        panels[row, 1].set(xlabel="time, s" if timed else "time, env steps", ylabel=_values(episodes, key))
+        if len(names) <= 8:
+            panels[row, 1].legend(lines, names, fontsize=7, frameon=False, loc="upper right")
     for axes in panels.ravel():
-        axes.title.set(color=INK, fontsize=10)
         plain(axes)
     return figure
+
+
+def _values(episodes: Episodes, key: str) -> str:
+    """What the numbers of an array are."""
+    units = set((episodes.info.get("units") or {}).get(key, ()))
+    known = (
+        f"in {units.pop()}" if len(units) == 1 else "in the unit of its column" if units else "as recorded"
+    )
+    return f"value, {known}"

@@ -67,6 +67,11 @@ def plain(axes: Axes) -> None:
         label.set_fontsize(10)
 
 
+def headed(axes: Axes, title: str) -> None:
+    """What a panel shows, above it."""
+    axes.set_title(title, color=INK, fontsize=10, fontweight="bold", loc="left")
+
+
 def check_walls(walls: ArrayLike) -> NDArray[np.bool_]:
     """(R, C) bool, of at least one cell."""
     cells = np.asarray(walls)
@@ -101,28 +106,33 @@ def check_path(name: str, value: ArrayLike) -> Array:
     return path[:, :2]
 
 
-def draw_maze(axes: Axes, walls: ArrayLike, offset: float = OFFSET) -> None:
+def draw_maze(axes: Axes, walls: ArrayLike, offset: float = OFFSET, unit: str = "m") -> None:
     """Draw walls with x (rows) downwards and y (columns) to the right, as the maze's text reads.
 
     Args:
-        axes: where to draw; it gets equal scales, no ticks, and limits that fit the maze.
+        axes: where to draw; it gets equal scales, ticks at whole numbers, names, and limits that fit the maze.
         walls: (R, C) bool, True where a wall is.
-        offset: position, m, of a cell's centre minus its (row, column).
+        offset: position of a cell's centre minus its (row, column).
+        unit: of positions, in which a cell is 1 wide.
 
     Raises:
         ValueError: if `walls` is not (R, C) bool, or `offset` is not finite.
     """
     from matplotlib.colors import ListedColormap
+    from matplotlib.ticker import MaxNLocator
 
     cells = check_walls(walls)
     if not np.isfinite(offset):
-        raise ValueError(f"got offset={offset}, expected a finite number of m, such as {OFFSET}")
+        raise ValueError(f"got offset={offset}, expected a finite number, such as {OFFSET}")
     first, cut = offset - 0.5, _cut(cells)
     bottom, right = first + cells.shape[0], first + cells.shape[1]
     colours, extent = ListedColormap([FREE, WALL]), (first, right, bottom, first)
     axes.imshow(cells, cmap=colours, vmin=0, vmax=1, extent=extent, interpolation="nearest", zorder=0)
-    axes.set(xlim=(first + cut, right - cut), ylim=(bottom - cut, first + cut), xticks=[], yticks=[])
-    axes.set_aspect("equal")
+    axes.set(xlim=(first + cut, right - cut), ylim=(bottom - cut, first + cut), aspect="equal")
+    axes.set(xlabel=f"y, {unit}", ylabel=f"x, {unit}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(8, integer=True))
+    plain(axes)
     axes.spines[:].set_visible(False)
 
 

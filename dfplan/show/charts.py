@@ -18,7 +18,10 @@ PALETTE = ("#8a9099", SKY, ORANGE, GREEN, PURPLE, BLUE)
 
 
 def curves_figure(
-    steps: ArrayLike, curves: Mapping[str, ArrayLike], smoothing: float | None = None
+    steps: ArrayLike,
+    curves: Mapping[str, ArrayLike],
+    smoothing: float | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """Training curves, one panel for each name, faint as recorded and bold as smoothed.
 
@@ -29,11 +32,12 @@ def curves_figure(
         curves: name to (N,) values; NaN where a value was not recorded at that step.
         smoothing: weight of the past in the exponential moving average, 0 for none; None: an average over
             about a thirtieth of the curve. On a log scale the logarithm is averaged.
+        labels: name to what its values are, with a unit where they have one.
 
     Raises:
         ValueError: for another shape, infinity, or steps that do not rise.
     """
-    at = np.asarray(steps, np.float64)
+    at, labels = np.asarray(steps, np.float64), labels or {}
     if at.ndim != 1 or not at.size or not np.isfinite(at).all() or (np.diff(at) <= 0).any():
         raise ValueError(f"got steps of shape {at.shape}, expected (N,), finite and rising; drop repeats")
     if not curves:
@@ -55,6 +59,7 @@ def curves_figure(
         if log:
             _log_scale(axes)
         axes.set_title(name.replace("_", " "), color=INK, fontsize=11, fontweight="bold", loc="left")
+        axes.set_ylabel(labels.get(name, name.replace("_", " ")))
         axes.grid(True, color="#e4e6e9", lw=0.7)
         axes.margins(x=0.02)
         plain(axes)
@@ -138,7 +143,7 @@ def bars_figure(
                 fontweight="bold" if method == ours else "normal",
             )  # fmt: skip
     axes.set_xticks(range(len(tasks)), tasks)
-    axes.set_ylabel(label)
+    axes.set(xlabel="task", ylabel=label)
     axes.grid(True, axis="y", color="#e4e6e9", lw=0.7, zorder=0)
     axes.axhline(0, color="#9aa0a8", lw=0.8, zorder=3)
     axes.margins(x=0.02, y=0.08)

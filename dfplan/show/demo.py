@@ -75,17 +75,20 @@ def _pictures(
     from dfplan.show import plot
 
     def shown(points: Any) -> Any:
-        return (np.asarray(points)[..., :2] - room.origin) / room.cell  # in cells
+        """In units of a cell, m in Maze2D."""
+        return (np.asarray(points)[..., :2] - room.origin + room.origin[0]) / room.cell
 
+    offset, unit = room.origin[0] / room.cell, "m" if room.cell == 1 else f"units of {room.cell:g} m"
     goal, places = shown(episode.goal), shown(episode.observations)
     drawn = replace(plan, observations=shown(plan.observations), candidates=shown(plan.candidates))
     balls = [(*shown(b), b[2] / room.cell) for b in obstacles]
-    figure = plot.plan_figure(drawn, room.walls, goal, places, title, 0.0, balls)
+    figure = plot.plan_figure(drawn, room.walls, goal, places, title, offset, balls, unit)
     written = [plot.save(figure, out / "plan.png")]
     if isinstance(planner, Planner) and not obstacles:
         frames = [shown(f) for f in _denoising(planner, episode.observations[0], episode.goal, plan.seed)]
         moving = frames, _levels(planner), room.walls, goal, places[0]
-        written.append(plot.denoise_gif(out / "denoise.gif", *moving, chosen=plan.chosen, offset=0.0))
+        named = {"chosen": plan.chosen, "offset": offset, "unit": unit}
+        written.append(plot.denoise_gif(out / "denoise.gif", *moving, **named))
     return written
 
 

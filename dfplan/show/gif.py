@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _DPI = 100
 _RATE, _HOLD = 10, 1.9
-# Heights in inches: the line of text, the strip of levels, the space around the strip.
-_TEXT, _STRIP, _GAP = 0.34, 0.5, 0.5
+# Inches: the line of text, the strip of levels, the space between, what names of axes take below and at the left.
+_TEXT, _STRIP, _GAP, _NAMES = 0.34, 0.5, 0.36, 0.44
 
 
 def denoise_gif(
@@ -34,6 +34,7 @@ def denoise_gif(
     chosen: int | None = None,
     most: int = 25,
     offset: float = OFFSET,
+    unit: str = "m",
 ) -> Path:
     """Write a GIF of tokens coming out of noise, with the level of each token below.
 
@@ -49,6 +50,7 @@ def denoise_gif(
         chosen: candidate that is drawn as a line in the last frame.
         most: frames that are kept, evenly spread, first and last included; 10 a second, the last for 2 s.
         offset: position, m, of a cell's centre minus its (row, column).
+        unit: of all positions, where it is not m; a cell is 1 wide.
 
     Raises:
         ValueError: if an array has another shape, is not finite, or `chosen` is no candidate.
@@ -62,7 +64,7 @@ def denoise_gif(
     marked = np.zeros((0, 2)) if places is None else np.atleast_2d(np.asarray(places, np.float64))
     starts = [base.check_place("place", place) for place in marked]
     target = None if goal is None else base.check_place("goal", goal)
-    scene = _Scene(base.check_walls(walls), target, starts, level.shape[1], offset)
+    scene = _Scene(base.check_walls(walls), target, starts, level.shape[1], offset, unit)
     keep = np.unique(np.linspace(0, len(level) - 1, most).round().astype(int))
     pictures = [scene.draw(positions[m], level[m], f"network call {m + 1} of {len(level)}") for m in keep]
     if chosen is not None:
@@ -105,17 +107,23 @@ class _Scene:
     """Maze, marks and empty strip drawn once; dots and bars over a copy in each frame."""
 
     def __init__(
-        self, walls: NDArray[np.bool_], goal: Array | None, places: list[Array], tokens: int, offset: float
+        self,
+        walls: NDArray[np.bool_],
+        goal: Array | None,
+        places: list[Array],
+        tokens: int,
+        offset: float,
+        unit: str,
     ) -> None:
         wide, high = base.maze_size(walls)
         scale = min(7.2 / wide, 5.2 / high)
-        width = max(scale * wide, 4.8)
-        self.height = _TEXT + scale * high + _GAP + _STRIP + 0.1
+        width = max(scale * wide + 2 * _NAMES, 4.8)
+        self.height = _TEXT + scale * high + _GAP + _STRIP + 2 * _NAMES
         self.figure: Figure = base.new_figure(width, self.height, _DPI, layout=None)
         left = (1 - scale * wide / width) / 2
         bottom = 1 - (_TEXT + scale * high) / self.height
         self.maze = self.figure.add_axes((left, bottom, scale * wide / width, scale * high / self.height))
-        base.draw_maze(self.maze, walls, offset)
+        base.draw_maze(self.maze, walls, offset, unit)
         self.dots = self.maze.scatter([], [], s=26, linewidths=0.4, edgecolors="white", zorder=5)
         self.dots.set_cmap(level_ramp())
         self.dots.set_clim(0, 1)
@@ -135,15 +143,16 @@ class _Scene:
         """Bars under the maze: the noise level of each token."""
         from matplotlib.collections import PolyCollection
 
-        strip = (0.62 / width, 0.1 / self.height, 1 - 0.74 / width, _STRIP / self.height)
+        strip = (0.84 / width, _NAMES / self.height, 1 - 0.96 / width, _STRIP / self.height)
         self.strip = self.figure.add_axes(strip)
-        self.strip.set(xlim=(-0.5, tokens - 0.5), ylim=(0, 1.02), xticks=[])
+        self.strip.set(xlim=(-0.5, tokens - 0.5), ylim=(0, 1.02), xlabel="token (time →)", ylabel="level")
+        self.strip.set_xticks([0, tokens - 1] if tokens > 1 else [0])
         self.strip.set_yticks([0, 1], ["clean", "noise"])
         base.plain(self.strip)
         self.bars = PolyCollection([], cmap=level_ramp(), clim=(0, 1))
         self.strip.add_collection(self.bars, autolim=False)
-        label = f"noise level of each of the plan's {tokens} tokens: now → future"
-        self.strip.set_title(label, fontsize=10, color=INK, pad=5)
+        title = f"noise level of each of the plan's {tokens} tokens"
+        self.strip.set_title(title, fontsize=10, color=INK, pad=5)
 
     def draw(self, positions: Array, level: Array, text: str, line: Array | None = None) -> NDArray[np.uint8]:
         """One frame (h, w, 3): positions (K, S, 2), level (S,), and a path (S, 2) to draw as a line."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dfplan.act.judge import PARTS, Judgement
-from dfplan.show.base import BLUE, INK, VERMILLION, new_figure, plain
+from dfplan.show.base import BLUE, VERMILLION, headed, new_figure, plain
 from dfplan.show.charts import PALETTE
 
 if TYPE_CHECKING:
@@ -29,14 +29,16 @@ def judgement_figure(found: Judgement, title: str = "") -> Figure:
         )
     labels = [f"{n}\n{s:.3g} {u}" for n, u, s in zip(found.names, found.units, found.spread, strict=True)]
     axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=20 * (len(labels) > 7))
-    axes.set_ylabel("mean error / spread")
-    axes.set_title(title or "Error of what would be executed", color=INK, loc="left", fontweight="bold")
+    axes.set(xlabel="action, and its spread in the demonstrations", ylabel="mean error / spread")
+    headed(axes, title or "Error of what would be executed")
     axes.margins(y=0.25)  # room for the legend above the bars
     axes.legend(frameon=False, fontsize=8.5, ncols=3)
     along = figure.add_subplot(grid[1, 0])
     along.plot((np.arange(PARTS) + 0.5) / PARTS, found.where, "o-", color=VERMILLION)
     along.set(xlabel="part of the episode", ylabel="mean error / spread", xlim=(0, 1), ylim=(0, None))
+    headed(along, "Where in an episode the policy errs")
     wide = figure.add_subplot(grid[1, 1])
+    headed(wide, "How wide its draws are (grey: as they should be)")
     wide.plot([0, 1], [0, 1], color="#9aa0a8", lw=1)
     wide.plot(list(found.inside), list(found.inside.values()), "o-", color=BLUE)
     wide.set(

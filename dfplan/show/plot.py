@@ -48,6 +48,7 @@ def plan_figure(
     title: str = "",
     offset: float = OFFSET,
     obstacles: Sequence[Sequence[float]] = (),
+    unit: str = "m",
 ) -> Figure:
     """The chosen plan over its candidates and what was executed.
 
@@ -59,6 +60,7 @@ def plan_figure(
         title: line above the maze.
         offset: position, m, of a cell's centre minus its (row, column).
         obstacles: x, y, radius in m of each ball.
+        unit: of all positions, where it is not m; a cell is 1 wide.
 
     Raises:
         ValueError: if an array has another shape or is not finite.
@@ -69,9 +71,9 @@ def plan_figure(
     wide, high = base.maze_size(walls)
     scale = min(8.0 / wide, 6.0 / high)
     width = max(scale * wide, 5.0)
-    figure = base.new_figure(width + 0.85, scale * high + 0.75 + 0.35 * bool(title))
+    figure = base.new_figure(width + 1.35, scale * high + 1.2 + 0.35 * bool(title))
     axes = figure.add_subplot()
-    draw_maze(axes, walls, offset)
+    draw_maze(axes, walls, offset, unit)
     base.draw_balls(axes, obstacles)
     _candidates(axes, plan)
     seconds = _seconds(plan)
@@ -84,7 +86,7 @@ def plan_figure(
     bar = figure.colorbar(line, cax=axes.inset_axes((1 + 0.12 / (scale * wide), 0, 0.18 / (scale * wide), 1)))
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(colors="#555a62", labelsize=9, length=3)
-    bar.set_label("time in the plan (s)", color=INK, fontsize=10)
+    bar.set_label("time in the plan, s", color=INK, fontsize=10)
     handles, names = axes.get_legend_handles_labels()
     figure.legend(
         handles, names, loc="outside lower center", ncols=len(names) if width > 7 else 3, frameon=False,
@@ -151,11 +153,10 @@ def schedule_figure(schedules: Mapping[str, ScheduleMatrix]) -> Figure:
     """
     if not schedules:
         raise ValueError(_NOTHING)
-    figure = base.new_figure(min(8.0, 1.2 + 2.4 * len(schedules)), 3.1)
+    figure = base.new_figure(min(9.0, 1.2 + 2.4 * len(schedules)), 3.1)
     row = figure.subplots(1, len(schedules), squeeze=False)[0]
     for axes, (name, matrix) in zip(row, schedules.items(), strict=True):
         image = _heat(axes, name, matrix)
-    row[0].set_ylabel("network call", color=INK, fontsize=10)
     _level_bar(figure, image, row)
     return figure
 
@@ -181,22 +182,23 @@ def schedule_plans_figure(
         raise ValueError(_NOTHING)
     target, count = check_place("goal", goal), len(schedules)
     wide, high = base.maze_size(walls)
-    width = min(8.0, 1.2 + 3.0 * count)
-    below = (width - 1.3) / count * high / wide
-    figure = base.new_figure(width, 2.3 + below + 0.55)
-    grid = figure.subplots(2, count, squeeze=False, height_ratios=[2.0, below])
+    width = min(9.0, 1.2 + 3.0 * count)
+    below = (width - 1.2 - 0.4 * count) / count * high / wide
+    figure = base.new_figure(width, 3.1 + below)
+    grid = figure.subplots(2, count, squeeze=False, height_ratios=[1.6, below])
     size = float(np.clip(2.2 * (width / count) / wide, 0.5, 0.9))
     for column, (name, (matrix, plan)) in enumerate(schedules.items()):
         image = _heat(grid[0, column], name, matrix)
         axes = grid[1, column]
         draw_maze(axes, walls, offset)
+        if column:
+            axes.set(yticks=[], ylabel="")
         _candidates(axes, plan, 1.0)
         _timed(axes, check_path("plan", plan.best()), plan.times, _seconds(plan), 0.65 * size, dots=False)
         mark(axes, plan.observations[0, :2], "start", size)
         mark(axes, target, "goal", size)
         lengths = f"{plan.feasible.sum()} of {len(plan.feasible)} plans feasible"
-        axes.text(0.5, -0.03, lengths, transform=axes.transAxes, ha="center", va="top", color=INK, fontsize=9)
-    grid[0, 0].set_ylabel("network call", color=INK, fontsize=10)
+        axes.set_title(lengths, color=INK, fontsize=9)
     _level_bar(figure, image, grid[0])
     return figure
 
@@ -210,7 +212,7 @@ def _heat(axes: Axes, name: str, matrix: ScheduleMatrix) -> AxesImage:
     axes.set_title(f"{name}\n", **_TITLE)
     calls = f"{matrix.calls} network call{'s' * (matrix.calls != 1)}"
     axes.text(0.5, 1.03, calls, transform=axes.transAxes, ha="center", va="bottom", color=INK, fontsize=10)
-    axes.set_xlabel("token (time →)")
+    axes.set(xlabel="token (time →)", ylabel="network call")
     axes.set_xticks([0, levels.shape[1] - 1] if levels.shape[1] > 1 else [0])
     axes.set_yticks([0, matrix.calls])
     base.plain(axes)
@@ -221,6 +223,6 @@ def _heat(axes: Axes, name: str, matrix: ScheduleMatrix) -> AxesImage:
 def _level_bar(figure: Figure, image: AxesImage, row: Any) -> None:
     bar = figure.colorbar(image, ax=list(row), pad=0.02, fraction=0.03, aspect=22, ticks=[0, 1])
     bar.ax.set_yticklabels(["clean", "noise"])
-    bar.set_label("level", color=INK, fontsize=10, labelpad=-18)
+    bar.set_label("noise level", color=INK, fontsize=10, labelpad=-18)
     bar.ax.tick_params(colors="#555a62", labelsize=9, length=0)
     bar.outline.set_visible(False)  # type: ignore[operator]
