@@ -1,4 +1,4 @@
-"""What Diffusion Forcing earns on memory: python scripts/memory.py [--tasks tmaze ...] [--seeds 3] [--out runs/memory].
+"""What Diffusion Forcing earns on memory: python scripts/memory.py [--tasks tmaze ...] [--seeds 0 1 2] [--out runs/memory].
 
 Trains every method on the same demonstrations, as many steps each, and evaluates it on the same unseen starts, with good
 and with corrupted observations. What was trained and measured is kept in --out and not done again.
@@ -129,7 +129,7 @@ def study(args: argparse.Namespace, task: str, kept: Kept) -> None:
                 args.episodes,
                 **extra,
             )
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for name, (change, acting) in METHODS.items():
             folder = args.out / task / f"{name.split(' (')[0].replace(' ', '-').replace(',', '')}-{seed}"
             trained(folder, task, change, seed, args.steps, episodes)
@@ -229,7 +229,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tasks", nargs="+", default=[*envs.MEMORY_IDS, "swap"])
-    parser.add_argument("--seeds", type=int, default=3, help="training seeds")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training")
     parser.add_argument(
         "--steps", type=int, default=0, help="of training, instead of each configuration's own"
     )
