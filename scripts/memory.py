@@ -46,6 +46,14 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 """Method -> what it changes in a task's configuration, and how it acts; a method without levels cannot be told of doubt."""
 NO_TRAINING = {"nearest demonstration": False, "one demonstration, followed": True}
 CORRUPTED = ("none", "freeze", "blank", "offset", "move")
+LONGER: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    "tmaze": ("length", "length of the corridor, cells", (10, 100, 1000)),
+    **{
+        f"remember-color-{n}": ("hidden", "nothing is seen, env steps", (5, 10, 20, 40, 80))
+        for n in (3, 5, 9)
+    },
+}
+"""Task -> the argument that makes it longer than its demonstrations are, what that is, and how long it is made."""
 
 
 def settings(task: str, change: Mapping[str, Any], seed: int, steps: int, episodes: Any) -> TrainConfig:
@@ -141,12 +149,12 @@ def study(args: argparse.Namespace, task: str, kept: Kept) -> None:
                 for memory in (1, 2, 4, 8, 16):
                     policy = partial(model_policy, folder, {"memory": memory})
                     kept.measured(f"{task}|back {memory}|0|none", task, policy, args.episodes, **ee)
-            if task == "tmaze" and not seed:
-                for length in (10, 100, 1000):
-                    policy = partial(model_policy, folder, acting)
-                    kept.measured(
-                        f"{task}|{name}|length {length}|none", task, policy, args.episodes, length=length
-                    )
+            longer, _, values = LONGER.get(task, ("", "", ()))
+            for value in values:
+                policy = partial(model_policy, folder, acting)
+                kept.measured(
+                    f"{task}|{name}|{seed}|{longer} {value}", task, policy, args.episodes, **{longer: value}
+                )
 
 
 def table(rows: Mapping[str, Any], tasks: list[str]) -> str:
@@ -179,28 +187,37 @@ def table(rows: Mapping[str, Any], tasks: list[str]) -> str:
 
 
 def picture(rows: Mapping[str, Any], tasks: list[str], path: Path) -> None:
-    """Success against the memory that is allowed, and against the corridor's length."""
-    figure = new_figure(8.0, 3.0)
-    left, right = figure.subplots(1, 2)
+    """Success against the memory that is allowed, and for each task that can be made longer against how long it is."""
+    longer = [task for task in tasks if task in LONGER]
+    figure = new_figure(4.0 * (1 + len(longer)), 3.0)
+    first, *others = figure.subplots(1, 1 + len(longer), squeeze=False)[0]
+    headed(first, "Memory that is allowed")
+    first.set(xlabel="history that a decision follows from, steps")
     for task, colour in zip(tasks, (BLUE, ORANGE, GREEN, "#8a9099", "#a05", "#333"), strict=False):
         mine = [
             (int(k.split("|")[1][5:]), r["success"]) for k, r in rows.items() if k.startswith(f"{task}|back ")
         ]
         if mine:
-            left.plot(*np.array(sorted(mine)).T, "o-", color=colour, label=task)
-    for name, colour in zip(METHODS, (BLUE, "#8a9099", ORANGE, GREEN, "#a05"), strict=True):
-        key = f"tmaze|{name}|length "
-        mine = [
-            (int(k[len(key) :].split("|")[0]), r["success"]) for k, r in rows.items() if k.startswith(key)
-        ]
-        if mine:
-            right.plot(*np.array(sorted(mine)).T, "o-", color=colour, label=name.split(" (")[0])
-    for axes, title, label in (
-        (left, "Memory that is allowed", "history that a decision follows from, steps"),
-        (right, "T-maze", "length of the corridor, cells"),
-    ):
-        headed(axes, title)
-        axes.set(xlabel=label, ylabel="share of episodes that succeed", ylim=(-0.03, 1.03), xscale="log")
+            first.plot(*np.array(sorted(mine)).T, "o-", color=colour, label=task)
+    for task, axes in zip(longer, others, strict=True):
+        argument, label, values = LONGER[task]
+        headed(axes, task)
+        axes.set(xlabel=label)
+        for name, colour in zip(METHODS, (BLUE, "#8a9099", ORANGE, GREEN, "#a05"), strict=True):
+            found = [
+                [
+                    r["success"]
+                    for k, r in rows.items()
+                    if k.startswith(f"{task}|{name}|") and k.endswith(f"|{argument} {value}")
+                ]
+                for value in values
+            ]
+            if all(found):
+                axes.plot(
+                    values, [np.mean(each) for each in found], "o-", color=colour, label=name.split(" (")[0]
+                )
+    for axes in (first, *others):
+        axes.set(ylabel="share of episodes that succeed", ylim=(-0.03, 1.03), xscale="log")
         plain(axes)
         if axes.lines:
             axes.legend(fontsize=7, frameon=False)

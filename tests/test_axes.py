@@ -68,10 +68,10 @@ def of_script(draw):
 
 
 def remembered(path):
-    rows = {f"swap|back {n}|0": {"success": 0.5} for n in (1, 10)}
-    memory.picture(
-        rows | {"tmaze|" + next(iter(memory.METHODS)) + "|length 30|0": {"success": 1.0}}, ["swap"], path
-    )
+    rows = {f"swap|back {n}|0|none": {"success": 0.5} for n in (1, 10)}
+    name = next(iter(memory.METHODS))
+    rows |= {f"tmaze|{name}|0|length {n}": {"success": 1.0} for n in (10, 100, 1000)}
+    memory.picture(rows, ["swap", "tmaze"], path)
 
 
 def moving(tmp_path, figures):
