@@ -18,7 +18,8 @@ def mixed(parts: list[tuple[Path, float]]) -> tuple[dict[str, torch.Tensor], Pat
     """Tensors of the mean, and the folder whose settings and scales they go with: the first."""
     if abs(sum(weight for _, weight in parts) - 1) > 1e-6:
         raise ValueError(f"got weights {[w for _, w in parts]}, expected shares that make 1")
-    tensors = [checkpoint.read_tensors(folder / "model.safetensors") for folder, _ in parts]
+    models = [checkpoint.load(folder) for folder, _ in parts]
+    tensors = [checkpoint.model_tensors(m.denoiser, m.normalizer) for m in models]
     out = dict(tensors[0])
     for key, first in out.items():
         rows = [t.get(key) for t in tensors]

@@ -33,12 +33,13 @@ if __name__ == "__main__":
     parser.add_argument(
         "--onto", nargs="+", help="files of demonstrations that come first instead: a further round"
     )
-    parser.add_argument("--episodes", type=int, default=300, help="demonstrations in turns")
+    parser.add_argument("--episodes", type=int, default=300, help="demonstrations in turns; 0 joins files")
     parser.add_argument("--seed", type=int, default=1, help="of these")
     args = parser.parse_args()
     student = Imitation.load(args.policy)
     parts = [load(path) for path in args.onto or ()] or [shown(args.task, args.plain, 0)]
-    parts.append(shown(args.task, args.episodes, args.seed, student))
+    if args.episodes:
+        parts.append(shown(args.task, args.episodes, args.seed, student))
     arrays = {key: np.concatenate([part.arrays[key] for part in parts]) for key in parts[-1].arrays}
     before = np.cumsum([0, *(part.ends[-1] for part in parts)])
     ends = np.concatenate([done + part.ends for done, part in zip(before[:-1], parts, strict=True)])
