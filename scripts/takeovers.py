@@ -43,7 +43,6 @@ if __name__ == "__main__":
     arrays = {key: np.concatenate([part.arrays[key] for part in parts]) for key in parts[-1].arrays}
     before = np.cumsum([0, *(part.ends[-1] for part in parts)])
     ends = np.concatenate([done + part.ends for done, part in zip(before[:-1], parts, strict=True)])
-    write_robomimic(
-        Episodes(arrays, ends, parts[-1].dt, args.task, dict(parts[-1].info)), args.out, rescale=True
-    )
+    info = {key: value for key, value in parts[-1].info.items() if key != "episodes"}
+    write_robomimic(Episodes(arrays, ends, parts[-1].dt, args.task, info), args.out, rescale=True)
     print(args.out)
