@@ -48,6 +48,16 @@ class GridPaths:
             self._distances[goal] = found
         return self._distances[goal]
 
+    def check_connected(self) -> None:
+        """Raise ValueError where some free cell cannot be reached from another; says which."""
+        cells = self.maze.free_cells
+        near = self.distances(cells[0])
+        if away := [cell for cell in cells if cell not in near]:
+            raise ValueError(
+                f"maze '{self.maze.name}': got {len(away)} of {len(cells)} free cells out of reach of {cells[0]}, such as "
+                f"{away[0]} (row, column from 0), expected none; open a wall between them, or close them"
+            )
+
     def longest(self, most: int) -> tuple[Cell, Cell]:
         """The two free cells that are furthest apart.
 
@@ -57,15 +67,11 @@ class GridPaths:
         Raises:
             ValueError: there is one free cell, not all are connected, or they are further apart.
         """
+        self.check_connected()
         maze, cells = self.maze, self.maze.free_cells
-        near = self.distances(cells[0])
         if len(cells) < 2:
             raise ValueError(f"maze '{maze.name}': got 1 free cell, expected 2 or more; open a wall")
-        if away := [cell for cell in cells if cell not in near]:
-            raise ValueError(
-                f"maze '{maze.name}': got {len(away)} of {len(cells)} free cells out of reach of {cells[0]}, such as {away[0]} "
-                "(row, column from 0), expected none; open a wall between them, or close them"
-            )
+        near = self.distances(cells[0])
         starts = cells if max(near.values()) <= most else cells[:1]  # else it is long enough already
         moves, start = max((max(self.distances(cell).values()), cell) for cell in starts)
         goal = self.farthest(start)

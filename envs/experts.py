@@ -141,6 +141,7 @@ def collect(
     maze, reward = resolve(maze)
     if steps < 1 or not 0 <= noise < float("inf"):
         raise ValueError(f"got steps={steps}, noise={noise}; expected steps >= 1 and a finite noise >= 0")
+    GridPaths(maze).check_connected()
     stream = _Stream(maze, seed, noise)
     rows = np.empty((steps, 8), dtype=np.float32)
     timeouts = np.zeros(steps, dtype=np.bool_)

@@ -170,7 +170,7 @@ def test_a_bad_file_is_one_line_and_leaves_nothing(dfplan, case):  # noqa: F811
     [
         (["none.txt", "--out", "mine"], "got maze file 'none.txt', which is no file"),
         (["my.txt", "--out", "theirs"], "got --out theirs, which `dfplan maze` did not begin"),
-        (["my.txt", "--out", "my.txt"], "got --out my.txt, which `dfplan maze` did not begin"),
+        (["my.txt", "--out", "my.txt"], "but 'my.txt' is a file, expected a folder"),
         (["my.txt", "--out", "mine", "--steps", 0], "got steps=0, expected 1 or more"),
         (["my.txt", "--out", "mine", "--seed", -1], "got seed=-1, expected 0 or more"),
         (

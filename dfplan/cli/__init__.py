@@ -12,11 +12,13 @@ from dfplan.cli import data, evaluate, hub, judge, lists, maze, plan, train  # n
 from dfplan.cli.arm import check, deploy, home, monitor, record, replay, serve  # noqa: F401
 from dfplan.cli.common import app
 from dfplan.cli.settings import spelled_out
-from dfplan.tools.errors import one_of
+from dfplan.tools.errors import one_of, told
 from dfplan.train.config import TrainConfig
 from dfplan.train.imitate import Layout
 
-COMMANDS = "check data deploy eval home hub judge list maze monitor plan plot record replay serve train".split()
+COMMANDS = (
+    "check data deploy eval home hub judge list maze monitor plan plot record replay serve train".split()
+)
 _ABOUT = "Plan, imitate and control with one Diffusion Forcing model. `dfplan --version` says which dfplan this is."
 
 
@@ -37,7 +39,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print("dfplan:", " ".join(str(error).split()), file=sys.stderr)
+        print("dfplan:", told(error), file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("dfplan: stopped", file=sys.stderr)

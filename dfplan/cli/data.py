@@ -132,8 +132,13 @@ def _inspect(name: str, read: tuple[str, ...], out: Path | None, json: Path | No
     import json as text
 
     from dfplan import data as library
-    from dfplan.show.plot import save
+    from dfplan.show.base import picture, save
+    from dfplan.tools.errors import new_place
 
+    if out is not None:
+        picture(out)
+    if json is not None:
+        new_place(json)
     found = library.inspect(name, generators=generators(), **read_options(read))
     print("\n".join(found.lines()))
     if json is not None:

@@ -12,6 +12,7 @@ from dfplan.act import ImitationConfig
 from dfplan.cli.common import at_least
 from dfplan.cli.settings import options
 from dfplan.planner import PlannerConfig
+from dfplan.tools.errors import new_place
 
 PLANNING, ACTING = options(PlannerConfig), options(ImitationConfig)
 AS_TRAINED, AS_TAUGHT = PLANNING(), ACTING()
@@ -77,6 +78,9 @@ class Episodes:
         at_least(0, seed=self.seed)
         if self.video_format != "gif" and self.video is None:
             raise ValueError(f"got --video-format {self.video_format} without --video; add --video FOLDER")
+        for path in (self.json, self.video and self.video / "film"):
+            if path is not None:
+                new_place(path)
 
     @property
     def seeds(self) -> range:

@@ -14,6 +14,7 @@ from dfplan.cli.settings import given, options
 from dfplan.cli.train import OWN_DATA, Data
 from dfplan.decide import asked
 from dfplan.nets.returns import labelled
+from dfplan.tools.errors import new_place
 
 if TYPE_CHECKING:
     from dfplan.act.judge import Judgement
@@ -57,11 +58,13 @@ def judge(
     """
     from dfplan.act.judge import judge as judged
     from dfplan.models import find
-    from dfplan.show.base import save
+    from dfplan.show.base import picture, save
     from dfplan.show.judgement import judgement_figure
     from dfplan.train import checkpoint
 
     at_least(1, episodes=episodes)
+    at_least(0, seed=seed)
+    _check(data, picture(out), json)
     compute.use()
     model = checkpoint.load(find(run), compute.device)
     shown, held, note = _recordings(Path(run), model, data)
@@ -84,6 +87,16 @@ def judge(
         more = {"errors": each, "without": dict(found.without), "inside": {str(k): v for k, v in found.inside.items()},
                 "where": [None if np.isnan(w) else w for w in found.where.tolist()], "verdict": words}  # fmt: skip
         report({**values, **more}, json, hide=(*values, *more))
+
+
+def _check(data: Data, *places: Path | None) -> None:
+    """Refuse what cannot be written, and what is not for judging, before the work."""
+    for place in filter(None, places):
+        new_place(place)
+    if data.holdout:
+        raise ValueError(
+            f"got holdout={data.holdout}, which is for training: what it kept out is played; leave it out"
+        )
 
 
 def _print(found: Judgement, values: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import tyro
 
 from dfplan.cli.common import CPU, FLAT, Compute, app, at_least
 from dfplan.cli.train import config_path
-from dfplan.tools.errors import one_of
+from dfplan.tools.errors import new_place, one_of
 from dfplan.tools.hardware import SLOW, bf16_cost
 from dfplan.tools.serialize import from_dict, read_values, to_dict
 
@@ -107,7 +107,7 @@ def _like(cells: int) -> str:
 
 def _begun(out: Path, file: Path, given: Choices, name: str, device: str) -> Choices:
     """Choices of the run in `out`, begun here if it was not; refuses one of another maze, and other choices than it has."""
-    copy, note = out / "maze.txt", out / "maze.json"
+    copy, note = new_place(out / "maze.txt"), out / "maze.json"
     if copy.exists() and _text(copy) != _text(file):
         raise ValueError(f"got {file}, but {out} is of the maze in {copy}; choose another --out")
     if note.exists():

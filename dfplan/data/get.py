@@ -87,7 +87,7 @@ def _check_name(name: str, generators: Mapping[str, Generator]) -> None:
     here = (minari_cache() / name).is_dir()
     if name in D4RL_URLS or name in generators or "/" in name or here:
         return
-    near = difflib.get_close_matches(name, [*D4RL_URLS, *generators], 3, 0.5)
+    near = difflib.get_close_matches(name, list(dict.fromkeys([*D4RL_URLS, *generators])), 3, 0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
         f"got data set '{name}', expected a D4RL name such as 'maze2d-large-v1', a Minari id such as "

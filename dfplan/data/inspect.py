@@ -140,6 +140,8 @@ def inspect(
     """
     if isinstance(source, Episodes):
         return _report(source.name, source, str(source.info.get("format", "episodes")), [], True)
+    if "read_as" in options:
+        format_named(options["read_as"])  # one that is not there says nothing about the data
     path, name = locate(source, generators)
     text, form, problems = str(name or path), "none", []
     try:

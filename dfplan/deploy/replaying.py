@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplan.data.files import ZIP_DAMAGE
 from dfplan.deploy.loop.driver import Driver
 from dfplan.deploy.loop.inference import Answer, Decide, Request
 from dfplan.deploy.loop.loop import Loop
@@ -59,13 +60,22 @@ class KeptRun:
             )
         rows: dict[str, list[NDArray[Any]]] = {}
         for part in parts:
-            with np.load(part, allow_pickle=False) as file:
-                for key in file.files:
-                    rows.setdefault(key, []).append(file[key])
+            try:
+                with np.load(part, allow_pickle=False) as file:
+                    for key in file.files:
+                        rows.setdefault(key, []).append(file[key])
+            except (*ZIP_DAMAGE, ValueError) as error:
+                raise ValueError(
+                    f"{part}: cut short or damaged ({error}); delete it and the parts after it to play those before"
+                ) from error
         tables = {key: np.concatenate(each) for key, each in rows.items()}
         about = read_values(folder / "about.json")
         if "tick/now" not in tables:
             raise ValueError(f"{folder}: the run ended before its first tick; there is nothing to replay")
+        if missing := {"asked", "pace"} - about.keys():
+            raise ValueError(
+                f"{folder}/about.json: got no {min(missing)}; give a folder of `dfplan deploy --record`"
+            )
         asked = from_dict(Asked, about["asked"], str(folder / "about.json"))
         return KeptRun(load_mapping(folder / "mapping.yaml"), asked, about["pace"], tables)
 

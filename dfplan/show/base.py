@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfplan.tools.errors import new_place
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
@@ -166,15 +168,25 @@ def mark(axes: Axes, place: Array, kind: str, scale: float = 1.0) -> Any:
     )  # fmt: skip
 
 
-def save(figure: Figure, path: str | Path, dpi: float = 150) -> Path:
-    """Write a figure, whole or not at all; the kind of file follows from the suffix.
+def picture(path: str | Path) -> Path:
+    """The path, if `save` can write a figure there.
 
     Raises:
-        ValueError: for a suffix other than .png, .pdf, .svg.
+        ValueError: for a suffix other than .png, .pdf, .svg, or a folder that is a file.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"got '{path.name}', expected a name that ends in one of {', '.join(SUFFIXES)}")
+    return new_place(path)
+
+
+def save(figure: Figure, path: str | Path, dpi: float = 150) -> Path:
+    """Write a figure, whole or not at all; the kind of file follows from the suffix.
+
+    Raises:
+        ValueError: see `picture`.
+    """
+    path = picture(path)
     with whole(path) as part:
         figure.savefig(part, dpi=dpi, format=path.suffix[1:].lower())
     return path

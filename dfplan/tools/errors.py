@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 
@@ -34,3 +36,28 @@ def optional_import(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f"{module} is not installed; run: pip install 'dfplan[{extra}]'") from error
+
+
+def new_place(path: Path) -> Path:
+    """Return `path` if a file can be made there; ValueError where one of its folders is a file."""
+    there = next((folder for folder in path.parents if folder.exists()), path.parent)
+    if there.exists() and not there.is_dir():
+        raise ValueError(f"got '{path}', but '{there}' is a file, expected a folder; choose another place")
+    return path
+
+
+_FIXES = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.ENOSPC: "make room, or choose another place",
+    errno.EISDIR: "give a file",
+    errno.EEXIST: "choose another place",
+    errno.ENOTDIR: "choose another place",
+}
+
+
+def told(error: BaseException) -> str:
+    """An error in one line; of the system's, what it is about and what to do."""
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _FIXES:
+        return f"got '{error.filename}': {error.strerror}; {_FIXES[error.errno]}"
+    return " ".join(str(error).split())

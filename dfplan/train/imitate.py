@@ -10,6 +10,7 @@ import numpy as np
 
 from dfplan.data.episodes import Episodes
 from dfplan.data.inspect_checks import targets
+from dfplan.denoiser import Denoiser
 from dfplan.spec import Channel, Token, TrajectorySpec
 from dfplan.tools.errors import one_of
 from dfplan.train.config import TrainConfig, from_dict, to_dict
@@ -189,11 +190,32 @@ def suits(spec: TrajectorySpec, episodes: Episodes) -> None:
                 f"got {episodes.name} with {has}, expected '{c.name}' in column {c.index} of '{c.source}' as in the model; "
                 "give demonstrations of the same robot and sensors, or train from nothing"
             )
+    for key, size in (("observations", spec.observation_size), ("actions", spec.action_size)):
+        if key in episodes.arrays and episodes.arrays[key][0].size != size:
+            raise ValueError(
+                f"got {episodes.name} with {episodes.arrays[key][0].size} columns of '{key}', expected the {size} of the model; "
+                "give demonstrations of the same robot and sensors, or train from nothing"
+            )
     if abs(spec.dt / episodes.dt - 1) > 0.02:
         raise ValueError(
             f"got {episodes.name} with steps of {episodes.dt:g} s, expected {spec.dt:g} s as in the model; resample "
             "one, or train from nothing"
         )
+
+
+def take_weights(model: Denoiser, begin: Denoiser, name: str) -> None:
+    """Give a model the weights of the one that it begins with.
+
+    Raises:
+        ValueError: they are of another size.
+    """
+    try:
+        model.load_state_dict(begin.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"got settings of another model than '{name}' ({str(error).splitlines()[1].strip()}), expected its own; leave out "
+            "--model and --horizon, or begin with no model"
+        ) from error
 
 
 def imitation_config(episodes: Episodes, **settings: Any) -> TrainConfig:

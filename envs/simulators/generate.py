@@ -100,7 +100,12 @@ def collect_simulated(
         ImportError: without the package, with the line that installs it.
         ValueError: for an unknown task or episodes below 1.
     """
-    task = shown(name)
+    return _collected(shown(name), name, episodes, seed, progress)
+
+
+def _collected(
+    task: Shown, name: str, episodes: int, seed: int, progress: Callable[[int], None] | None
+) -> Episodes:
     kept = successes(partial(demonstrate, task), episodes, seed, progress)
     task.env.close()
     arrays = {key: np.concatenate([demo[key] for demo in kept]) for key in kept[0] if key != "model"}
@@ -121,8 +126,9 @@ def generate_simulated(
     """
     episodes, target = 200 if episodes is None else episodes, Path(path)
     refuse_existing(target)
+    task = shown(name)
     with progress_bar(episodes, f"generate {name}", "episode") as bar:
-        data = collect_simulated(name, episodes, seed, lambda done: bar.update(done - bar.n))
+        data = _collected(task, name, episodes, seed, lambda done: bar.update(done - bar.n))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_robomimic(data, target)
     return target

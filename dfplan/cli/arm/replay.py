@@ -34,8 +34,11 @@ def replay(
     from dfplan.deploy.picture import run_figure
     from dfplan.deploy.replaying import KeptRun, decide_of
     from dfplan.deploy.replaying import replay as play
+    from dfplan.show.base import picture as drawable
     from dfplan.show.base import save
 
+    if picture is not None:
+        drawable(picture)
     compute.use()
     kept = KeptRun.load(run)
     found = play(kept, decide_of(kept, policy, compute.device))

@@ -114,7 +114,13 @@ def load_mapping(path: str | os.PathLike[str]) -> Mapping:
         ValueError: naming the file, the key, and the nearest one that exists.
     """
     path = mapping_file(path)
-    values = parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: no text ({error}), expected a mapping in YAML; begin with dfplan check ur5e --copy ."
+        ) from error
+    values = parse(text, str(path))
     robot = values.get("robot")
     for key in ("urdf", "calibration"):
         if isinstance(robot, dict) and isinstance(robot.get(key), str) and robot[key]:

@@ -241,7 +241,8 @@ def tokens_of(mapping: Mapping, spec: TrajectorySpec) -> dict[str, tuple[str, ..
         )
     if len(names) != spec.observation_size:
         raise ValueError(
-            f"the mapping has {len(names)} columns, the model was trained on {spec.observation_size}"
+            f"the mapping has {len(names)} columns, the model was trained on {spec.observation_size}; take the model of this "
+            "robot, or read its sensors in policy.observation"
         )
     seen = {c.index: c.name for c in spec.channels if c.source == "observations"}
     for i, name in seen.items():
@@ -254,7 +255,8 @@ def tokens_of(mapping: Mapping, spec: TrajectorySpec) -> dict[str, tuple[str, ..
     size = len(joints) + (9 if mapping.policy.action == "tool" else 0)
     if spec.action_size != size:
         raise ValueError(
-            f"the mapping has actions of {size} numbers, the model was trained on {spec.action_size}"
+            f"the mapping has actions of {size} numbers, the model was trained on {spec.action_size}; take the model of this "
+            "robot, or name its joints in policy.action_joints"
         )
     out: dict[str, tuple[str, ...]] = {}
     for sensor in sensors:
