@@ -17,7 +17,7 @@ from dfplan import __version__, cli
 from dfplan.decide import Sampling
 from dfplan.train import Levels, ModelConfig, TrainConfig, Trainer, checkpoint
 from dfplan.train.imitate import Layout
-from dfplan.train.lock import alone
+from dfplan.train.together import alone
 
 COMMANDS = ["data", "train", "plan", "eval", "plot"]
 TINY = "steps=4 save_every=1 log_every=1 warmup=1 batch=8 horizon=8 precision=fp32".split()

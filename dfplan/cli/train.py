@@ -19,6 +19,8 @@ from dfplan.train.imitate import Layout, complete, suits
 
 if TYPE_CHECKING:
     from dfplan.data import Episodes
+    from dfplan.train.together import Together
+    from dfplan.train.trainer import Trainer
 
 SETTINGS = tyro.conf.arg(name="", constructor=options(TrainConfig))
 LAYOUT = tyro.conf.arg(name="", constructor=options(Layout))
@@ -93,6 +95,8 @@ def train(
 
     dfplan train my.json --data demos.hdf5 --out runs/mine --device cuda --steps 50000 --model.width 256
 
+    torchrun --nproc-per-node 2 -m dfplan train my.json --data demos.hdf5 --out runs/mine (in two processes; see docs/scale.md)
+
     tensorboard --logdir runs
 
     Args:
@@ -109,10 +113,12 @@ def train(
     from dfplan.models import find
     from dfplan.train import checkpoint
     from dfplan.train.metrics import train_logged, watched
+    from dfplan.train.together import together
     from dfplan.train.trainer import Trainer
 
     compute.use()
-    to = watched(out, also.wandb, resume)
+    others = together(compute.device)
+    to = watched(out, also.wandb, resume) if others.first else None
     if resume:
         config, data, run = _resumed(out, config, data, given(layout), given(settings))
         episodes, held = _shown(run.task, data, run.returns)
@@ -121,28 +127,46 @@ def train(
         returns = from_dict(Returns, values.get("returns", {}), config)
         episodes, held = _shown(str(values.get("task", "")), data, returns)
         run = from_dict(TrainConfig, complete(values, episodes), config)
-    _remark(run, episodes, compute.device)
+    if others.first:
+        _remark(run, episodes, others)
     begin = checkpoint.load(find(run.begin)) if run.begin and not resume else None
     if begin is not None:
         suits(run.spec, episodes)
-    trainer = Trainer(run, episodes, out / "checkpoint", compute.device, resume, held, begin)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "run.json").write_text(json.dumps({"config": config, **to_dict(data.whole())}, indent=1) + "\n")
+    trainer = Trainer(run, episodes, out / "checkpoint", resume=resume, held=held, begin=begin, others=others)
+    if others.first:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "run.json").write_text(
+            json.dumps({"config": config, **to_dict(data.whole())}, indent=1) + "\n"
+        )
     train_logged(trainer, out, to)
-    if also.export is not None:
-        checkpoint.export(out / "checkpoint", also.export)
-    then = f"eval {run.task} --checkpoint {out}" if run.task else f"judge {out}"
+    others.end()
+    if others.first:
+        _finish(trainer, out, also.export)
+
+
+def _finish(trainer: Trainer, out: Path, export: Path | None) -> None:
+    """Export the model, if asked to, and say what can be done with it."""
+    from dfplan.train import checkpoint
+
+    if export is not None:
+        checkpoint.export(out / "checkpoint", export)
+    task = trainer.config.task
+    then = f"eval {task} --checkpoint {out}" if task else f"judge {out}"
     print(f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan {then}")
 
 
-def _remark(run: TrainConfig, episodes: Episodes, device: str) -> None:
+def _remark(run: TrainConfig, episodes: Episodes, others: Together) -> None:
     """Say what is worth knowing before a long training."""
     from dfplan.data import inspect
     from dfplan.tools.hardware import SLOW, bf16_cost
 
-    if run.precision == "bf16" and (cost := bf16_cost(device)) > SLOW:
+    if run.precision == "bf16" and (cost := bf16_cost(others.device)) > SLOW:
         print(
             f"bf16 is {cost:.0f} times slower than fp32 on this processor: --precision fp32 saves most of the time"
+        )
+    if others.world > 1:
+        print(
+            f"{others.world} processes, each with {run.batch // others.world} of the {run.batch} windows of a step"
         )
     if not run.task:
         for remark in inspect(episodes).remarks():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,10 +123,7 @@ class Batches:
         committed = levels.commit(present, config.horizon, generator)
         past = None
         if config.model.carrier:
-            each = gcd(config.batch, config.per_episode)
-            starts, steps, ends = self._windows.within(
-                self._rng, config.batch // each, present.numpy(), config.turns
-            )
+            starts, steps, ends = self._windows.within(self._rng, config.units, present.numpy(), config.turns)
             x, inside, valid = self._windows.at(starts, present.numpy())
             past = self._past(steps, ends)
         else:
@@ -148,6 +144,15 @@ class Batches:
         level = levels.past(steps.shape[:3], generator)
         noise, blocks = torch.randn(steps.shape, generator=generator), 2 ** int(self._rng.integers(4))
         return Past(steps, level, noise, ends * ~forgot, blocks)
+
+
+def part(batch: Batch, index: int, of: int) -> tuple[Batch, Tensor]:
+    """One of several equal parts of a batch, windows of an episode together, and its share () of all that is scored.
+
+    The loss of the batch is the sum of the losses of its parts, each times its share.
+    """
+    own = _each(batch, lambda whole: whole.chunk(of)[index])
+    return own, own.scored.sum() / batch.scored.sum().clamp_min(1e-6)
 
 
 def _each(batch: Batch, to: Callable[[Tensor], Tensor]) -> Batch:

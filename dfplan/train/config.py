@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import gcd
 from typing import Any, TypeAlias
 
 import torch
@@ -159,7 +160,8 @@ class TrainConfig:
         returns: how demonstrations are told apart by their rewards, see `dfplan.nets.returns`.
         weight: loss weight: `uniform`, `min_snr` or `fused_snr`.
         steps: optimiser steps.
-        batch: windows per step.
+        batch: windows per step, of all processes together.
+        accumulate: parts in which each process computes its windows, one after the other: less memory, the same gradient.
         longest_of: starts drawn for each window; the one with the most steps left in its episode is kept.
         per_episode: windows drawn from each episode that is drawn (networks with a memory); fewer where `batch` is no
             multiple of it.
@@ -191,6 +193,7 @@ class TrainConfig:
     weight: str = "uniform"
     steps: int = 20000
     batch: int = 256
+    accumulate: int = 1
     longest_of: int = 1
     per_episode: int = 16
     turns: float = 0.5
@@ -216,7 +219,7 @@ class TrainConfig:
         one_of("loss weight", self.weight, WEIGHTS)
         one_of("precision", self.precision, ("fp32", "bf16"))
         _above_zero(self, "horizon", "steps", "batch", "longest_of", "per_episode", "through", "lr", "clip")
-        _above_zero(self, "save_every", "log_every")
+        _above_zero(self, "save_every", "log_every", "accumulate")
         for name in ("warmup", "weight_decay", "keep_every"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"got {name}={getattr(self, name)}, expected 0 or more")
@@ -228,6 +231,7 @@ class TrainConfig:
             raise ValueError(f"got turns={self.turns}, expected a share from 0 to 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"got ema={self.ema}, expected a decay from 0 to below 1, such as 0.999")
+        self.parts()
         if not self.goal_token and self.goal is None:
             return
         token = one_of("goal_token", self.goal_token, [t.name for t in self.spec.tokens])
@@ -235,8 +239,28 @@ class TrainConfig:
         if self.goal is not None and len(self.goal) != size:
             raise ValueError(f"got goal {self.goal}, expected the {size} channels of token '{token}'")
 
+    @property
+    def units(self) -> int:
+        """What a batch can be parted into: its episodes where a network has a memory, else its windows."""
+        return self.batch // gcd(self.batch, self.per_episode) if self.model.carrier else self.batch
 
-CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "act")
+    def parts(self, processes: int = 1) -> int:
+        """In how many equal parts a batch is computed, `accumulate` in each process.
+
+        Raises:
+            ValueError: it cannot be parted so.
+        """
+        parts = processes * self.accumulate
+        if self.units % parts:
+            windows, named = (self.per_episode, ", per_episode") if self.model.carrier else (1, "")
+            raise ValueError(
+                f"got batch={self.batch} for {processes} processes with accumulate={self.accumulate}, expected a multiple of "
+                f"{parts * windows} (processes, accumulate{named}); change one of these"
+            )
+        return parts
+
+
+CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "act", "accumulate")
 """Settings that a resumed run may be given anew: they change how far it goes and what is kept, not what it learns."""
 
 

@@ -78,7 +78,14 @@ def _watch(trainer: Trainer, out: Path, to: Watched) -> Iterator[Log]:
 
 
 def train_logged(trainer: Trainer, out: Path, to: Watched | None = None) -> None:
-    """Run to the end with a progress bar; log to TensorBoard, metrics.jsonl and, where `to` is given, W&B."""
+    """Run to the end with a progress bar; log to TensorBoard, metrics.jsonl and, where `to` is given, W&B.
+
+    Of several processes only the first one shows and logs.
+    """
+    if not trainer.others.first:
+        for _ in trainer.run():
+            pass
+        return
     from torch.utils.tensorboard import SummaryWriter
 
     config = trainer.config

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from dfplan.denoiser import Denoiser
 from dfplan.nets.memory import Recall
 from dfplan.nets.normalize import Normalizer
 from dfplan.train import checkpoint, pairs
-from dfplan.train.batches import Batch, Batches, Past, Streams
+from dfplan.train.batches import Batch, Batches, Past, Streams, part
 from dfplan.train.calibrate import calibrate
 from dfplan.train.config import TrainConfig, may_resume
-from dfplan.train.lock import alone
+from dfplan.train.imitate import take_weights
 from dfplan.train.loss import denoising_loss
+from dfplan.train.together import Together, alone
 from dfplan.train.tokens import TokenWindows
 
 Log = Callable[[int, dict[str, float]], None]
@@ -32,18 +34,19 @@ class Trainer:
     """State of one run: model, average, optimiser, random states, step.
 
     Args:
-        config: the run. A run that is resumed may be given other `steps`, `save_every`, `keep_every`, `log_every`
-            and `act`.
+        config: the run. A run that is resumed may be given other `steps`, `save_every`, `keep_every`, `log_every`,
+            `act` and `accumulate`.
         episodes: demonstrations.
         folder: checkpoint folder; an existing one is an error unless `resume`.
-        device: `cpu`, `cuda`, ...
+        device: `cpu`, `cuda`, ...; with `others` theirs.
         resume: go on from `folder`.
         held: demonstrations that are not trained on, whose loss is logged at every save; None: there are none.
         begin: the model that `config.begin` names; None: weights are drawn, mean and scale are those of `episodes`.
+        others: the processes that train this model, see `dfplan.train.together`; None: this one alone. The first writes.
 
     Raises:
         ValueError: the folder is there, is not there or is damaged; somebody else trains in it; other settings or
-            data than the run's.
+            data than the run's, or than another process; a batch that cannot be parted evenly.
     """
 
     def __init__(
@@ -55,11 +58,15 @@ class Trainer:
         resume: bool = False,
         held: Episodes | None = None,
         begin: checkpoint.Checkpoint | None = None,
+        others: Together | None = None,
     ) -> None:
-        self.config, self.folder, self.device = config, Path(folder), device
-        if self.folder.parent.exists():
+        self.config, self.folder, self.others = config, Path(folder), others or Together(device)
+        self.device = device = self.others.device
+        self._parts = config.parts(self.others.world)
+        if self.folder.parent.exists() and self.others.first:
             with alone(self.folder):
                 checkpoint.recover(self.folder)
+        self.others.wait()
         begin = self._begun(resume, begin)
         self.normalizer = begin.normalizer if begin else Normalizer.fit(config.spec, episodes)
         self.windows = TokenWindows(config.spec, config.horizon, episodes, self.normalizer)
@@ -72,7 +79,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = config.model.build(config.spec, config.horizon).to(device)
         if begin is not None:
-            self.model.load_state_dict(begin.denoiser.state_dict())
+            take_weights(self.model, begin.denoiser, config.begin)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99)
@@ -81,6 +88,12 @@ class Trainer:
         self.batches = Batches(config, self.windows, device)
         if resume:
             self._resume()
+        begins = [
+            *self.model.parameters(),
+            *self.normalizer.buffers(),
+            *map(torch.tensor, (self.step, episodes.steps)),
+        ]
+        self.others.same(torch.stack([t.detach().cpu().double().abs().sum() for t in begins]))
 
     def _begun(self, resume: bool, begin: checkpoint.Checkpoint | None) -> checkpoint.Checkpoint | None:
         """What the run begins or began with; refuses a folder or settings that do not fit."""
@@ -115,16 +128,27 @@ class Trainer:
         batch, rate = self.batches.draw(), self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self._gradient(batch)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
         self.step += 1
         decay = min(config.ema, self.step / (self.step + 10))
         with torch.no_grad():  # else every step is remembered in a graph that nobody asks for
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        return {"loss": loss.detach(), "grad_norm": norm, "lr": rate}
+        return {"loss": loss, "grad_norm": norm, "lr": rate}
+
+    def _gradient(self, batch: Batch) -> Tensor:
+        """Loss () of a batch; its gradient is added to the weights', over the parts of all processes."""
+        losses = []
+        for index in range(self.config.accumulate):
+            own, share = part(batch, self.others.rank * self.config.accumulate + index, self._parts)
+            loss = share * self._loss(self.model, own)
+            loss.backward()
+            losses.append(loss.detach())
+        total = torch.stack(losses).sum()
+        self.others.add_up([total, *(p.grad for p in self.model.parameters() if p.grad is not None)])
+        return total
 
     @torch.no_grad()
     def held_out(self) -> float:
@@ -151,30 +175,37 @@ class Trainer:
         return memory.windows(noisy, past.level, past.ends, known, past.blocks)
 
     def run(self, log: Log | None = None) -> Iterator[int]:
-        """Train to the end, saving as it goes; yields the step after each one.
+        """Train to the end, the first process saving as it goes; yields the step after each one.
 
         Raises:
             ValueError: somebody else trains in the folder; says who.
             FloatingPointError: the loss is not finite any more.
+            ConnectionError: another process has ended.
         """
         began, first = time.perf_counter(), self.step
-        with alone(self.folder):
+        with alone(self.folder) if self.others.first else nullcontext():
             while self.step < self.config.steps:
                 metrics = self.train_step()
-                saved = self.step % self.config.save_every == 0 or self.step == self.config.steps
-                if log and (self.step % self.config.log_every == 0 or saved):
-                    values = {k: float(v) for k, v in metrics.items()}
-                    if not math.isfinite(values["loss"]):
-                        problem = f"loss is {values['loss']} at step {self.step}"
-                        raise FloatingPointError(f"{problem}; lower lr ({self.config.lr}) or use fp32")
-                    pace = (self.step - first) / (time.perf_counter() - began)
-                    more = {"held_out": self.held_out()} if saved and self._held is not None else {}
-                    log(self.step, {**values, "steps_per_s": pace, **more})
-                if saved:
-                    self.save()
-                if self.config.keep_every and self.step % self.config.keep_every == 0:
-                    self.keep()
+                if self.others.first:
+                    self._write(metrics, (self.step - first) / (time.perf_counter() - began), log)
                 yield self.step
+        self.others.wait()
+
+    def _write(self, metrics: dict[str, Tensor | float], pace: float, log: Log | None) -> None:
+        """Log and save what is due after this step; `pace` in steps per second."""
+        config, step = self.config, self.step
+        saved = step % config.save_every == 0 or step == config.steps
+        if log and (step % config.log_every == 0 or saved):
+            values = {k: float(v) for k, v in metrics.items()}
+            if not math.isfinite(values["loss"]):
+                problem = f"loss is {values['loss']} at step {step}"
+                raise FloatingPointError(f"{problem}; lower lr ({config.lr}) or use fp32")
+            more = {"held_out": self.held_out()} if saved and self._held is not None else {}
+            log(step, {**values, "steps_per_s": pace, **more})
+        if saved:
+            self.save()
+        if config.keep_every and step % config.keep_every == 0:
+            self.keep()
 
     def _calibrate(self) -> dict[str, Any]:
         return calibrate(self.average, self.normalizer, self.windows, self.config, self.device)
