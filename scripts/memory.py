@@ -44,6 +44,8 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
 }
 """Method -> what it changes in a task's configuration, and how it acts; a method without levels cannot be told of doubt."""
+BACK = (1, 2, 4, 8, 16)
+"""Steps of history that the first method is allowed."""
 NO_TRAINING = {"nearest demonstration": False, "one demonstration, followed": True}
 CORRUPTED = ("none", "freeze", "blank", "offset", "move")
 LONGER: dict[str, tuple[str, str, tuple[int, ...]]] = {
@@ -146,7 +148,7 @@ def study(args: argparse.Namespace, task: str, kept: Kept) -> None:
                 policy = partial(model_policy, folder, acting)
                 kept.measured(f"{task}|{name}|{seed}|{kind}", task, policy, args.episodes, **extra)
             if name == next(iter(METHODS)) and not seed:
-                for memory in (1, 2, 4, 8, 16):
+                for memory in BACK:
                     policy = partial(model_policy, folder, {"memory": memory})
                     kept.measured(f"{task}|back {memory}|0|none", task, policy, args.episodes, **ee)
             longer, _, values = LONGER.get(task, ("", "", ()))
@@ -216,8 +218,10 @@ def picture(rows: Mapping[str, Any], tasks: list[str], path: Path) -> None:
                 axes.plot(
                     values, [np.mean(each) for each in found], "o-", color=colour, label=name.split(" (")[0]
                 )
-    for axes in (first, *others):
+    for axes, ticks in zip((first, *others), (BACK, *(LONGER[task][2] for task in longer)), strict=True):
         axes.set(ylabel="share of episodes that succeed", ylim=(-0.03, 1.03), xscale="log")
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
         plain(axes)
         if axes.lines:
             axes.legend(fontsize=7, frameon=False)
