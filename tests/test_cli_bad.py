@@ -155,6 +155,7 @@ BAD = [  # words, what the line has of what was got, and of what to do
     ([*BEGIN, "run", "--data", "wide.npz"], "5 columns of 'observations', expected the 4", "or train from nothing"),
     ([*BEGIN, "run", "--data", "three.npz"], "3 columns of 'actions', expected the 2", "or train from nothing"),
     ([*BEGIN, "run", "--data", "nan.npz"], "row 0 is [nan nan]", "repair that row"),
+    ([*BEGIN, "run", "--model.width", 64], "another model than 'run' (size mismatch", "leave out --model"),
     ([*BEGIN, "run", "--span", 2], "'span'", "expected one of spec, horizon"),
     ([*BEGIN, "run", "--lr", 0], "got lr=0.0", "expected a number above 0"),
     ([*BEGIN, "run", "--resume"], "nothing to resume: new holds no run", "leave out --resume"),
