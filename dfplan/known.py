@@ -1,19 +1,22 @@
-"""What is known of a trajectory: producers of `Known`, and `|` that puts them together."""
+"""What is known of a trajectory: producers of `Known`, and `|` that puts them together. It is told in arrays, without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
-from dfplan.nets.normalize import Normalizer
-from dfplan.noise import NoiseSchedule
 from dfplan.spec import Token, TrajectorySpec
 from dfplan.tools.errors import one_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dfplan.noise import NoiseSchedule
 
 Array = NDArray[np.floating[Any]]
 
@@ -23,16 +26,17 @@ class Known:
     """What is known of a trajectory. `a | b` knows what either does.
 
     Attributes:
-        values: (B, T, D) normalised, used where `mask` or `part` is True.
+        values: (B, T, D) float32, normalised, used where `mask` or `part` is True. An array, like all of these, until
+            `to` makes tensors of them.
         mask: (B, T) True at tokens that are wholly known.
         level: (B, T) how noisy the known value is: 0 exact, above 0 a doubtful sensor. None: all exact.
         part: (B, T, D) True at single numbers that are known inside tokens that are not; None: nowhere.
     """
 
-    values: Tensor
-    mask: Tensor
-    level: Tensor | None = None
-    part: Tensor | None = None
+    values: Any
+    mask: Any
+    level: Any = None
+    part: Any = None
 
     def __or__(self, other: Known) -> Known:
         """Both.
@@ -42,44 +46,53 @@ class Known:
         """
         if self.values.shape[1:] != other.values.shape[1:]:
             raise ValueError(
-                f"got what is known of {tuple(self.values.shape)} and of {tuple(other.values.shape)} tokens; "
-                "make both for one window"
+                f"got what is known of {self.values.shape} and of {other.values.shape} tokens; make both for one window"
             )
         mine, yours = self._where(), other._where()
         twice = (mine & yours).any(-1)
         if twice.any():
-            b, t = twice.nonzero()[0].tolist()
+            b, t = np.argwhere(twice)[0].tolist()
             raise ValueError(f"token {t} of trajectory {b} is known twice; leave one of the two out")
         level = None
         if self.level is not None or other.level is not None:
-            level = torch.where(self.mask, self.levels(), other.levels())
+            level = np.where(self.mask, self.levels(), other.levels())
         part = None
         if self.part is not None or other.part is not None:
             part = (mine & ~self.mask[..., None]) | (yours & ~other.mask[..., None])
-        return Known(torch.where(mine, self.values, other.values), self.mask | other.mask, level, part)
+        return Known(np.where(mine, self.values, other.values), self.mask | other.mask, level, part)
 
-    def _where(self) -> Tensor:
+    def _where(self) -> NDArray[np.bool_]:
         """(B, T, D) True at numbers that are known."""
-        whole = self.mask[..., None].expand(*self.mask.shape, self.values.shape[-1])
+        whole = np.broadcast_to(self.mask[..., None], self.values.shape)
         return whole if self.part is None else whole | self.part
 
-    def levels(self) -> Tensor:
+    def levels(self) -> NDArray[np.float32]:
         """(B, T) `level`, zeros where it is None."""
-        return torch.zeros(self.mask.shape) if self.level is None else self.level
+        return np.zeros(self.mask.shape, np.float32) if self.level is None else self.level
 
     def to(self, device: torch.device) -> Known:
-        """The same on a device."""
-        level = None if self.level is None else self.level.to(device)
-        part = None if self.part is None else self.part.to(device)
-        return Known(self.values.to(device), self.mask.to(device), level, part)
+        """The same as tensors on a device."""
+        import torch
+
+        own = (self.values, self.mask, self.level, self.part)
+        return Known(*(None if x is None else torch.as_tensor(x, device=device) for x in own))
 
     def repeat(self, count: int) -> Known:
         """Each trajectory `count` times, one after the other: (B, ...) -> (B * count, ...)."""
-        level = None if self.level is None else self.level.repeat_interleave(count, 0)
-        part = None if self.part is None else self.part.repeat_interleave(count, 0)
-        return Known(
-            self.values.repeat_interleave(count, 0), self.mask.repeat_interleave(count, 0), level, part
-        )
+        own = (self.values, self.mask, self.level, self.part)
+        return Known(*(None if x is None else np.repeat(x, count, 0) for x in own))
+
+
+class Scaled(Protocol):
+    """Such as `dfplan.nets.normalize.Normalizer`, on the CPU."""
+
+    @property
+    def mean(self) -> Any:
+        """(G, D), physical units."""
+
+    @property
+    def scale(self) -> Any:
+        """(G, D), physical units."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,7 @@ class Window:
     """
 
     spec: TrajectorySpec
-    normalizer: Normalizer
+    normalizer: Scaled
     steps: int
 
     def token(self, name: str) -> tuple[int, Token]:
@@ -106,12 +119,16 @@ class Window:
         """Columns of its source's array that a token shows."""
         return [self.spec.channel(c).index for c in token.channels]
 
+    def normalized(self, parts: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Frames of each token, see `TrajectorySpec.pack`, in physical units -> tokens (B, T, D)."""
+        packed, mean = self.spec.pack(parts), np.asarray(self.normalizer.mean)
+        steps = packed.reshape(len(packed), -1, *mean.shape)
+        return ((steps - mean) / np.asarray(self.normalizer.scale)).reshape(packed.shape)
+
     def nothing(self, batch: int) -> Known:
         """Of `batch` trajectories nothing is known."""
         tokens = self.steps * self.spec.group_size
-        return Known(
-            torch.zeros(batch, tokens, self.spec.width), torch.zeros(batch, tokens, dtype=torch.bool)
-        )
+        return Known(np.zeros((batch, tokens, self.spec.width), np.float32), np.zeros((batch, tokens), bool))
 
 
 def past(window: Window, seen: Array, done: Array | None = None) -> Known:
@@ -125,12 +142,12 @@ def past(window: Window, seen: Array, done: Array | None = None) -> Known:
     batch, count = seen.shape[:2]
     x, known = _packed(window, seen, done, seen[:, -1:])
     out, tokens = window.nothing(batch), count * window.spec.group_size
-    out.mask[:, :tokens] = torch.from_numpy(known.ravel())
+    out.mask[:, :tokens] = known.ravel()
     out.values[:, :tokens] = x
     return out
 
 
-def steps(window: Window, seen: Array, done: Array) -> Tensor:
+def steps(window: Window, seen: Array, done: Array) -> NDArray[np.float32]:
     """Steps that are over, as a memory takes them in: each told relative to itself, not to the present.
 
     Args:
@@ -141,10 +158,13 @@ def steps(window: Window, seen: Array, done: Array) -> Tensor:
     Returns:
         (B, h, G, D) normalised.
     """
-    return _packed(window, seen, done, seen)[0].unflatten(1, (-1, window.spec.group_size))
+    x, _ = _packed(window, seen, done, seen)
+    return x.reshape(*seen.shape[:2], window.spec.group_size, window.spec.width)
 
 
-def _packed(window: Window, seen: Array, done: Array | None, own: Array) -> tuple[Tensor, NDArray[np.bool_]]:
+def _packed(
+    window: Window, seen: Array, done: Array | None, own: Array
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Tokens (B, h * G, D) relative to the last frames of `own` (B, h or 1, stack, O), and which of (h, G) are known."""
     spec = window.spec
     batch, count = seen.shape[:2]
@@ -160,12 +180,11 @@ def _packed(window: Window, seen: Array, done: Array | None, own: Array) -> tupl
         if token.name in spec.relative:
             part = part - spec.origin(token.name, own[:, :, -1])[:, :, None].astype(np.float32)
         parts[token.name] = part
-    x = window.normalizer.normalize(torch.from_numpy(spec.pack(parts)))
-    return x * torch.from_numpy(spec.valid).repeat(count, 1), known
+    return window.normalized(parts) * np.tile(spec.valid, (count, 1)), known
 
 
 def given(
-    window: Window, name: str, values: ArrayLike, where: NDArray[np.bool_] | Tensor, level: float = 0.0
+    window: Window, name: str, values: ArrayLike, where: NDArray[np.bool_], level: float = 0.0
 ) -> Known:
     """One kind of token at some steps: a goal, a reward, a return to go, a sensor.
 
@@ -181,7 +200,7 @@ def given(
     """
     spec, (g, token) = window.spec, window.token(name)
     rows = np.asarray(values, np.float64)
-    size, mask = len(token.channels), torch.as_tensor(where)
+    size, mask = len(token.channels), np.asarray(where)
     if rows.shape[-1:] != (size,) or rows.ndim not in (1, 2, 4) or not np.isfinite(rows).all():
         raise ValueError(
             f"got {np.asarray(values).tolist()} for token '{name}', expected {size} finite numbers: "
@@ -192,12 +211,11 @@ def given(
     if rows.ndim < 4:
         rows = np.broadcast_to(rows.reshape(-1, 1, 1, size), (len(mask), window.steps, spec.stack, size))
     parts = {t.name: np.zeros((len(mask), window.steps, spec.stack, len(t.channels))) for t in spec.tokens}
-    x = window.normalizer.normalize(torch.from_numpy(spec.pack({**parts, name: rows})))
-    out, places = window.nothing(len(mask)), torch.arange(window.steps) * spec.group_size + g
+    x, out = window.normalized({**parts, name: rows}), window.nothing(len(mask))
+    places = np.arange(window.steps) * spec.group_size + g
     out.mask[:, places] = mask
-    values_here = torch.where(mask[..., None], x[:, places], out.values[:, places])
-    out.values[:, places] = values_here
-    return replace(out, level=torch.where(out.mask, level, 0.0)) if level else out
+    out.values[:, places] = np.where(mask[..., None], x[:, places], 0.0)
+    return replace(out, level=np.where(out.mask, np.float32(level), np.float32(0))) if level else out
 
 
 def asked(window: Window, returns: float, batch: int) -> Known:
@@ -218,7 +236,7 @@ def asked(window: Window, returns: float, batch: int) -> Known:
             f"got returns={returns}, but no token of the model is one of returns (it has "
             f"{[t.name for t in spec.tokens]}); leave it out, or train with returns.discount"
         )
-    return given(window, name, [returns], torch.ones(batch, window.steps, dtype=torch.bool))
+    return given(window, name, [returns], np.ones((batch, window.steps), bool))
 
 
 def committed(window: Window, actions: Array, present: Array, first: int, clean: bool = True) -> Known:
@@ -244,16 +262,15 @@ def committed(window: Window, actions: Array, present: Array, first: int, clean:
     parts = {
         t.name: np.zeros((batch, count, spec.stack, len(t.channels)), np.float32) for t in spec.tokens[:-1]
     }
-    packed = torch.from_numpy(spec.pack({**parts, token.name: rows}))
-    x = window.normalizer.normalize(packed)[:, group - 1 :: group]
-    part = torch.zeros(batch, count, spec.width, dtype=torch.bool)
-    index = torch.arange(count * stride).view(count, stride).repeat_interleave(size, 1)
+    x = window.normalized({**parts, token.name: rows})[:, group - 1 :: group]
+    part = np.zeros((batch, count, spec.width), bool)
+    index = np.arange(count * stride).reshape(count, stride).repeat(size, 1)
     part[..., : size * stride] = index < number
-    whole = part[..., : size * stride].all(-1) & clean
-    places = (first + torch.arange(count)) * group + group - 1
-    out.values[:, places] = torch.where(part, x, out.values[:, places])
+    whole = np.asarray(part[..., : size * stride].all(-1)) & clean
+    places = (first + np.arange(count)) * group + group - 1
+    out.values[:, places] = np.where(part, x, 0.0)
     out.mask[:, places] = whole
-    inside = torch.zeros_like(out.values, dtype=torch.bool)
+    inside = np.zeros(out.values.shape, bool)
     inside[:, places] = part & ~whole[..., None]
     return replace(out, part=inside)
 
@@ -265,14 +282,17 @@ def doubt(known: Known, level: NDArray[np.float64]) -> Known:
         known: of the past.
         level: (B, h, G) of the tokens of the first h steps; 0 believes them.
     """
-    rows = torch.from_numpy(level).flatten(1)
-    found = known.levels().clone()
+    rows = level.reshape(len(level), -1)
+    found = known.levels().copy()
     found[:, : rows.shape[1]] = rows
     return Known(known.values, known.mask & (found < 1), found, known.part)
 
 
 def noised(known: Known, noise: Tensor, schedule: NoiseSchedule) -> Known:
-    """The same with the noise (B, T, D) of its level in each doubtful value."""
-    level = known.levels()
+    """The same as tensors, with the noise (B, T, D) of its level in each doubtful value."""
+    known = known.to(noise.device)
+    if known.level is None:
+        return known
+    level = known.level
     alpha, sigma = schedule.alpha(level)[..., None], schedule.sigma(level)[..., None]
     return replace(known, values=known.values + noise * sigma / alpha.clamp_min(1e-3))

@@ -193,8 +193,8 @@ class Planner:
         found = known.past(window, frames)
         if q.level:
             found = known.doubt(found, np.full((batch, count, self.spec.group_size), q.level))
-        found, index = found.repeat(q.count), torch.arange(q.steps)
-        arrived = index >= torch.tensor([q.by[k % len(q.by)] for k in range(q.count)]).repeat(batch)[:, None]
+        by = np.array([q.by[k % len(q.by)] for k in range(q.count)])
+        found, arrived = found.repeat(q.count), np.arange(q.steps) >= np.tile(by, batch)[:, None]
         if q.returns is not None and self._returns:
             found = found | known.given(
                 window, self._returns, np.repeat(q.returns, q.count)[:, None], arrived
@@ -237,7 +237,7 @@ class Planner:
             (tokens,) = decider.fetch(x0)
             return tokens, self.evidence.doubt(self.goal_values(decider.physical(tokens))), calls
         with torch.no_grad():
-            mask = found.mask.to(decider.device)
+            mask = found.to(decider.device).mask
             error = self_error(decider.denoiser, decider.schedule, x0, mask, noise)
         tokens, error = decider.fetch(x0, error)
         limit = self.model.calibration.get("self_error", float("inf"))
@@ -258,7 +258,7 @@ class Planner:
         feasible &= ~(errors > self.config.tolerance)
         costs = np.zeros(len(place))
         if q.cost is not None:
-            costs = evaluate(q.cost, tokens, self.spec, self.decider.window().normalizer).double().numpy()
+            costs = evaluate(q.cost, tokens, self.spec, self.decider.normalizer).double().numpy()
         if "actions" not in arrays:
             actions = inverse_dynamics(self.model, times, arrays["observations"], present)
             arrays |= {} if actions is None else {"actions": actions}

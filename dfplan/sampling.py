@@ -98,7 +98,7 @@ def sample(
     callback: Callback | None = None,
     select: Select | None = None,
 ) -> Tensor:
-    """Denoise tokens down the rows of `matrix`: the only denoising loop.
+    """Denoise tokens down the rows of `matrix`; `descend` is the only denoising loop.
 
     A token whose level does not change in a row is left as it is; known tokens never rise above their own level.
 
@@ -120,7 +120,25 @@ def sample(
         raise ValueError(
             f"got a matrix for {matrix.levels.shape[1]} tokens and x of {x.shape[1]}; build it for x.shape[1] tokens"
         )
-    levels = matrix.levels.to(x.device)[:, None].expand(-1, x.shape[0], -1)
+    return descend(
+        denoiser, schedule, matrix.levels.to(x.device), x, known=known, step=step, noise=noise, callback=callback, select=select
+    )  # fmt: skip
+
+
+def descend(
+    denoiser: Denoise,
+    schedule: NoiseSchedule,
+    rows: Tensor,
+    x: Tensor,
+    *,
+    known: Known | None = None,
+    step: Step = ddim,
+    noise: Callable[[], Tensor] | None = None,
+    callback: Callback | None = None,
+    select: Select | None = None,
+) -> Tensor:
+    """As `sample`, down rows (M+1, T) that are not checked: their numbers need not be there yet, as in an export."""
+    levels = rows[:, None].expand(-1, x.shape[0], -1)
     if known is not None:
         own = torch.zeros_like(levels[0]) if known.level is None else known.level
         levels = torch.where(known.mask, torch.minimum(levels, own), levels)
@@ -128,7 +146,7 @@ def sample(
 
     noise = noise or (lambda: torch.randn_like(x))
     before_x0: Tensor | None = None
-    for m in range(matrix.calls):
+    for m in range(len(rows) - 1):
         x0 = denoiser(x, levels[m])
         before = levels[m - 1][..., None] if m else None
         row = Row(x, x0, levels[m][..., None], levels[m + 1][..., None], schedule, before_x0, before, noise)

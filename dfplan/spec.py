@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,16 @@ class TrajectorySpec:
         columns = [self.channel(c.reference).index if c.reference else 0 for c in channels]
         return observation[..., columns] * np.array([bool(c.reference) for c in channels])
 
+    def origins(self, source: str, observation: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """What an array's columns are told relative to: present observations (B, O) -> (B, C), 0 where absolute."""
+        mine = [c for c in self.channels if c.source == source]
+        size = {"observations": self.observation_size, "actions": self.action_size}.get(source, len(mine))
+        out = np.zeros((len(observation), size))
+        for c in mine:
+            if c.reference:
+                out[:, c.index] = observation[:, self.channel(c.reference).index]
+        return out
+
     @cached_property
     def relative(self) -> tuple[str, ...]:
         """Names of the tokens that have a relative channel."""
@@ -220,4 +231,6 @@ class TrajectorySpec:
         names = [t.name for t in self.tokens]
         if name not in names:
             raise ValueError(f"got token '{name}', expected one of {names}")
+        import torch  # specs are read where there is no torch too
+
         return torch.tensor([n == name for n in names])

@@ -73,6 +73,7 @@ def main() -> None:
     model, config = causal(40), Sampling("pyramid", 50, 1.0)
     decider, matrix = Decider(model), config.matrix(40).repeat(2)
     known, x = decider.window().nothing(1), torch.randn(1, 80, model.config.spec.width)
+    known = known.to(x.device)
     with torch.no_grad():
         plain, cached = medians(
             lambda: sample(model.denoiser, decider.schedule, matrix, x, known=known),

@@ -145,7 +145,8 @@ class Delayed:
         spec, past = actor.spec, actor.past(history.observations.shape[1])
         ahead = (window.steps - past + 1) * spec.stride
         there = ~np.isnan(self.plan[:, self.now : self.now + ahead, 0])
-        target = known.committed(window, self._upcoming(ahead), present, past - 1).values
+        values = known.committed(window, self._upcoming(ahead), present, past - 1).values
+        target = torch.from_numpy(values)
         overlap = np.maximum(there.sum(1, keepdims=True), frozen)
         left = (overlap - np.arange(ahead)) / (overlap - frozen + 1)
         soft = np.where(left > 0, left * np.expm1(np.clip(left, 0, 1)) / math.expm1(1), 0)

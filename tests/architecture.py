@@ -22,7 +22,7 @@ LAYERS = (  # from the bottom up; what stands in one row does not know each othe
     "planner",
     "models",
     "act rollout hub",
-    "show",
+    "show runtime",
     "deploy.robot",
     "deploy.motion",
     "deploy.ros deploy.loop",
@@ -35,7 +35,7 @@ LAYERS = (  # from the bottom up; what stands in one row does not know each othe
 )
 """A module imports its own entry and the rows below it. An entry holds what begins with its name and has no entry of its own."""
 
-TORCH_IN_DEPLOY = {"deploy.loop.committed", "deploy.loop.monitor"}
+TORCH_IN_DEPLOY = {"deploy.loop.monitor"}
 PUBLIC_ALL_THE_SAME = {
     "_asdict",
     "_fields",

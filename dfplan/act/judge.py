@@ -14,7 +14,7 @@ from dfplan.act.actor import Actor
 from dfplan.act.records import History, ImitationConfig
 from dfplan.data import Episodes
 from dfplan.decide import State, generator_of, noise_of
-from dfplan.nets.memory import Remembered
+from dfplan.nets.kept import Remembered
 from dfplan.tools.progress import progress
 from dfplan.train.checkpoint import Checkpoint
 

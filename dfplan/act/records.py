@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
-from dfplan.decide import Sampling, State
-from dfplan.nets.memory import Remembered
+from dfplan.decide.sampling import Sampling
+from dfplan.known import Known, Scaled
+from dfplan.nets.kept import Remembered
+from dfplan.spec import TrajectorySpec
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Doubt = Sequence[str]
+Noise = Callable[[], Any]
+"""Draws (B, T, D) standard normal numbers, as the network takes them."""
 
 
 @dataclass(frozen=True)
@@ -137,5 +141,59 @@ class Decision:
     actions: Array
     raw: Array
     calls: int
-    ramp: Tensor | None = field(default=None, repr=False)
-    state: State | Remembered | None = field(default=None, repr=False)
+    ramp: Any = field(default=None, repr=False)
+    state: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class About:
+    """What acting needs to know of a model.
+
+    Attributes:
+        spec: what a token is; its last one is the action, with lag stride - 1 and stack = stride.
+        normalizer: physical <-> normalised, on the CPU.
+        horizon: S, steps of its window.
+        longest: most steps of history, the present included, that it was trained to see in the window; 0: not told.
+        remembers: whether it has a memory of the steps before.
+        causal: whether a token depends on itself and on what is before it alone.
+        goal: its own, or None.
+        goal_token: name of the token that a goal fixes; empty for none.
+        limits: low (A,) and high (A,) of the demonstrations' actions; None: not known.
+    """
+
+    spec: TrajectorySpec
+    normalizer: Scaled
+    horizon: int
+    longest: int
+    remembers: bool
+    causal: bool
+    goal: tuple[float, ...] | None
+    goal_token: str
+    limits: tuple[ArrayLike, ArrayLike] | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One decision that a network has to make.
+
+    Attributes:
+        found: what is known.
+        steps: of history in the window, the present included.
+        committed: env steps from the present on whose actions are known.
+        present: (B, O) the present observation.
+        start: (B, T, D) the noise that it begins with.
+        noise: draws more.
+        past: what is remembered of the steps before the window, or None.
+        ramp: of the last decision, where the policy streams.
+        state: of the last decision.
+    """
+
+    found: Known
+    steps: int
+    committed: int
+    present: Array
+    start: Any
+    noise: Noise
+    past: Remembered | None
+    ramp: Any
+    state: Any

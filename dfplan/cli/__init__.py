@@ -8,17 +8,22 @@ import sys
 import threading
 
 import dfplan
-from dfplan.cli import data, evaluate, hub, judge, lists, maze, plan, train  # noqa: F401  each adds its commands
-from dfplan.cli.arm import check, deploy, home, monitor, record, replay, serve  # noqa: F401
+from dfplan.cli.arm import deploy  # noqa: F401  each adds its commands
 from dfplan.cli.common import app
-from dfplan.cli.settings import spelled_out
 from dfplan.tools.errors import one_of, told
-from dfplan.train.config import TrainConfig
-from dfplan.train.imitate import Layout
 
-COMMANDS = (
-    "check data deploy eval home hub judge list maze monitor plan plot record replay serve train".split()
-)
+try:
+    from dfplan.cli import data, evaluate, hub, judge, lists, maze, plan, train  # noqa: F401
+    from dfplan.cli.arm import check, export, home, monitor, record, replay, serve  # noqa: F401
+    from dfplan.cli.settings import spelled_out
+    from dfplan.train.config import TrainConfig
+    from dfplan.train.imitate import Layout
+
+    MISSING = ""
+except ModuleNotFoundError as error:  # a robot that runs an exported policy has less
+    MISSING = f"{error}; without what dfplan depends on there is `dfplan deploy` alone, see docs/runtime.md"
+
+COMMANDS = "check data deploy eval export home hub judge list maze monitor plan plot record replay serve train".split()
 _ABOUT = "Plan, imitate and control with one Diffusion Forcing model. `dfplan --version` says which dfplan this is."
 
 
@@ -32,6 +37,8 @@ def main() -> None:
             return
         if words and not words[0].startswith("-"):
             one_of("command", words[0], COMMANDS)
+            if MISSING and words[0] != "deploy":
+                raise ImportError(MISSING)
         if words[:1] == ["train"]:
             words = spelled_out(words, TrainConfig, Layout)
         app.cli(prog="dfplan", description=_ABOUT, args=words)

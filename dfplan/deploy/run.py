@@ -31,7 +31,7 @@ from dfplan.tools.clock import Clock, RealClock
 from dfplan.tools.errors import one_of
 
 if TYPE_CHECKING:
-    from dfplan.act import Actor, ImitationConfig
+    from dfplan.act import Acting, ImitationConfig
 
 Name = str | os.PathLike[str]
 WORKERS = ("thread", "process", "inline")
@@ -40,10 +40,10 @@ _SHOW = 0.2
 
 
 class Acts(Protocol):
-    """A policy that has its actor, such as `dfplan.policies.Imitation`."""
+    """A policy that has its actor, such as `dfplan.policies.Imitation` or `dfplan.runtime.Policy`."""
 
     @property
-    def actor(self) -> Actor:
+    def actor(self) -> Acting:
         """What decides."""
 
 
@@ -69,25 +69,50 @@ class Report:
 
 
 def load_policy(
-    policy: Name | Actor | Acts, config: ImitationConfig | None = None, device: str = "cpu"
-) -> Actor:
-    """What decides: by name or folder onto `device`, as it is, or from a policy of `dfplan.policies`."""
-    from dfplan.act import Actor as Loaded
-    from dfplan.act import ImitationConfig as Config
+    policy: Name | Acting | Acts, config: ImitationConfig | None = None, device: str = "cpu"
+) -> Acting:
+    """What decides: by name or folder onto `device`, as it is, or from a policy of `dfplan.policies`.
 
-    if isinstance(policy, (str, os.PathLike)):
-        return Loaded.load(policy, config or Config(**ACT), device)
-    return policy if isinstance(policy, Loaded) else policy.actor
+    A folder that `dfplan export` wrote is run without torch.
+
+    Raises:
+        ValueError: such a folder on another device than the CPU.
+        ImportError: another model where there is no torch.
+    """
+    from dfplan import act, runtime
+
+    if not isinstance(policy, (str, os.PathLike)):
+        return policy if isinstance(policy, act.Acting) else policy.actor
+    how = config or act.ImitationConfig(**ACT)
+    if runtime.exported(policy):
+        if device != "cpu":
+            raise ValueError(
+                f"got device '{device}' for {policy}, an exported policy, which runs on the CPU alone"
+            )
+        return runtime.Actor.load(policy, how)
+    try:
+        return act.Actor.load(policy, how, device)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{policy} is no folder that `dfplan export` wrote, and what other models need is not installed ({error}); export "
+            "the model elsewhere, or install dfplan with its dependencies"
+        ) from error
 
 
 def make_decide(
-    policy: Name | Actor | Acts, mapping: Mapping, config: ImitationConfig | None = None,
+    policy: Name | Acting | Acts, mapping: Mapping, config: ImitationConfig | None = None,
     monitor: Monitor | None = None, warm: bool = True, show: str = "clean", device: str = "cpu",
 ) -> PolicyDecide:  # fmt: skip
     """What a worker runs; importable, so that a process can make its own. `warm`: one decision in advance."""
+    from dfplan import runtime
+
     loaded = load_policy(policy, config, device)
     tokens_of(mapping, loaded.spec)
     if monitor is not None:
+        if isinstance(loaded, runtime.Actor):
+            raise ValueError(
+                "got a monitor with an exported policy; it needs the network itself, give the model"
+            )
         monitor.check(loaded.spec)
     decide = PolicyDecide(CommittedPolicy(loaded, show), mapping, body(mapping.robot), monitor)
     if warm:
@@ -98,7 +123,7 @@ def make_decide(
 
 
 def build(
-    policy: Name | Actor | Acts | Remote, mapping: Mapping | Name, transport: Transport, *,
+    policy: Name | Acting | Acts | Remote, mapping: Mapping | Name, transport: Transport, *,
     config: ImitationConfig | None = None, worker: str = "thread", delay: float = 0.0, handover: str = "committed",
     show: str = "clean", monitor: Monitor | None = None, slow: float = 1.0, hold_on: Sequence[str] = (),
     clock: Clock | None = None, device: str = "cpu", keep: Name | None = None, sure: bool = False,
@@ -106,8 +131,8 @@ def build(
     """A loop, not yet connected: for tests, and for programs that run it themselves.
 
     Args:
-        policy: name of a shipped model, folder, an `Actor` or `Imitation` (not with worker="process"), or a `Remote`, which asks
-            a policy server.
+        policy: name of a shipped model, folder (of a checkpoint, or that `dfplan export` wrote), an `Actor` or `Imitation` (not
+            with worker="process"), or a `Remote`, which asks a policy server.
         mapping: of the robot, or its file.
         transport: to the robot.
         config: how the policy looks back and acts; None: as `committed.ACT` has it.
@@ -165,7 +190,7 @@ def build(
 
 
 def deploy(
-    policy: Name | Actor | Acts | Remote, mapping: Mapping | Name, transport: Transport, *, arm: bool = False,
+    policy: Name | Acting | Acts | Remote, mapping: Mapping | Name, transport: Transport, *, arm: bool = False,
     seconds: float | None = None, until: Callable[[], bool] | None = None, out: TextIO | None = None,
     **settings: Any,
 ) -> Report:  # fmt: skip

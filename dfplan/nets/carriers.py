@@ -8,11 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-LIMIT = 4096
-"""Most steps that `attention` keeps; older ones are dropped."""
-BLOCKS = 8
-"""Least blocks of each length that `compressed` keeps in use, once there are so many. In training there are as few as 1,
-so that a network sees blocks of half its history, as it will in episodes that are much longer."""
+from dfplan.nets.kept import LIMIT, ages, appended, folded
 
 
 class Carrier(nn.Module):
@@ -64,12 +60,11 @@ class Attention(Carrier):
 
     def add(self, kept: tuple[Tensor, ...], embedded: Tensor) -> tuple[Tensor, ...]:
         """One more at the end, the oldest dropped where there are too many."""
-        return (torch.cat([*kept, embedded[:, None]], 1)[:, -LIMIT:],)
+        return appended(kept, embedded[:, None], torch.cat)
 
     def now(self, kept: tuple[Tensor, ...], steps: int) -> tuple[Tensor, Tensor]:
         """All of them."""
-        count = kept[0].shape[1]
-        return kept[0], torch.arange(count - 1, -1, -1, device=kept[0].device)
+        return kept[0], torch.from_numpy(ages(kept, steps, False)).to(kept[0].device)
 
 
 class Recurrent(Carrier):
@@ -158,23 +153,11 @@ class Compressed(Carrier):
 
     def add(self, kept: tuple[Tensor, ...], embedded: Tensor) -> tuple[Tensor, ...]:
         """One more of one step; where there are too many of a length, the oldest two become one."""
-        levels, arrived = list(kept), embedded[:, None]
-        for k in range(len(levels) + 1):
-            levels[k:] = levels[k:] or [arrived[:, :0]]
-            levels[k] = torch.cat([levels[k], arrived], 1)
-            if levels[k].shape[1] <= BLOCKS + 1:
-                break
-            arrived, levels[k] = levels[k][:, :2].amax(1, keepdim=True), levels[k][:, 2:]
-        return tuple(levels)
+        return folded(kept, embedded[:, None], torch.cat, torch.maximum)
 
     def now(self, kept: tuple[Tensor, ...], steps: int) -> tuple[Tensor, Tensor]:
         """All blocks, the youngest length first."""
-        ages, end = [], steps
-        for k, level in enumerate(kept):
-            count = level.shape[1]
-            ages.append(steps - end + torch.arange(count - 1, -1, -1) * 2**k)
-            end -= count * 2**k
-        return torch.cat(kept, 1), torch.cat(ages).to(kept[0].device)
+        return torch.cat(kept, 1), torch.from_numpy(ages(kept, steps, True)).to(kept[0].device)
 
 
 CARRIERS: Mapping[str, type[Carrier]] = {

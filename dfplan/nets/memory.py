@@ -13,26 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dfplan.nets.carriers import BLOCKS, CARRIERS
+from dfplan.nets.carriers import CARRIERS
 from dfplan.nets.embeddings import LevelEmbedding
+from dfplan.nets.kept import BLOCKS, Remembered
 
 LEVEL = 8
 """Numbers that tell a token's level."""
 BUCKETS = 32
 """Ages that are told apart: two for each doubling."""
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """What is kept of an episode so far.
-
-    Attributes:
-        steps: of the episode that are over.
-        kept: the carrier's own: (B, ...) tensors; none where nothing went in.
-    """
-
-    steps: int
-    kept: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -82,10 +70,12 @@ class Memory(nn.Module):
 
     def embed(self, x: Tensor, level: Tensor, first: int) -> Tensor:
         """Steps (B, S, G, D) at levels (B, S, G), the first of them step `first` of its episode -> (B, S, C)."""
+        begins = torch.arange(first, first + x.shape[1], device=x.device) == 0
+        return self.entered(x, level, begins.to(x).expand(*x.shape[:2]))
+
+    def entered(self, x: Tensor, level: Tensor, begins: Tensor) -> Tensor:
+        """As `embed`; begins (B, S) is 1 at the first step of an episode, else 0."""
         seen = x.flatten(2)[..., self.where]
-        begins = (
-            (torch.arange(first, first + x.shape[1], device=x.device) == 0).to(seen).expand(*seen.shape[:2])
-        )
         parts = [seen, self.level(level).flatten(2).to(seen), begins[..., None]]
         if self.fine:
             parts.append(torch.asinh(self.fine * seen) / 3)
@@ -100,7 +90,7 @@ class Memory(nn.Module):
             level: (E, S, G).
             ends: (E, W) steps that come before each window.
             known: steps through which gradients do not go.
-            blocks: see `dfplan.nets.carriers.BLOCKS`.
+            blocks: see `dfplan.nets.kept.BLOCKS`.
         """
         with torch.no_grad():
             old = self.embed(x[:, :known], level[:, :known], 0)
@@ -117,10 +107,12 @@ class Memory(nn.Module):
 
     def recall(self, what: Remembered) -> Recall:
         """What one window of each of B robots can read now."""
-        entries, age = self.carrier.now(what.kept, what.steps)
-        return self._recall(
-            entries if self.carrier.settled else self.pair(self.norm(entries)), age[None, None]
-        )
+        return self.shown(*self.carrier.now(what.kept, what.steps))
+
+    def shown(self, entries: Tensor, age: Tensor) -> Recall:
+        """What one window of each of B robots can read of a carrier's entries (B, N, C) and their ages (N,)."""
+        pairs = entries if self.carrier.settled else self.pair(self.norm(entries))
+        return self._recall(pairs, age[None, None])
 
     def _recall(self, pairs: Tensor, age: Tensor) -> Recall:
         """Pairs (E, N, 2C) of key and value, their ages in steps, below 0 where they are not seen."""

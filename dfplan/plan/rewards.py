@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from dfplan import known
@@ -64,7 +63,7 @@ def expected(model: Checkpoint, places: ArrayLike, seed: int = 0) -> Array:
     generator, out = generator_of(seed), [np.zeros(0)]
     for i in range(0, len(points), BATCH):
         part = points[i : i + BATCH]
-        first = (torch.arange(window.steps) == 0).expand(len(part), -1)
+        first = np.tile(np.arange(window.steps) == 0, (len(part), 1))
         found = known.given(window, model.config.goal_token, part, first)
         noise = noise_of([generator], len(part), *found.values.shape[1:], device=decider.device)
         x0, _ = decider.run(found, once.matrix(window.steps), noise(), once)

@@ -23,7 +23,7 @@ class Past(NamedTuple):
         level: (E, S, G).
         noise: (E, S, G, D) standard normal.
         ends: (E, W) steps that are over when a window begins; 0 where it is to do without them.
-        blocks: see `dfplan.nets.carriers.BLOCKS`.
+        blocks: see `dfplan.nets.kept.BLOCKS`.
     """
 
     x: Tensor

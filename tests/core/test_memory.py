@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from tiny import position_spec
 
 from dfplan.act import Actor, History
-from dfplan.act.remember import emphasised, recalled, remember
+from dfplan.act.acting import taken_in
+from dfplan.act.remember import emphasised, recalled, taken
 from dfplan.data import Episodes
 from dfplan.decide import Decider, generator_of, noise_of
-from dfplan.nets.carriers import BLOCKS, CARRIERS, LIMIT
+from dfplan.nets.carriers import CARRIERS
+from dfplan.nets.kept import BLOCKS, LIMIT
 from dfplan.nets.memory import Memory, Read, Remembered
 from dfplan.nets.normalize import Normalizer
 from dfplan.policies import Imitation, ImitationConfig
@@ -130,6 +132,15 @@ def play(policy, observations, seed=0, **kwargs):
     return np.stack([policy.act(o, **kwargs) for o in observations])
 
 
+def remember(decider, history, begin, noise):
+    """What was before env step `begin`."""
+
+    def add(now, x, level):
+        return taken(decider, now, x, level, noise())
+
+    return taken_in(decider.window(), history, begin, None, ImitationConfig(), add)
+
+
 def test_steps_in_use_are_steps_in_training(model):
     data = demos()
     windows = TokenWindows(model.config.spec, HORIZON, data, model.normalizer)
@@ -146,14 +157,7 @@ def test_steps_in_use_are_steps_in_training(model):
         lambda now, x, level: taken.append(x) or original(now, x, level),
     )
     history = History(seen, np.zeros((1, 41, 2), bool), done)
-    remember(
-        decider,
-        history,
-        39,
-        None,
-        ImitationConfig(),
-        noise_of([generator_of(0)], 1, 12, 6, device=torch.device("cpu")),
-    )
+    remember(decider, history, 39, noise_of([generator_of(0)], 1, 12, 6, device=torch.device("cpu")))
     del decider.denoiser.memory.add
     assert len(taken) == 13
     torch.testing.assert_close(torch.stack(taken, 1)[0], x[0, :13])
@@ -224,7 +228,7 @@ def test_history_guidance_is_the_formula(model):
     decider = Decider(model)
     noise = noise_of([generator_of(0)], 1, 12, 6, device=torch.device("cpu"))
     history = History(rows()[None], np.zeros((1, 60, 2), bool), np.zeros((1, 59, 2)))
-    recall = recalled(decider, remember(decider, history, 50, None, ImitationConfig(), noise))
+    recall = recalled(decider, remember(decider, history, 50, noise))
     own, x, level = decider.denoiser, noise(), torch.rand(1, 12)
     with torch.no_grad():
         alone, with_it = own(x, level), own.recalling(recall)(x, level)

@@ -57,7 +57,7 @@ def test_history_in_use_is_history_in_training(model, present):
     start, steps = 4, present * SPAN + 1
     seen = np.asarray(data.arrays["observations"][None, : start + steps], np.float64)
     done = np.asarray(data.arrays["actions"][None, : start + steps - 1], np.float64)
-    known = actor.known(History(seen, np.zeros((*seen.shape[:2], 2), bool), done))
+    known = actor.known(History(seen, np.zeros((*seen.shape[:2], 2), bool), done)).to(torch.device("cpu"))
     got = windows.windows.gather([start])
     parts, _ = windows._parts(got, np.array([present]))
     expected = model.normalizer.normalize(torch.from_numpy(model.config.spec.pack(parts)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from dfplan.act import ImitationConfig
 from dfplan.cli.arm.link import LINK, Kind, Link
 from dfplan.cli.common import CPU, FLAT, Compute, app
 from dfplan.deploy.loop import committed
-from dfplan.policies import ImitationConfig
+from dfplan.runtime import exported
 
 if TYPE_CHECKING:
     from dfplan.deploy import Remote
@@ -22,11 +24,13 @@ class Brain:
     """What decides.
 
     Attributes:
-        policy: shipped model, run folder or checkpoint folder; with --server the name that it must have there.
+        policy: shipped model, run folder, checkpoint folder, or folder of `dfplan export`; with --server the name that it must
+            have there.
         server: address of a policy server, see docs/server.md.
         token_file: holds the secret shared with the server; the environment variable DFPLAN_TOKEN if left out.
         ca: certificate (PEM) that a server at wss:// must show, or of who signed it; those of the system if left out.
         worker: where the network runs, without --server.
+        runtime: what runs it: onnx what `dfplan export` wrote, torch all others; auto: what the policy needs.
     """
 
     policy: str | None = None
@@ -34,6 +38,7 @@ class Brain:
     token_file: Path | None = None
     ca: Path | None = None
     worker: Literal["process", "thread"] = "process"
+    runtime: Literal["auto", "torch", "onnx"] = "auto"
 
     def find(self) -> tuple[str | Remote, str]:
         """A policy here or one on a server, and where it runs; ValueError where neither was given."""
@@ -46,7 +51,23 @@ class Brain:
             raise ValueError(
                 "got neither --policy nor --server; give a policy, or the address of a policy server"
             )
+        if self.runtime != "auto" and (self.runtime == "onnx") != exported(self.policy):
+            raise ValueError(
+                f"got --runtime {self.runtime} with --policy {self.policy}; onnx runs a folder that `dfplan export "
+                "MODEL --out FOLDER` wrote, and torch all other models"
+            )
         return self.policy, self.worker
+
+    def ready(self, compute: Compute) -> None:
+        """Set the threads where torch runs the network here."""
+        if self.server is None and self.policy is not None and exported(self.policy):
+            if compute != CPU:
+                raise ValueError(
+                    f"got {compute} with an exported policy, which runs on one thread of the CPU"
+                )
+            return
+        with contextlib.suppress(ModuleNotFoundError):  # without torch, who loads a policy says what to do
+            compute.use()
 
 
 @dataclass(frozen=True)
@@ -117,6 +138,8 @@ def deploy(
 
     dfplan deploy --policy runs/mine --transport ros2 --robot arm.yaml --record runs/monday (see `dfplan replay`)
 
+    dfplan deploy --policy exported --transport ros2 --robot arm.yaml (without torch, see `dfplan export`)
+
     dfplan deploy --server ws://workstation:8765 --transport ros2 --robot arm.yaml (the network runs in `dfplan serve`)
 
     Args:
@@ -131,9 +154,8 @@ def deploy(
     from dfplan.deploy import DryRun
     from dfplan.deploy import deploy as drive
     from dfplan.deploy.run import summary
-    from dfplan.envs import SimArm
 
-    compute.use()
+    brain.ready(compute)
     if run.inside is not None and transport != "dry-run":
         raise ValueError(
             f"got --inside {run.inside} with --transport {transport}; it is for --transport dry-run"
@@ -152,5 +174,5 @@ def deploy(
         print(f"  {line}")
     if run.record is not None:
         print(f"  kept: {run.record}; look at it with: dfplan replay {run.record}")
-    if isinstance(arm, SimArm):
+    if hasattr(arm, "success"):
         print(f"  success {arm.success}")

@@ -47,7 +47,6 @@ class Link:
         from dfplan.deploy import DryRun, ModelArm, load_mapping
         from dfplan.deploy.check import doubts
         from dfplan.deploy.robot.virtual import start_near_home
-        from dfplan.envs import SimArm, arm_mapping
 
         if self.robot is None and kind in ("ros2", "rosbridge"):
             raise ValueError(
@@ -55,6 +54,8 @@ class Link:
             )
         task, mapping, own = self.task, None, False
         if str(self.robot) in ARM_TASKS:
+            from dfplan.envs import arm_mapping
+
             task = str(self.robot)
             mapping = arm_mapping(_simulated(task))
         elif self.robot is not None:
@@ -68,6 +69,8 @@ class Link:
             return mapping, DryRun(mapping)
         if own and mapping is not None:
             return mapping, ModelArm(mapping, clock, start_near_home(mapping, self.seed))
+        from dfplan.envs import SimArm, arm_mapping
+
         env = _simulated(task)
         arm = SimArm(env, clock)
         arm.reset(self.seed)

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dfplan import act
-from dfplan.act import Actor
-from dfplan.decide import State, generator_of, noise_of
-from dfplan.nets.memory import Remembered
+from dfplan.act import Acting
 from dfplan.tools.errors import one_of
 
 Array = NDArray[np.float64]
@@ -48,7 +45,7 @@ class History:
     done: Array
     since: int | None = None
 
-    def of(self, actor: Actor) -> act.History:
+    def of(self, actor: Acting) -> act.History:
         """The same as an `Actor` takes it, for a batch of one.
 
         Raises:
@@ -82,7 +79,7 @@ class CommittedPolicy:
             and the newer the readings the better.
     """
 
-    def __init__(self, actor: Actor, show: str = "clean") -> None:
+    def __init__(self, actor: Acting, show: str = "clean") -> None:
         """Wrap an actor.
 
         Args:
@@ -102,8 +99,8 @@ class CommittedPolicy:
 
     def reset(self, seed: int | None = 0) -> None:
         """Begin anew; the same seed draws the same noise."""
-        self._generator = generator_of(seed)
-        self._state: State | Remembered | None = None
+        self._generator = self.actor.generator(seed)
+        self._state: Any = None
         self._elapsed = 0
 
     def decide(self, history: History, committed: Array) -> Array:
@@ -124,8 +121,7 @@ class CommittedPolicy:
         if given.elapsed < self._elapsed:  # the run has begun anew
             self._state = None
         self._elapsed = given.elapsed
-        tokens = self.actor.decider.window().steps * spec.group_size
-        noise = noise_of([self._generator], 1, tokens, spec.width, device=torch.device("cpu"))
+        noise = self.actor.noise([self._generator])
         rows = np.asarray(committed, np.float64).reshape(-1, spec.action_size)[None]
         decision = self.actor.decide(
             given, rows, noise=noise, clean=self.show == "clean",

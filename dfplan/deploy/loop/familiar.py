@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from dfplan.runtime import Exported
     from dfplan.train.checkpoint import Checkpoint
 
 Array = NDArray[np.float64]
@@ -35,8 +36,8 @@ class Familiar:
         low, high: (C,) in the units of the demonstrations; beyond these a reading is unlike all of them.
     """
 
-    def __init__(self, model: Checkpoint) -> None:
-        """Take it from a checkpoint: the ranges it was calibrated with, or mean and spread of columns that are not relative."""
+    def __init__(self, model: Checkpoint | Exported) -> None:
+        """Take it from a model: the ranges it was calibrated with, or mean and spread of columns that are not relative."""
         spec, ranges = model.config.spec, model.calibration.get("observations")
         rows = []
         for g, token in enumerate(spec.tokens[:-1]):

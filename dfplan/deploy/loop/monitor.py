@@ -14,15 +14,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from dfplan.act import Actor
 from dfplan.deploy.loop.committed import History
 from dfplan.tools.errors import one_of
 from dfplan.tools.progress import progress
 
 if TYPE_CHECKING:
+    from dfplan.act import Acting, Actor
     from dfplan.data.episodes import Episodes
     from dfplan.spec import TrajectorySpec
 
@@ -64,7 +63,7 @@ class Monitor:
                 if type(limit) is not float or not 0 < limit < np.inf:
                     raise ValueError(f"got threshold {limit!r} for '{token}', expected a number above 0")
 
-    def scores(self, actor: Actor, history: History) -> dict[str, float]:
+    def scores(self, actor: Acting, history: History) -> dict[str, float]:
         """Token -> its worst test, 1 at the threshold."""
         found = statistics(actor, history)
         return {
@@ -94,7 +93,7 @@ class Monitor:
             raise ValueError(f"not a monitor's file ({error}); make one with `dfplan monitor`") from error
 
 
-def statistics(actor: Actor, history: History) -> dict[str, dict[str, float]]:
+def statistics(actor: Acting, history: History) -> dict[str, dict[str, float]]:
     """Token -> test -> value, for one history. A doubtful token is left out of the others' reconstruction.
 
     The monitor looks back as far as the model can, whatever the policy acts on.
@@ -115,14 +114,18 @@ def statistics(actor: Actor, history: History) -> dict[str, dict[str, float]]:
     return out
 
 
-@torch.no_grad()
-def _errors(actor: Actor, history: History) -> Array:
+def _errors(actor: Acting, history: History) -> Array:
     """(G - 1, 2) squared error of each sensor's tokens: the newest alone noised, and all of them.
 
     It is the mean reconstruction that is compared: the spread of single ones would hide small errors.
     """
+    import torch  # a robot whose policy runs elsewhere, or was exported, need not have it
+
+    from dfplan.act import Actor
+
+    assert isinstance(actor, Actor)
     decider, group = actor.decider, actor.spec.group_size
-    known = actor.known(history.of(actor), actor.longest)
+    known = actor.known(history.of(actor), actor.longest).to(torch.device("cpu"))
     past = min(actor.longest, 1 + (len(history.observations) - 1) // actor.stride)
     total = known.values.shape[1]
     kinds, draws = group - 1, len(_LEVELS) * _DRAWS
@@ -140,7 +143,8 @@ def _errors(actor: Actor, history: History) -> Array:
     noise = torch.randn(rows, total, actor.spec.width, generator=generator)
     values = known.values.expand(rows, -1, -1)
     x = decider.schedule.add_noise(values, flat, noise).to(decider.device)
-    x0 = decider.denoiser(x, flat.to(decider.device)).cpu().view(kinds, 2, draws, total, -1).mean(2)
+    with torch.no_grad():
+        x0 = decider.denoiser(x, flat.to(decider.device)).cpu().view(kinds, 2, draws, total, -1).mean(2)
     valid = torch.from_numpy(actor.spec.valid).repeat(total // group, 1)
     error = ((x0 - known.values).square() * valid).sum(-1) / valid.sum(-1)
     count = tested.sum(-1)

@@ -1,4 +1,4 @@
-"""The one road into the denoising loop and out of it. It keeps nothing: state goes in and comes out."""
+"""Runs a model. It keeps nothing: state goes in and comes out."""
 
 from __future__ import annotations
 
@@ -13,65 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfplan import schedules
+from dfplan.decide.sampling import Sampling
 from dfplan.denoiser import Denoise, Denoiser
-from dfplan.guidance import Cost, written
 from dfplan.known import Known, Window
 from dfplan.nets.memory import Recall
 from dfplan.sampling import STEPS, Callback, Select, sample
 from dfplan.schedules import ScheduleMatrix
-from dfplan.tools.errors import one_of
 from dfplan.tools.named import named, trusted
 from dfplan.tools.serialize import from_dict
 from dfplan.train.checkpoint import Checkpoint
 
 Array = NDArray[np.float64]
 Noise = Callable[[], Tensor]
-PRECISIONS = ("fp32", "bf16")
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens come out of noise.
-
-    Attributes:
-        schedule: `full`, `pyramid`, `autoregressive`, `trapezoid`, or `module:Name` of one's own.
-        steps: network calls each token takes from noise to clean.
-        uncertainty: rows by which a step starts after the one before it (`pyramid`, `trapezoid`).
-        step: step rule: `ddim`, `ddpm`, `dpm_solver_2m`, or `module:Name` of one's own.
-        precision: `fp32`, or `bf16` in the network alone.
-        cost: what to keep low where nobody gives a cost, as text: `obstacle(center={'x': 3, 'y': 2}, radius=0.4)`, a name
-            of ours or `module:Name` of one's own, see `dfplan.guidance.written`; empty for none.
-    """
-
-    schedule: str = "full"
-    steps: int = 4
-    uncertainty: float = 0.5
-    step: str = "ddim"
-    precision: str = "fp32"
-    cost: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse unknown names and sizes out of range."""
-        named("schedule", self.schedule, schedules.SCHEDULES)
-        named("step rule", self.step, STEPS)
-        one_of("precision", self.precision, PRECISIONS)
-        self.own_cost()
-        for name, value in vars(self).items():
-            if type(getattr(type(self), name, None)) is int and type(value) is not int:
-                raise ValueError(f"got {name}={value!r}, expected a whole number")
-        if self.steps < 1:
-            raise ValueError(f"got steps={self.steps}, expected 1 or more")
-        if not 0 <= self.uncertainty < float("inf"):
-            raise ValueError(f"got uncertainty={self.uncertainty}, expected 0 or more")
-
-    def own_cost(self) -> Cost | None:
-        """The cost that `cost` names, or None."""
-        return written(self.cost) if self.cost else None
-
-    def matrix(self, steps: int) -> ScheduleMatrix:
-        """Levels of `steps` steps, a column each."""
-        return schedules.make(self.schedule, steps, self.steps, self.uncertainty)
 
 
 @dataclass(frozen=True)
@@ -134,11 +87,11 @@ class Decider:
         self.denoiser: Denoiser = model.denoiser
         self.schedule = model.denoiser.schedule
         self.device = next(model.denoiser.parameters()).device
-        self._normalizer = copy.deepcopy(model.normalizer).cpu()  # readings come on the CPU, answers go there
+        self.normalizer = copy.deepcopy(model.normalizer).cpu()  # readings come on the CPU, answers go there
 
     def window(self, steps: int | None = None) -> Window:
         """What producers of `Known` ask for; `steps` None: all that the model was trained for."""
-        return Window(self.spec, self._normalizer, steps or self.model.config.horizon)
+        return Window(self.spec, self.normalizer, steps or self.model.config.horizon)
 
     @torch.no_grad()
     def run(
@@ -158,7 +111,7 @@ class Decider:
         """Down the rows of `matrix`.
 
         Args:
-            known: of (B, T) tokens, on the CPU.
+            known: of (B, T) tokens, as arrays or on the CPU.
             matrix: (M+1, S) or (M+1, T) levels.
             x: (B, T, D) tokens at the first row's levels.
             sampling: step rule and precision.
@@ -174,7 +127,7 @@ class Decider:
         """
         if matrix.levels.shape[1] != x.shape[1]:
             matrix = matrix.repeat(self.spec.group_size)
-        cache = None
+        cache, known = None, known.to(torch.device("cpu"))
         if denoise is None:
             denoise = self.denoiser.recalling(recall)
             if self.denoiser.causal and select is None:
@@ -185,7 +138,7 @@ class Decider:
             )
         part = known.part
         if part is not None and part.any():
-            denoise = _answering(denoise, part.to(self.device), known.values.to(self.device))
+            denoise = answering(denoise, part.to(self.device), known.values.to(self.device))
         half = (
             torch.autocast(self.device.type, torch.bfloat16)
             if sampling.precision == "bf16"
@@ -216,7 +169,7 @@ class Decider:
 
     def physical(self, x0: Tensor) -> Tensor:
         """Tokens (B, T, D) on the CPU -> physical units; relative channels are still relative."""
-        return self._normalizer.unnormalize(x0)
+        return self.normalizer.unnormalize(x0)
 
     def read(self, x0: Tensor, source: str, present: Array) -> Array | None:
         """Clean tokens -> one array of the environment, in physical units.
@@ -233,14 +186,13 @@ class Decider:
         out = self.spec.array(self.physical(x0), source, fill)
         if out is None:
             return None
-        for token in self.spec.tokens:
-            if token.name in self.spec.relative and self.spec.channel(token.channels[0]).source == source:
-                columns = [self.spec.channel(c).index for c in token.channels]
-                out[..., columns] += torch.from_numpy(self.spec.origin(token.name, present)).to(out)[:, None]
+        origin = self.spec.origins(source, present)
+        if origin.any():
+            out += torch.from_numpy(origin).to(out)[:, None]
         return out.double().numpy()
 
 
-def _answering(denoise: Denoise, where: Tensor, answer: Tensor) -> Denoise:
+def answering(denoise: Denoise, where: Tensor, answer: Tensor) -> Denoise:
     """A denoiser that gives known numbers inside tokens that are not wholly known."""
     return lambda x, level: torch.where(where, answer, denoise(x, level))
 
@@ -254,7 +206,8 @@ class _Cached:
 
     def __init__(self, denoiser: Denoiser, known: Known, matrix: ScheduleMatrix, state: State | None) -> None:
         level = matrix.levels[:, None].expand(-1, len(known.mask), -1)
-        level = torch.where(known.mask, torch.minimum(level, known.levels()), level)
+        own = torch.zeros_like(level[0]) if known.level is None else known.level
+        level = torch.where(known.mask, torch.minimum(level, own), level)
         moving = (level[1:] < level[:-1]).any(1)
         index = torch.arange(moving.shape[1])
         later = moving.flip(0).cummax(0).values.flip(0)
