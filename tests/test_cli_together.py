@@ -31,7 +31,7 @@ def lines(run):
 
 
 def test_torchrun_trains_what_one_process_trains(dfplan, demos):  # noqa: F811
-    pytest.importorskip("accelerate")
+    pytest.importorskip("accelerate", reason="pip install 'dfplan[distributed]'")
     words = ["train", "imitation", "--data", str(demos), *TINY]
     assert dfplan(*words, "--out", "one").code == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

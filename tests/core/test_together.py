@@ -107,7 +107,7 @@ def near(a, b):
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory):
     """Runs in two processes, in one from step 4, in two again from step 8; and what is refused."""
-    pytest.importorskip("accelerate")
+    pytest.importorskip("accelerate", reason="pip install 'dfplan[distributed]'")
     out = tmp_path_factory.mktemp("changed")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     (out / "script.py").write_text(SCRIPT)
@@ -144,7 +144,7 @@ def test_what_does_not_go_together_is_refused_in_every_process(changed):
 
 def test_the_writer_that_is_killed_ends_the_other_and_leaves_a_run_that_goes_on(tmp_path):
     """Started by hand: torchrun would end the other one itself."""
-    pytest.importorskip("accelerate")
+    pytest.importorskip("accelerate", reason="pip install 'dfplan[distributed]'")
     (tmp_path / "script.py").write_text(SCRIPT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -212,7 +212,7 @@ def test_pieces_that_do_not_fit_are_refused(changes, said):
 
 
 def test_a_device_with_a_number_and_too_few_gpus_are_refused(monkeypatch):
-    pytest.importorskip("accelerate")
+    pytest.importorskip("accelerate", reason="pip install 'dfplan[distributed]'")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"got device 'cuda:1' for 2 processes, expected 'cuda'"):
