@@ -16,20 +16,23 @@ from ..arm.base import ArmEnv
 from ..arm.experts.motion import ArmExpert
 from ..arm.pick import AWAY, CUBE, RELEASED, STILL, PickExpert, least_turned
 from ..arm.sensors import Sensor, numbers, pose_sensor
+from .slots import NEAR, SLOTS, beside, different, nearest, nearest_is
 
 Array = NDArray[np.float64]
 
 CUBES = ("red", "blue")
-SLOTS = np.array([[0.42, -0.12], [0.42, 0.12], [0.42 + 0.24 * np.sqrt(0.75), 0.0]])
-"""(3, 2) where the slots are, m: a triangle 0.24 m on a side, its own mirror image in y = 0."""
-NEAR = 0.03
-"""A cube is on a slot within this many m of its centre."""
 MIDDLE = np.array([0.50, 0.0, 0.24])
 """Where an episode begins, and where the expert takes the hand after every move, m."""
 _AROUND = 0.02
 _REST = (8, 17)
 """Control steps that the hand rests there, drawn between: after them nothing tells where it came from."""
-_HOVER = 15  # control steps near there after which it counts as resting: a student that drives may never be still
+_HOVER, _LATE = (
+    15,
+    60,
+)  # control steps near there, and after the move, that count as rested: a student may never be still
+_LOW_OVER = np.array(
+    [0.08, 0.15]
+)  # aside of the next cube and above the table, m: whoever is there has no need to rest
 _JITTER, _YAW = 0.01, np.deg2rad(15.0)
 _LOW, _HIGH = np.array([0.38, -0.195]), np.array([0.67, 0.195])
 _APART = 0.11  # room for the open fingers between two cubes, m
@@ -89,15 +92,15 @@ class SwapEnv(ArmEnv):
         slots, jitter = self.np_random.permutation(3)[:2], self.np_random.uniform(-_JITTER, _JITTER, (2, 2))
         yaws = self.np_random.uniform(-_YAW, _YAW, 2)
         if "arrangement" in options:
-            slots = _different(numbers("arrangement", options["arrangement"], 2), options["arrangement"])
+            slots = different(numbers("arrangement", options["arrangement"], 2), options["arrangement"])
         poses = np.column_stack([SLOTS[slots] + jitter, yaws])
         if "objects" in options:
             poses = numbers("objects", options["objects"], 6).reshape(2, 3)
-            nearest = _different(np.array([_nearest(place) for place in poses[:, :2]]), options["objects"])
-            if "arrangement" in options and (nearest != slots).any():
+            on = different(np.array([nearest(place) for place in poses[:, :2]]), options["objects"])
+            if "arrangement" in options and (on != slots).any():
                 given = f"arrangement {slots.tolist()}, and objects on slots {nearest.tolist()}"
                 raise ValueError(f"got {given}; give one of the two")
-            slots = nearest
+            slots = on
         for cube, (x, y, yaw) in enumerate(poses):
             self._cube_to(cube, np.array([x, y]), yaw)
         red, blue = slots.tolist()
@@ -150,7 +153,7 @@ class SwapEnv(ArmEnv):
     def notice(self) -> None:
         """Count moves and mistakes: a cube has come to rest on another slot."""
         for index in range(2):
-            slot = _nearest(self.cube(index)[0][:2])
+            slot = nearest(self.cube(index)[0][:2])
             if slot == self._at[index] or not self._settled(index, slot):
                 continue
             self._at[index] = slot
@@ -195,8 +198,8 @@ class SwapEnv(ArmEnv):
         for index in rng.permutation(2).tolist():
             cube, _ = self.cube(index)
             if self._from_hand(cube) > 0.08 and cube[2] < CUBE + 0.005:
-                slot = _nearest(cube[:2])
-                if self._move(rng, index, distance, partial(_nearest_is, slot)):
+                slot = nearest(cube[:2])
+                if self._move(rng, index, distance, partial(nearest_is, slot)):
                     return True
         return False
 
@@ -209,7 +212,7 @@ class SwapEnv(ArmEnv):
             left = apart < 0.12 and self._settled(index, self._at[index])
             if (held or left) and rng.random() < 0.02:
                 distance = rng.uniform(0.05, 0.12) if held else rng.uniform(0.025, 0.05)
-                return self._move(rng, index, distance, _beside)
+                return self._move(rng, index, distance, beside)
         return False
 
     def _move(
@@ -232,27 +235,6 @@ class SwapEnv(ArmEnv):
         return SwapExpert(self, seed)
 
 
-def _nearest(place: Array) -> int:
-    """The slot nearest to a place (2,) m."""
-    return int(np.argmin(np.linalg.norm(SLOTS - place, axis=1)))
-
-
-def _nearest_is(slot: int, place: Array) -> bool:
-    return _nearest(place) == slot
-
-
-def _beside(place: Array) -> bool:
-    """Whether a place (2,) m is on no slot."""
-    return bool((np.linalg.norm(SLOTS - place, axis=1) > NEAR).all())
-
-
-def _different(slots: Array, given: Any) -> NDArray[np.intp]:
-    """Two slots, as indices; refuses the same twice, and what is not 0, 1 or 2."""
-    if not set(slots.tolist()) <= {0, 1, 2} or slots[0] == slots[1]:
-        raise ValueError(f"got {given!r}, expected two different slots of 0, 1 and 2 for red and blue")
-    return slots.astype(np.intp)
-
-
 class SwapExpert(ArmExpert):
     """Does one move after the other, each in a manner of its own, and takes the hand back to the middle between them.
 
@@ -272,7 +254,7 @@ class SwapExpert(ArmExpert):
         self._middles = MIDDLE + self.rng.uniform(-_AROUND, _AROUND, (4, 3))
         self._postures = [panda.solve(HOME, middle, DOWN, HOME)[0] for middle in self._middles]
         self._rests = self.rng.integers(*_REST, 4)
-        self._done, self._resting, self._there = env.moves, 0, 0
+        self._done, self._resting, self._there, self._since = env.moves, 0, 0, 0
 
     def _task(self) -> tuple[Array, Array, Array]:
         index, slot = self.env.job() or (0, 0)
@@ -281,14 +263,25 @@ class SwapExpert(ArmExpert):
         near = float(np.linalg.norm(cube[:2] - SLOTS[slot])) < NEAR
         return cube, rotation, np.append(SLOTS[slot] + near * self._spots[min(self._done, 2)], 0.0)
 
+    def _at_next(self, position: Array) -> bool:
+        """The hand is low over the cube that is to be moved."""
+        job = self.env.job()
+        apart = np.inf if job is None else float(np.hypot(*(self.env.cube(job[0])[0] - position)[:2]))
+        return bool((np.array([apart, position[2]]) < _LOW_OVER).all())
+
     def act(self) -> Array:
         """(8,) joint targets (rad) and gripper opening (m) for the state the environment is in now."""
         if self.env.moves != self._done:
             self._done, self._resting, self._there = self.env.moves, int(self._rests[self.env.moves]), 0
+            self._since = 0
         position, _ = self.env.tcp()
+        self._since += 1
         far = float(np.linalg.norm(way := self._middles[self._done] - position))
         self._there += self._there > 0 or far < 0.02 or float(np.linalg.norm(MIDDLE - position)) < 2 * _AROUND
-        self._resting *= not (self._there and far > 0.06)  # whoever drives has rested, and gone on
+        gone_on = (self._there and far > 0.06) or self._since > _LATE or self._at_next(position)
+        self._resting *= (
+            not gone_on
+        )  # whoever drives is not called back: the next move is what there is to show
         still = far < 0.01 and np.abs(self.env.physics.qd).max() < 0.1
         self._resting -= self._resting > 0 and (still or self._there > _HOVER)
         if not self._resting and self.env.job() is not None:

@@ -10,12 +10,13 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import dfplan.envs as envs
-from dfplan.deploy.robot import panda
+from dfplan.deploy.robot import panda, rotations
 from dfplan.envs.arm import collect, expert
 from dfplan.envs.arm.mirror import reflect
 from dfplan.envs.arm.robot.connection import ArmSettings
 from dfplan.envs.arm.robot.node import ArmNode
-from dfplan.envs.memory.swap import NEAR, SLOTS, SwapEnv
+from dfplan.envs.memory.slots import NEAR, SLOTS
+from dfplan.envs.memory.swap import SwapEnv
 
 MIRRORED_SLOT = (1, 0, 2)
 
@@ -29,7 +30,8 @@ def put(env: SwapEnv, cube: int, slot: int) -> dict[str, Any]:
     """What the environment tells once a cube has been laid on a slot by hand and the arm has kept still."""
     at = 9 + 7 * cube
     env.physics.data.qpos[at : at + 7] = [*SLOTS[slot], 0.02, 1.0, 0.0, 0.0, 0.0]
-    return env.step(np.append(env.physics.q, 0.08))[4]
+    still = np.concatenate([env.tcp()[0], rotations.rot6d(env.tcp()[1]), [0.08]])
+    return env.step(still if env.action_kind == "ee" else np.append(env.physics.q, 0.08))[4]
 
 
 def drive(env: SwapEnv, seed: int, until: Any, most: int = 700) -> dict[str, Any]:
@@ -293,3 +295,20 @@ def test_the_expert_goes_on_though_a_student_never_comes_to_rest() -> None:
         env.step(rests + 0.012 * np.sin(step) * np.eye(10)[1])  # about the middle, never still
     assert env.moves == 1
     assert max(down[5:15]) < 0.008 < np.median(down[40:])  # first it rests, then it goes for the next cube
+
+
+@pytest.mark.parametrize("where", ["over the next cube", "far from everything"])
+def test_the_expert_does_not_call_back_a_student_that_skipped_the_middle(where: str) -> None:
+    env = SwapEnv(action="ee", terminate_on_success=False)
+    env.reset(seed=0)
+    driver, lower = env.make_expert(0), []
+    for step in range(150):
+        if step == 40:  # the first move is done while the hand is away from the middle
+            put(env, *env.job())
+        command = driver.act()
+        aim = env.cube((env.job() or (0, 0))[0])[0] + [0.015, 0.0, 0.06]
+        place = aim if where == "over the next cube" and env.moves else np.array([0.5, -0.3, 0.3])
+        env.step(np.concatenate([place, rotations.rot6d(panda.DOWN), [0.08]]))
+        lower.append(env.tcp()[0][2] - panda.forward(command[:7])[0][2])
+    assert env.moves == 1
+    assert np.median(lower[-25:]) > 0.008  # it shows the way down to the cube, and not the way to the middle
