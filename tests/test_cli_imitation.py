@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -229,3 +230,14 @@ def test_a_monitor_is_calibrated_by_one_command_and_used_by_another(demos, run, 
     limits.write_text(limits.read_text().replace('"spot"', '"spat"'))
     got = dfplan(*words, "--monitor", limits)
     assert got.code == 2 and "spot" in got.err and "Traceback" not in got.err
+
+
+def test_a_run_may_be_told_how_long_it_may_take(demos, dfplan):  # noqa: F811
+    words = ["train", "arm-pick", "--data", demos, "--set", *TINY, "steps=1000000", "save_every=1000"]
+    done = dfplan(*words, "--out", "timed", "--minutes", 0.02)
+    assert done.code == 0, done.err
+    saved = json.loads(Path("timed/checkpoint/config.json").read_text())["train"]
+    assert 1 <= saved["steps"] < 10_000 and saved["warmup"] == 1  # as many as fit, and no more
+    assert f"{saved['steps']} steps of 8 windows" in done.out and f"at step {saved['steps']};" in done.out
+    few = dfplan("train", "arm-pick", "--data", demos, "--set", *TINY, "--out", "few", "--minutes", 60)
+    assert few.code == 0 and "at step 4;" in few.out  # no more than it was asked for

@@ -56,16 +56,25 @@ class Data:
 
 @dataclass(frozen=True)
 class Also:
-    """Where a run goes besides its folder.
+    """Where a run goes besides its folder, and how long it may take.
 
     Attributes:
         export: write the finished model there in half precision, as models are shipped.
         wandb: Weights & Biases project (PROJECT or TEAM/PROJECT) that gets what TensorBoard gets; --resume goes on with the
             same W&B run.
+        minutes: train for about so long at most: as many steps as fit, found by timing a few; 0: as many as `--steps` says.
     """
 
     export: Path | None = None
     wandb: str = ""
+    minutes: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no time."""
+        if not 0 <= self.minutes < float("inf"):
+            raise ValueError(
+                f"got minutes={self.minutes}, expected a time above 0, or 0 to train all of --steps"
+            )
 
 
 OWN_DATA, FOLDER_ALONE = Data(), Also()
@@ -112,13 +121,15 @@ def train(
     """
     from dfplan.models import find
     from dfplan.train import checkpoint
-    from dfplan.train.metrics import train_logged, watched
+    from dfplan.train.metrics import fitting, train_logged, watched
     from dfplan.train.together import together
     from dfplan.train.trainer import Trainer
 
     compute.use()
     others = together(compute.device)
     to = watched(out, also.wandb, resume) if others.first else None
+    if also.minutes and (resume or others.world > 1):
+        raise ValueError("got --minutes with --resume or in several processes; give --steps instead")
     if resume:
         config, data, run = _resumed(out, config, data, given(layout), given(settings))
         episodes, held = _shown(run.task, data, run.returns)
@@ -127,11 +138,13 @@ def train(
         returns = from_dict(Returns, values.get("returns", {}), config)
         episodes, held = _shown(str(values.get("task", "")), data, returns)
         run = from_dict(TrainConfig, complete(values, episodes), config)
-    if others.first:
-        _remark(run, episodes, others)
     begin = checkpoint.load(find(run.begin)) if run.begin and not resume else None
     if begin is not None:
         suits(run.spec, episodes)
+    if also.minutes:
+        run = fitting(run, episodes, also.minutes, compute.device, begin)
+    if others.first:
+        _remark(run, episodes, others)
     trainer = Trainer(run, episodes, out / "checkpoint", resume=resume, held=held, begin=begin, others=others)
     if others.first:
         out.mkdir(parents=True, exist_ok=True)

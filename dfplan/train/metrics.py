@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
+from dfplan.data.episodes import Episodes
 from dfplan.tools.errors import optional_import
 from dfplan.tools.progress import progress
 from dfplan.tools.serialize import read_config, to_dict
+from dfplan.train.checkpoint import Checkpoint
+from dfplan.train.config import TrainConfig
 from dfplan.train.trainer import Log, Trainer
 
 _WATCHED = "wandb.json"
+_TIMED = 10
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,25 @@ def _watch(trainer: Trainer, out: Path, to: Watched) -> Iterator[Log]:
         code = 0
     finally:
         run.finish(exit_code=code)
+
+
+def fitting(
+    run: TrainConfig, episodes: Episodes, minutes: float, device: str = "cpu", begin: Checkpoint | None = None
+) -> TrainConfig:
+    """The same run with as many steps as fit into so many minutes on this machine as it is now, its own at most.
+
+    A few steps are timed, and thrown away. A tenth of the time is left for saving.
+    """
+    with TemporaryDirectory() as nowhere:
+        trial = Trainer(run, episodes, Path(nowhere) / "checkpoint", device, begin=begin)
+        trial.train_step()
+        began = time.perf_counter()
+        for _ in range(_TIMED):
+            loss = trial.train_step()["loss"]
+        float(loss)  # a device is done with them
+    each = (time.perf_counter() - began) / _TIMED
+    steps = min(run.steps, max(1, int(0.9 * 60 * minutes / each)))
+    return replace(run, steps=steps, warmup=min(run.warmup, max(1, steps // 5)))
 
 
 def train_logged(trainer: Trainer, out: Path, to: Watched | None = None) -> None:
