@@ -98,7 +98,7 @@ class SwapEnv(ArmEnv):
             poses = numbers("objects", options["objects"], 6).reshape(2, 3)
             on = different(np.array([nearest(place) for place in poses[:, :2]]), options["objects"])
             if "arrangement" in options and (on != slots).any():
-                given = f"arrangement {slots.tolist()}, and objects on slots {nearest.tolist()}"
+                given = f"arrangement {slots.tolist()}, and objects on slots {on.tolist()}"
                 raise ValueError(f"got {given}; give one of the two")
             slots = on
         for cube, (x, y, yaw) in enumerate(poses):

@@ -288,10 +288,18 @@ def test_a_student_takes_turns_and_the_expert_says_what_it_would_do() -> None:
 
 def test_a_student_whose_sensor_fails_is_told_so_and_what_was_there_is_recorded() -> None:
     student, failed = Sleeper(), 0
-    for seed in range(4):
+    for seed in range(5, 9):
         data = collect("arm-pick", 1, seed=seed, action="ee", student=student)
         doubted = np.array([d == ("object",) for d in student.doubted])
         wrong = np.abs(np.array(student.seen) - data.arrays["observations"]).max(1) > 1e-6
         assert not wrong[~doubted].any()
         failed += int(wrong.any())
     assert 1 <= failed < 4
+
+
+def test_a_hesitation_is_carried_out_and_not_said() -> None:
+    data = collect("arm-pick", 8, seed=0)
+    now = data.arrays["observations"][:, :7]
+    said, done = (np.abs(data.arrays[key][:, :7] - now).max(1) for key in ("actions", "executed"))  # rad
+    stood = done < 1e-5
+    assert stood.sum() >= 3 and said[stood].min() > 0.01  # it stands still, and says where to go

@@ -233,7 +233,7 @@ def test_an_action_mirrored_acts_mirrored() -> None:
     np.testing.assert_allclose(other, image, atol=2e-4)
     assert twin.job() == (0, MIRRORED_SLOT[(env.job() or (0, 0))[1]])
     driver = env.make_expert(5)
-    for _ in range(80):
+    for _ in range(70):
         action = driver.act()
         seen, *_ = env.step(action)
         other, *_ = twin.step(np.append(reflect(action[:7], joints), action[7]))

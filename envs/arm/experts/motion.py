@@ -29,12 +29,12 @@ _LOWER, _UPPER = LIMITS.lower + 0.02, LIMITS.upper - 0.02
 class ArmExpert:
     """Drives the tool toward a carrot that the task's expert names, in a manner drawn for the episode.
 
-    The command is the joint angles now plus a bounded step, so it depends smoothly on the state alone,
-    apart from a little slow noise and a few short hesitations.
+    The command is the joint angles now plus a bounded step, so it depends smoothly on the state alone, apart from a little
+    slow noise. It never hesitates: who sees what was done would learn to stand still because it stands still.
     """
 
     def __init__(self, env: ArmEnv, seed: int) -> None:
-        """Draw speed, noise and hesitations of the episode.
+        """Draw speed and noise of the episode.
 
         Args:
             env: already reset; the expert reads its true state.
@@ -42,11 +42,7 @@ class ArmExpert:
         """
         self.env, self.rng = env, np.random.default_rng(seed)
         self.pace = float(self.rng.uniform(0.8, 1.2))
-        self._noise, self._go, self._step = np.zeros(6), 0.0, 0
-        self._pauses = [
-            (start, start + int(self.rng.integers(4, 8)))
-            for start in self.rng.integers(8, 120, self.rng.choice(3, p=[0.6, 0.3, 0.1]))
-        ]
+        self._noise = np.zeros(6)
 
     def act(self) -> Array:
         """(8,) joint targets (rad) and gripper opening (m) for the state the environment is in now."""
@@ -75,17 +71,9 @@ class ArmExpert:
         spin = min(_SPIN * self.pace, sqrt(2 * _BRAKE_TURN * angle), angle / LEAD)
         twist = np.concatenate([way * (speed / apart), turn * (spin / angle)])
         twist += self._drift() * min(1.0, remaining / 0.08)
-        go = self._hesitate()
-        step = inverse.joint_step(jac, q, LEAD * go * twist, HOME, go * _PULL)
+        step = inverse.joint_step(jac, q, LEAD * twist, HOME, _PULL)
         step *= min(1.0, float((LEAD * _SWIFT / np.maximum(np.abs(step), 1e-9)).min()))
         return np.append(np.clip(q + step, _LOWER, _UPPER), opening)
-
-    def _hesitate(self) -> float:
-        """Share of the speed to use now: 0 in a hesitation, 1 outside, two steps between."""
-        self._step += 1
-        resting = any(start <= self._step < end for start, end in self._pauses)
-        self._go += float(np.clip((not resting) - self._go, -0.5, 0.5))
-        return self._go
 
     def _drift(self) -> Array:
         """Slow noise (Ornstein-Uhlenbeck, 0.4 s): (6,) m/s and rad/s."""
