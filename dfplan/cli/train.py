@@ -19,6 +19,7 @@ from dfplan.train.imitate import Layout, complete, suits
 
 if TYPE_CHECKING:
     from dfplan.data import Episodes
+    from dfplan.train.checkpoint import Checkpoint
     from dfplan.train.together import Together
     from dfplan.train.trainer import Trainer
 
@@ -119,8 +120,6 @@ def train(
         settings: of the run, in place of the configuration's; `--set steps=100 model.width=64` is the same as
             `--steps 100 --model.width 64`.
     """
-    from dfplan.models import find
-    from dfplan.train import checkpoint
     from dfplan.train.metrics import fitting, train_logged, watched
     from dfplan.train.together import together
     from dfplan.train.trainer import Trainer
@@ -138,9 +137,7 @@ def train(
         returns = from_dict(Returns, values.get("returns", {}), config)
         episodes, held = _shown(str(values.get("task", "")), data, returns)
         run = from_dict(TrainConfig, complete(values, episodes), config)
-    begin = checkpoint.load(find(run.begin)) if run.begin and not resume else None
-    if begin is not None:
-        suits(run.spec, episodes)
+    begin = None if resume else _beginning(run, episodes)
     if also.minutes:
         run = fitting(run, episodes, also.minutes, compute.device, begin)
     if others.first:
@@ -155,6 +152,18 @@ def train(
     others.end()
     if others.first:
         _finish(trainer, out, also.export)
+
+
+def _beginning(run: TrainConfig, episodes: Episodes) -> Checkpoint | None:
+    """The model that a new run goes on from, whose columns the demonstrations must have."""
+    from dfplan.models import find
+    from dfplan.train import checkpoint
+
+    if not run.begin:
+        return None
+    found = checkpoint.load(find(run.begin))
+    suits(run.spec, episodes)
+    return found
 
 
 def _finish(trainer: Trainer, out: Path, export: Path | None) -> None:
