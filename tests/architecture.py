@@ -12,7 +12,7 @@ PACKAGES = {"dfplan": "dfplan", "envs": "dfplan.envs", "policies": "dfplan.polic
 
 LAYERS = (  # from the bottom up; what stands in one row does not know each other
     "tools",
-    "spec noise schedules costs show.base",
+    "spec noise schedules costs show.base cluster outcome",
     "data",
     "nets",
     "denoiser known",

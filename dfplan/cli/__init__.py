@@ -15,6 +15,7 @@ from dfplan.tools.errors import one_of, told
 try:
     from dfplan.cli import data, evaluate, hub, judge, lists, maze, plan, train  # noqa: F401
     from dfplan.cli.arm import check, export, home, monitor, record, replay, serve  # noqa: F401
+    from dfplan.cli.many import sweep  # noqa: F401
     from dfplan.cli.settings import spelled_out
     from dfplan.train.config import TrainConfig
     from dfplan.train.imitate import Layout
@@ -23,7 +24,7 @@ try:
 except ModuleNotFoundError as error:  # a robot that runs an exported policy has less
     MISSING = f"{error}; without what dfplan depends on there is `dfplan deploy` alone, see docs/runtime.md"
 
-COMMANDS = "check data deploy eval export home hub judge list maze monitor plan plot record replay serve train".split()
+COMMANDS = "check data deploy eval export home hub judge list maze monitor plan plot record replay serve sweep train".split()
 _ABOUT = "Plan, imitate and control with one Diffusion Forcing model. `dfplan --version` says which dfplan this is."
 
 

@@ -60,6 +60,8 @@ class Episodes:
         episodes: how many; at least 300 to tell maze scores 5 points apart.
         seed: episode i has seed + i.
         workers: processes that share the episodes.
+        cluster: where they run: `local` or the HOST:PORT of a Ray cluster (needs pip install 'dfplan[cluster]'), on which what
+            dies with a process or a machine is run anew; empty: this machine, without Ray.
         video: folder for films of the first six episodes, with env step, time and success on each picture.
         video_format: of these films: gif, or mp4 (needs pip install 'dfplan[video]').
         json: write the numbers there as well.
@@ -68,6 +70,7 @@ class Episodes:
     episodes: int = 100
     seed: int = 0
     workers: int = 1
+    cluster: str = ""
     video: Path | None = None
     video_format: Literal["gif", "mp4"] = "gif"
     json: Path | None = None
@@ -78,6 +81,8 @@ class Episodes:
         at_least(0, seed=self.seed)
         if self.video_format != "gif" and self.video is None:
             raise ValueError(f"got --video-format {self.video_format} without --video; add --video FOLDER")
+        if self.cluster and self.video:
+            raise ValueError("got --video with --cluster, where pictures are not carried over; leave one out")
         for path in (self.json, self.video and self.video / "film"):
             if path is not None:
                 new_place(path)

@@ -84,7 +84,7 @@ def evaluate(
     rows = [_row(label, job, which, bool(place.obstacles)) for label, job, _ in jobs]
     _, _, search = jobs[0]
     if search is not None and rows[0]["score"] is not None:
-        ceiling, _ = rollout.evaluate(search, which.seeds, which.workers)  # about what a plan can reach
+        ceiling, _ = rollout.evaluate(search, which.seeds, which.workers, which.cluster)  # about what a plan can reach
         rows = [row | {"ceiling": ceiling["score"], "ceiling_se": ceiling["score_se"]} for row in rows]
     if not who.last:
         report(rows[0], which.json, hide=tuple(k for k, v in rows[0].items() if v is None))
@@ -268,7 +268,7 @@ def _row(label: str, job: Job, which: Episodes, obstructed: bool) -> dict[str, A
     from dfplan.rollout import evaluate
     from dfplan.show.video import captioned, writer
 
-    numbers, outcomes = evaluate(job, which.seeds, which.workers)
+    numbers, outcomes = evaluate(job, which.seeds, which.workers, which.cluster)
     for outcome in outcomes[: len(job.film)]:
         path = Path(which.video or ".") / f"{label}-{outcome.seed}.{which.video_format}"
         print(writer(which.video_format)(captioned(outcome.frames), path, 10))

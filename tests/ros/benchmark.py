@@ -28,7 +28,7 @@ from dfplan.deploy.loop.stats import quantiles
 from dfplan.deploy.run import build, load_policy
 from dfplan.envs import arm_mapping, make
 from dfplan.policies import ImitationConfig
-from dfplan.rollout import hardware
+from dfplan.tools.hardware import hardware
 
 assert conftest.PROFILE
 
