@@ -172,6 +172,11 @@ def _finish(trainer: Trainer, out: Path, export: Path | None) -> None:
 
     if export is not None:
         checkpoint.export(out / "checkpoint", export)
+    if trainer.patience.over:
+        print(
+            f"stopped at step {trainer.step}: the held-out loss was lowest {trainer.patience.worse} saves before, and these "
+            "weights are used (--resume --patience N goes on)"
+        )
     task = trainer.config.task
     then = f"eval {task} --checkpoint {out}" if task else f"judge {out}"
     print(f"done: {out / 'checkpoint'} at step {trainer.step}; try: dfplan {then}")

@@ -177,6 +177,8 @@ class TrainConfig:
         save_every: steps between checkpoints.
         keep_every: steps between weights that are kept for use, in kept/STEP; 0 keeps none but the last.
         log_every: steps between log lines.
+        patience: saves in a row without a lower held-out loss after which the run ends, and whose lowest is what is saved for
+            use, where demonstrations are held out; 0: the run goes to its end, and its last weights are used.
         act: how the model acts best: tables `policy` (chunk, memory, temperature, steps, ...) and `planner`
             (candidates, steps, schedule, ...) of settings that they start from.
     """
@@ -208,6 +210,7 @@ class TrainConfig:
     save_every: int = 1000
     keep_every: int = 0
     log_every: int = 50
+    patience: int = 0
     act: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -227,6 +230,8 @@ class TrainConfig:
             one_of("key of act", use, ACTS)
             if not isinstance(table, Mapping):
                 raise ValueError(f"got act.{use}={table!r}, expected a table")
+        if self.patience < 0:
+            raise ValueError(f"got patience={self.patience}, expected 0 or more saves")
         if not 0 <= self.turns <= 1:
             raise ValueError(f"got turns={self.turns}, expected a share from 0 to 1")
         if not 0 <= self.ema < 1:
@@ -260,7 +265,7 @@ class TrainConfig:
         return parts
 
 
-CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "act", "accumulate")
+CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "act", "accumulate", "patience")
 """Settings that a resumed run may be given anew: they change how far it goes and what is kept, not what it learns."""
 
 
@@ -286,14 +291,6 @@ def _above_zero(config: object, *names: str) -> None:
 
 
 __all__ = [
-    "NETWORKS",
-    "Channel",
-    "ModelConfig",
-    "Token",
-    "TrainConfig",
-    "from_dict",
-    "may_resume",
-    "read_config",
-    "read_values",
+    "NETWORKS", "Channel", "ModelConfig", "Token", "TrainConfig", "from_dict", "may_resume", "read_config", "read_values",
     "to_dict",
-]
+]  # fmt: skip

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     },
     "batch": 1024,
     "weight_decay": 0.05,
+    "patience": 4,
 }  # fmt: skip
 """What an imitation run starts from, beside span and steps that suit the data; a configuration's own settings replace these."""
 

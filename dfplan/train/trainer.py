@@ -23,7 +23,7 @@ from dfplan.train.batches import Batch, Batches, Past, Streams, part
 from dfplan.train.calibrate import calibrate
 from dfplan.train.config import TrainConfig, may_resume
 from dfplan.train.imitate import take_weights
-from dfplan.train.loss import denoising_loss
+from dfplan.train.loss import Patience, denoising_loss
 from dfplan.train.together import Together, alone
 from dfplan.train.tokens import TokenWindows
 
@@ -81,6 +81,7 @@ class Trainer:
         if begin is not None:
             take_weights(self.model, begin.denoiser, config.begin)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.patience = Patience(0 if held is None else config.patience, self.average)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99)
         )
@@ -184,31 +185,41 @@ class Trainer:
         """
         began, first = time.perf_counter(), self.step
         with alone(self.folder) if self.others.first else nullcontext():
-            while self.step < self.config.steps:
+            while self.step < self.config.steps and not self.patience.over:
                 metrics = self.train_step()
                 if self.others.first:
                     self._write(metrics, (self.step - first) / (time.perf_counter() - began), log)
+                if self._saves and self._held is not None:
+                    worse = torch.tensor([float(self.patience.worse * self.others.first)], device=self.device)
+                    self.others.add_up([worse])
+                    self.patience.worse = int(worse)
                 yield self.step
         self.others.wait()
 
     def _write(self, metrics: dict[str, Tensor | float], pace: float, log: Log | None) -> None:
         """Log and save what is due after this step; `pace` in steps per second."""
-        config, step = self.config, self.step
-        saved = step % config.save_every == 0 or step == config.steps
+        config, step, saved, more = self.config, self.step, self._saves, {}
+        if saved and self._held is not None:
+            more = {"held_out": self.held_out()}
+            self.patience.weigh(more["held_out"])
         if log and (step % config.log_every == 0 or saved):
             values = {k: float(v) for k, v in metrics.items()}
             if not math.isfinite(values["loss"]):
                 problem = f"loss is {values['loss']} at step {step}"
                 raise FloatingPointError(f"{problem}; lower lr ({config.lr}) or use fp32")
-            more = {"held_out": self.held_out()} if saved and self._held is not None else {}
             log(step, {**values, "steps_per_s": pace, **more})
         if saved:
             self.save()
         if config.keep_every and step % config.keep_every == 0:
             self.keep()
 
-    def _calibrate(self) -> dict[str, Any]:
-        return calibrate(self.average, self.normalizer, self.windows, self.config, self.device)
+    @property
+    def _saves(self) -> bool:
+        """Whether the checkpoint is written after this step."""
+        return self.step % self.config.save_every == 0 or self.step == self.config.steps
+
+    def _calibrate(self, model: Denoiser) -> dict[str, Any]:
+        return calibrate(model, self.normalizer, self.windows, self.config, self.device)
 
     @cached_property
     def _evidence(self) -> dict[str, dict[str, Tensor]]:
@@ -225,25 +236,25 @@ class Trainer:
                 "model.safetensors": checkpoint.model_tensors(self.average, self.normalizer),
                 **self._evidence,
             },
-            {"config.json": checkpoint.header(self.config, self._calibrate())},
+            {"config.json": checkpoint.header(self.config, self._calibrate(self.average))},
         )
 
     def save(self) -> None:
         """Write the checkpoint folder, ready for use and for resuming."""
-        streams = self.batches.streams
+        streams, (average, numbers) = self.batches.streams, self.patience.state()
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for i, slot in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{i}.{k}": v for k, v in slot.items()}
         checkpoint.write_folder(
             self.folder,
             {
-                "model.safetensors": checkpoint.model_tensors(self.average, self.normalizer),
-                "training.safetensors": {**state, "generator": streams.generator},
+                "model.safetensors": checkpoint.model_tensors(self.patience.best, self.normalizer),
+                "training.safetensors": {**state, **average, "generator": streams.generator},
                 **self._evidence,
             },
             {
-                "config.json": checkpoint.header(self.config, self._calibrate()),
-                "training.json": {"step": self.step, "rng": dict(streams.rng)},
+                "config.json": checkpoint.header(self.config, self._calibrate(self.patience.best)),
+                "training.json": {"step": self.step, "rng": dict(streams.rng), **numbers},
             },
         )
 
@@ -257,7 +268,8 @@ class Trainer:
             )
         self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
         average = checkpoint.read_tensors(self.folder / "model.safetensors")
-        self.average.load_state_dict({k[9:]: v for k, v in average.items() if k.startswith("denoiser.")})
+        best = {k[9:]: v for k, v in average.items() if k.startswith("denoiser.")}
+        self.patience.restore(best, state, meta)
         fitted = self.normalizer.state_dict()
         if any(not torch.equal(average[f"normalizer.{k}"], v.cpu()) for k, v in fitted.items()):
             raise ValueError(
