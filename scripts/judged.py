@@ -78,7 +78,7 @@ if __name__ == "__main__":
     axes.plot(error, success, "o", color=BLUE)
     axes.axvline(rows[0]["best_rule"], color="0.6", lw=0.8, label="best plain rule")
     axes.set(
-        xlabel="error on recordings, standard deviations of the actions",
+        xlabel="error on recordings, stds of the actions",
         ylabel=f"success of {args.episodes} episodes",
         title=f"{args.task}: each dot a checkpoint",
         ylim=(-0.03, 1.03),
