@@ -89,11 +89,8 @@ class Trainer:
         self.batches = Batches(config, self.windows, device)
         if resume:
             self._resume()
-        begins = [
-            *self.model.parameters(),
-            *self.normalizer.buffers(),
-            *map(torch.tensor, (self.step, episodes.steps)),
-        ]
+        numbers = map(torch.tensor, (self.step, episodes.steps))
+        begins = [*self.model.parameters(), *self.normalizer.buffers(), *numbers]
         self.others.same(torch.stack([t.detach().cpu().double().abs().sum() for t in begins]))
 
     def _begun(self, resume: bool, begin: checkpoint.Checkpoint | None) -> checkpoint.Checkpoint | None:
