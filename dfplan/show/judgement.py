@@ -27,8 +27,11 @@ def judgement_figure(found: Judgement, title: str = "") -> Figure:
         axes.bar(
             at, errors / scale, width * 0.9, color=colour, label=f"{who} ({found.overall(who):.2f})", zorder=2
         )
-    labels = [f"{n}\n{s:.3g} {u}" for n, u, s in zip(found.names, found.units, found.spread, strict=True)]
-    axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=20 * (len(labels) > 7))
+    many = len(found.names) > 12  # too many to stand beside each other
+    told = zip(found.names, found.units, found.spread, strict=True)
+    labels = [f"{n}{'  ' if many else chr(10)}{s:.3g} {u}" for n, u, s in told]
+    turned = 90 if many else 20 * (len(labels) > 7)
+    axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=turned)
     axes.set(xlabel="action, and its spread in the demonstrations", ylabel="mean error / spread")
     headed(axes, title or "Error of what would be executed")
     axes.margins(y=0.25)  # room for the legend above the bars
