@@ -19,6 +19,7 @@ from dfplan.deploy.replaying import KeptRun
 from dfplan.deploy.robot.mapping import load_mapping
 from dfplan.show import base, plot
 from dfplan.show.judgement import judgement_figure
+from dfplan.show.sweeps import sweep_figure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import delay
@@ -82,6 +83,17 @@ def moving(tmp_path, figures):
 
 PLAN = (drawn.plan(), drawn.WALLS, drawn.GOAL)
 ROWS = {name: (matrix, drawn.plan()) for name, matrix in drawn.matrices().items()}
+SWEPT = [
+    {
+        "setting": f"lr={lr}",
+        "seeds": 3,
+        "success": 0.8,
+        "success_ci": [0.7, 0.9],
+        "return": 9.0,
+        "return_se": 1.0,
+    }
+    for lr in (0.001, 0.003)
+]
 PICTURES = {
     "plan_figure": lambda *_: plot.plan_figure(*PLAN, drawn.plan().observations, "reached after 3 steps"),
     "plan_figure, larger cells": lambda *_: plot.plan_figure(*PLAN, title="room", unit="units of 4 m"),
@@ -96,6 +108,8 @@ PICTURES = {
     "inspect_figure, many": lambda *_: inspect_figure(recorded(12, [])),
     "judgement_figure": lambda *_: judgement_figure(judged()),
     "run_figure": lambda *_: run_figure(kept()),
+    "sweep_figure": lambda *_: sweep_figure(SWEPT, "arm-pick"),
+    "sweep_figure, returns": lambda *_: sweep_figure([r | {"success": None} for r in SWEPT], "hopper"),
     "denoise_gif": moving,
     "delay.py": of_script(lambda path: delay.picture(delays(), path)),
     "earns.py": of_script(lambda path: earns.picture(earned(), path)),

@@ -229,7 +229,7 @@ def test_the_second_training_in_a_folder_is_refused(dfplan, run):
 
 MODULES = [
     *(cli.data, cli.eval_options, cli.evaluate, cli.hub, cli.judge, cli.lists, cli.maze, cli.plan, cli.train),
-    *(cli.check, cli.deploy, cli.export, cli.home, cli.monitor, cli.record, cli.replay, cli.serve),
+    *(cli.check, cli.deploy, cli.export, cli.home, cli.monitor, cli.record, cli.replay, cli.serve, cli.sweep),
 ]
 
 

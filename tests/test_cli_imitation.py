@@ -147,7 +147,7 @@ def test_evaluation_reports_checkpoints_best_and_mean_apart(run, dfplan, tmp_pat
 
 
 def test_only_the_first_six_episodes_are_filmed_whoever_runs_them(dfplan, tmp_path, monkeypatch):  # noqa: F811
-    def played(job, seeds, workers):
+    def played(job, seeds, workers, cluster):
         def outcome(seed):
             picture = np.full((4, 4, 3), seed, np.uint8)
             frames = [Frame(picture, 0)] if seed in job.film else []

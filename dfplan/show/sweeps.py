@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dfplan.outcome import wilson
-from dfplan.show.base import BLUE, new_figure, plain, save
+from dfplan.show.base import BLUE, new_figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -48,7 +50,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def sweep_figure(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> Path:
+def sweep_figure(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Success of each setting with its interval, or the return with its standard error where no success is known."""
     by_success = all(r["success"] is not None for r in rows)
     figure = new_figure(5.0, 1.0 + 0.35 * len(rows))
@@ -72,4 +74,4 @@ def sweep_figure(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> P
     else:
         axes.set_xlabel("return, mean over seeds, standard error")
     plain(axes)
-    return save(figure, path)
+    return figure

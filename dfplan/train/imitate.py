@@ -25,7 +25,6 @@ DEFAULTS: dict[str, Any] = {
     },
     "batch": 1024,
     "weight_decay": 0.05,
-    "patience": 4,
 }  # fmt: skip
 """What an imitation run starts from, beside span and steps that suit the data; a configuration's own settings replace these."""
 
@@ -249,6 +248,7 @@ def complete(values: Mapping[str, Any], episodes: Episodes) -> dict[str, Any]:
         relative = episodes.info.get("relative") or {}
     spec = imitation_spec(episodes, span, layout.tokens, relative)
     merged = {**DEFAULTS, **values, "spec": to_dict(spec)}
+    merged.setdefault("patience", 4)
     merged.setdefault("steps", suitable_steps(episodes.steps, span, merged["batch"]))
     merged["levels"] = {**DEFAULTS["levels"], **values.get("levels", {})}
     if any(c.source == "returns" for c in spec.channels):  # asked for the best, unless told otherwise

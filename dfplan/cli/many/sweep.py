@@ -112,6 +112,7 @@ def sweep(
         measure: how each run is measured.
         where: where the runs are made.
     """
+    from dfplan.show.base import save
     from dfplan.show.sweeps import sweep_figure, table
 
     runs = _runs(config, out, _seeds(seeds), _settings(set_), data, _task(config, measure), measure)
@@ -131,7 +132,7 @@ def sweep(
     for m in made.values():
         if "error" in m:
             print(f"failed: {m['setting'] or config}, seed {m['seed']}: {m['error']}")
-    print(sweep_figure(rows, out / "sweep.png", config))
+    print(save(sweep_figure(rows, config), out / "sweep.png"))
     if any("error" in m for m in made.values()):
         raise ValueError(f"some runs failed, see {out / 'runs.json'}; the same command makes them again")
 
