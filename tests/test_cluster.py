@@ -68,8 +68,9 @@ def test_a_sweep_is_one_table_and_goes_on_where_it_was_stopped(dfplan, demos):  
     assert dfplan(*words).code == 2
     assert json.loads(Path("sweep/table.json").read_text()) == rows
     assert {p: p.stat().st_mtime_ns for p in before} == before  # nothing was trained again
-    other = dfplan(*words, "--first", 7)
-    assert other.code == 2 and "made by another sweep; choose another --out" in other.err
+    for further in (["--first", 7], ["--set", *FEW, "lr=0.001,inf", "batch=16"]):
+        other = dfplan(*words, *further)
+        assert other.code == 2 and "made by another sweep; choose another --out" in other.err
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,8 @@ def test_a_sweep_is_one_table_and_goes_on_where_it_was_stopped(dfplan, demos):  
         (["--seeds", "1,1"], "got seeds '1,1'"),
         (["--set", "lr"], "got setting 'lr', expected key=value"),
         (["--eval", "disturb"], "got --eval disturb, expected key=value"),
+        (["--set", "lrr=1"], "got setting 'lrr'"),
+        (["--set", "model.widht=1,2"], "did you mean 'model.width'"),
         (["--workers", "0"], "got workers=0"),
         (["--cluster", "127.0.0.1:1"], "got cluster '127.0.0.1:1', which cannot be joined"),
         (["--cluster", "nonsense"], "got cluster 'nonsense', which cannot be joined"),

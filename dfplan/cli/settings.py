@@ -9,6 +9,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
+from dfplan.tools.errors import one_of
+
 
 def _truth(words: list[str]) -> bool:
     """`--option` alone, or with true or false."""
@@ -112,6 +114,18 @@ def spelled_out(words: Sequence[str], *classes: type[Any]) -> list[str]:
         else:
             out.append(word)
     return out
+
+
+def known(key: str, *classes: type[Any]) -> None:
+    """Refuse a setting `a.b` that is no field of `classes`, with the nearest name."""
+    hints, before = {k: v for cls in classes for k, v in get_type_hints(cls).items()}, ""
+    for part in key.split("."):
+        one_of("setting", before + part, [before + name for name in hints])
+        inner = hints[part]
+        hints = get_type_hints(inner) if dataclasses.is_dataclass(inner) else {}
+        before += f"{part}."
+        if not hints:
+            return  # a number, or a table of one's own
 
 
 def _flags(key: str, text: str, hints: Mapping[str, Any]) -> Iterator[str]:

@@ -26,7 +26,7 @@ def _joined(address: str, workers: int) -> Iterator[Any]:
         {"log_to_driver": False, "include_dashboard": False} if address == LOCAL else {"log_to_driver": False}
     )
     try:
-        ray.init(address, ignore_reinit_error=False, logging_level="ERROR", **quiet,
+        ray.init(address, logging_level="ERROR", **quiet,
                  **({"num_cpus": workers} if address == LOCAL else {}))  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _refused(address, error) from error

@@ -26,13 +26,10 @@ MIDDLE = np.array([0.50, 0.0, 0.24])
 _AROUND = 0.02
 _REST = (8, 17)
 """Control steps that the hand rests there, drawn between: after them nothing tells where it came from."""
-_HOVER, _LATE = (
-    15,
-    60,
-)  # control steps near there, and after the move, that count as rested: a student may never be still
-_LOW_OVER = np.array(
-    [0.08, 0.15]
-)  # aside of the next cube and above the table, m: whoever is there has no need to rest
+_HOVER, _LATE = 15, 60
+"""Control steps near there, and since the move, after which it has rested: a student that drives may never be still."""
+_LOW_OVER = np.array([0.08, 0.15])
+"""Less than so far aside of the next cube and above the table, m, nobody is sent back to rest."""
 _JITTER, _YAW = 0.01, np.deg2rad(15.0)
 _LOW, _HIGH = np.array([0.38, -0.195]), np.array([0.67, 0.195])
 _APART = 0.11  # room for the open fingers between two cubes, m
@@ -279,9 +276,7 @@ class SwapExpert(ArmExpert):
         far = float(np.linalg.norm(way := self._middles[self._done] - position))
         self._there += self._there > 0 or far < 0.02 or float(np.linalg.norm(MIDDLE - position)) < 2 * _AROUND
         gone_on = (self._there and far > 0.06) or self._since > _LATE or self._at_next(position)
-        self._resting *= (
-            not gone_on
-        )  # whoever drives is not called back: the next move is what there is to show
+        self._resting *= not gone_on  # a student is not called back: the next move is what there is to show
         still = far < 0.01 and np.abs(self.env.physics.qd).max() < 0.1
         self._resting -= self._resting > 0 and (still or self._there > _HOVER)
         if not self._resting and self.env.job() is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from dfplan.cli.common import FLAT, app, at_least
-from dfplan.cli.settings import spelled_out
+from dfplan.cli.settings import known, spelled_out
 from dfplan.cli.train import OWN_DATA, Data
 from dfplan.cluster import LOCAL, mapped
 from dfplan.tools.progress import progress
@@ -128,7 +128,8 @@ def sweep(
     rows = table([made[k] for k in sorted(made)])
     (out / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
-        print("  ".join(f"{k} {v}" for k, v in row.items() if v is not None))
+        told = row | {"setting": row["setting"] or "as configured"}
+        print("  ".join(f"{k} {v}" for k, v in told.items() if v is not None))
     for m in made.values():
         if "error" in m:
             print(f"failed: {m['setting'] or config}, seed {m['seed']}: {m['error']}")
@@ -158,6 +159,7 @@ def _settings(words: Sequence[str]) -> list[tuple[str, ...]]:
             raise ValueError(
                 f"got setting '{word}', expected key=value or key=value,value, such as lr=0.001,0.003"
             )
+        known(key, TrainConfig, Layout)
         whole = values[0] in "[{"  # a list or a table is one value
         each.append([f"{key}={value}" for value in ([values] if whole else values.split(","))])
     return list(product(*each))
@@ -194,18 +196,25 @@ def _runs(
                  str(measure.first), "--json", str(folder / "eval.json"), *(f"--{word}" for word in measure.eval)]  # fmt: skip
         spelled = tuple(spelled_out(train, TrainConfig, Layout))
         runs.append(Run(folder, " ".join(name), seed, spelled, tuple(eval_)))
-        done = _done(runs[-1])
-        if done is None and (folder / "sweep.json").exists():
-            raise ValueError(f"{folder} was made by another sweep; choose another --out")
+        _done(runs[-1])
     return runs
 
 
 def _done(run: Run) -> dict[str, Any] | None:
-    """Its numbers, if this very run was made before."""
+    """Its numbers, if it is done; refuses a folder in which another run was begun."""
     told = run.folder / "sweep.json"
-    values = json.loads(told.read_text()) if told.exists() else {}
-    same = values.get("train") == [*run.train] and values.get("measure") == [*run.measure]
-    return values.get("numbers") if same else None
+    if not told.exists():
+        return None
+    values = json.loads(told.read_text())
+    if (values["train"], values["measure"]) != ([*run.train], [*run.measure]):
+        raise ValueError(f"{run.folder} was made by another sweep; choose another --out")
+    return values["numbers"]  # type: ignore[no-any-return]
+
+
+def _tell(run: Run, numbers: dict[str, Any] | None) -> None:
+    """Write down what is made in its folder, and its numbers once it is done."""
+    made = {"train": run.train, "measure": run.measure, "numbers": numbers}
+    (run.folder / "sweep.json").write_text(json.dumps(made) + "\n")
 
 
 def _made(run: Run) -> dict[str, Any]:
@@ -216,6 +225,7 @@ def _made(run: Run) -> dict[str, Any]:
         return found
     run.folder.mkdir(parents=True, exist_ok=True)
     _wait(run.folder)
+    _tell(run, None)
     train = (
         ["train", "--out", str(run.folder), "--resume"] if exists(run.folder / "checkpoint") else run.train
     )
@@ -224,11 +234,15 @@ def _made(run: Run) -> dict[str, Any]:
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
-        app.cli(prog="dfplan", args=train)
-        app.cli(prog="dfplan", args=run.measure)
+        for words in (train, run.measure):
+            try:
+                app.cli(prog="dfplan", args=words)
+            except SystemExit as stop:  # words that the command does not know: it has said which
+                raise ValueError(
+                    f"dfplan {words[0]} refuses its words, see {run.folder / 'log.txt'}"
+                ) from stop
     numbers: dict[str, Any] = json.loads((run.folder / "eval.json").read_text())
-    made = {"train": run.train, "measure": run.measure, "numbers": numbers}
-    (run.folder / "sweep.json").write_text(json.dumps(made) + "\n")
+    _tell(run, numbers)
     return numbers
 
 
